@@ -1,0 +1,1 @@
+"""What every layer shares: artifacts, configuration, progress, run-time and errors."""

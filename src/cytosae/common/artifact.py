@@ -1,0 +1,254 @@
+"""Artifacts: what one step leaves for the next, complete or not there at all.
+
+An artifact is a directory with an ``artifact.json``, or a single file with a ``<file>.artifact.json`` beside it. The
+record says what the artifact is, how and from what it was made, and the SHA-256 of every file in it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cytosae.common.configuration import to_plain
+from cytosae.common.errors import ArtifactError
+
+RECORD = "artifact.json"
+SCHEMAS = {"cells": 1, "tokens": 1, "sae": 1, "atlas": 1, "report": 1, "localisation": 1, "sweep": 1}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The record of an artifact.
+
+    Attributes
+    ----------
+    path : the directory or file that it describes
+    kind, schema : what it is, and the version of its layout
+    package : version of cytosae that wrote it
+    config : plain configuration of the step
+    inputs : name -> fingerprint of what it was made from (artifacts, weights)
+    files : relative name -> {"sha256", "bytes"}
+    created : ISO 8601 time in UTC; no part of the fingerprint
+    details : plain facts worth keeping (counts, hashes); no part of `recipe`
+    """
+
+    path: Path
+    kind: str
+    schema: int
+    package: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    files: Mapping[str, Mapping[str, Any]]
+    created: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over kind, schema and the content of all files: equal content, equal fingerprint, on any machine."""
+        return digest([self.kind, self.schema, {name: entry["sha256"] for name, entry in self.files.items()}])
+
+    @property
+    def recipe(self) -> str:
+        """SHA-256 over what was asked for: kind, schema, configuration and the inputs' fingerprints."""
+        return recipe_of(self.kind, self.config, self.inputs)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of a plain value."""
+    return hashlib.sha256(json.dumps(to_plain(value), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def recipe_of(kind: str, config: Any, inputs: Mapping[str, str]) -> str:
+    """Fingerprint of a step before it runs; equals `Artifact.recipe` of what the step will write."""
+    return digest([kind, SCHEMAS[kind], config, dict(inputs)])
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def write_artifact(
+    path: Path,
+    kind: str,
+    *,
+    config: Any = None,
+    inputs: Mapping[str, str] | None = None,
+    details: dict[str, Any] | None = None,
+) -> Iterator[Path]:
+    """Write an artifact directory beside ``path`` and rename it into place when the block ends without an error.
+
+    Yields the directory to write into. An older artifact at ``path`` stays until the new one is complete. ``details``
+    may be filled while the block runs. A block that fails leaves nothing behind.
+    """
+    temporary = _beside(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        write_json(temporary / RECORD, _record(kind, config, inputs, describe_files(temporary), details))
+        _sync(temporary)
+        _replace_directory(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def write_file_artifact(
+    path: Path,
+    kind: str,
+    *,
+    config: Any = None,
+    inputs: Mapping[str, str] | None = None,
+    details: dict[str, Any] | None = None,
+) -> Iterator[Path]:
+    """Like `write_artifact` for a single file: yields the temporary file's path (same suffix as ``path``)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    try:
+        yield temporary
+        entry = {path.name: {"sha256": hash_file(temporary), "bytes": temporary.stat().st_size}}
+        # Without its record the file does not count as done: an interruption between these lines costs a repetition.
+        record_path(path).unlink(missing_ok=True)
+        temporary.replace(path)
+        write_json(record_path(path), _record(kind, config, inputs, entry, details))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_artifact(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifact:
+    """Read and check the record of the artifact at ``path``.
+
+    Raises
+    ------
+    ArtifactError
+        in one sentence, where there is no artifact, it is of another kind, of a newer schema, or a file is missing or
+        (with ``verify``, which reads every byte; otherwise by size only) differs from its checksum.
+    """
+    record = record_path(path)
+    if not record.is_file():
+        raise ArtifactError(
+            f"{path} is no finished cytosae artifact ({record.name} is missing); run the step that makes it."
+        )
+    try:
+        data = json.loads(record.read_text(encoding="utf-8"))
+        artifact = Artifact(path=path, **data)
+    except (ValueError, TypeError) as problem:
+        raise ArtifactError(f"{record} cannot be read ({problem}); delete {path} and run its step again.") from problem
+    if kind is not None and artifact.kind != kind:
+        raise ArtifactError(
+            f"{path} holds {artifact.kind!r}, where {kind!r} is needed; give the path of a {kind} artifact."
+        )
+    if artifact.schema > SCHEMAS.get(artifact.kind, 0):
+        raise ArtifactError(
+            f"{path} was written by cytosae {artifact.package} in schema {artifact.schema} of {artifact.kind!r}, newer "
+            f"than this version reads ({SCHEMAS.get(artifact.kind, 0)}); update cytosae."
+        )
+    _check_files(artifact, verify=verify)
+    return artifact
+
+
+def record_path(path: Path) -> Path:
+    """Where the record of the artifact at ``path`` lies."""
+    return path.with_name(path.name + "." + RECORD) if path.suffix and not path.is_dir() else path / RECORD
+
+
+def is_current(path: Path, kind: str, recipe: str) -> bool:
+    """Whether a complete, undamaged artifact with this recipe is already at ``path``."""
+    try:
+        return read_artifact(path, kind).recipe == recipe
+    except ArtifactError:
+        return False
+
+
+def describe_files(directory: Path) -> dict[str, dict[str, Any]]:
+    """Relative name -> {"sha256", "bytes"} of every file below ``directory``, the record itself excepted."""
+    files = sorted(p for p in directory.rglob("*") if p.is_file() and p != directory / RECORD)
+    return {p.relative_to(directory).as_posix(): {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in files}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a plain value as indented JSON, atomically (written beside, then renamed)."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(to_plain(value), file, indent=2, allow_nan=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def package_version() -> str:
+    """Installed version of cytosae ("0+unknown" when run from a bare source tree)."""
+    try:
+        return version("cytosae")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _record(
+    kind: str,
+    config: Any,
+    inputs: Mapping[str, str] | None,
+    files: Mapping[str, Any],
+    details: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "schema": SCHEMAS[kind],
+        "package": package_version(),
+        "config": to_plain(config) or {},
+        "inputs": dict(inputs or {}),
+        "details": to_plain(details) or {},
+        "files": dict(files),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _check_files(artifact: Artifact, *, verify: bool) -> None:
+    base = artifact.path if artifact.path.is_dir() else artifact.path.parent
+    for name, entry in artifact.files.items():
+        file = base / name
+        if not file.is_file():
+            raise ArtifactError(f"{file} is missing from a finished artifact; restore it or run the step again.")
+        if file.stat().st_size != entry["bytes"] or (verify and hash_file(file) != entry["sha256"]):
+            raise ArtifactError(f"{file} differs from its recorded checksum; restore it or run the step again.")
+
+
+def _beside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*.old"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(directory: Path) -> None:
+    """Flush files to disk before the rename makes them count."""
+    for file in directory.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())

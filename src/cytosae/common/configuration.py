@@ -1,0 +1,118 @@
+"""Frozen dataclasses to plain JSON and back; the only place that knows how a choice of types is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cytosae.common.errors import UsageError
+
+T = TypeVar("T")
+
+
+def to_plain(config: Any) -> Any:
+    """Turn a dataclass (or a container of them) into JSON values.
+
+    A dataclass becomes a mapping; its class name is kept under ``"type"``, so that a field which admits several
+    classes (``sparsity: ReluL1 | TopK``) can be read back.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+        return {"type": type(config).__name__, **fields}
+    if isinstance(config, Mapping):
+        return {str(key): to_plain(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [to_plain(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def from_plain(kind: type[T] | Any, data: Any, *, where: str = "configuration") -> T:
+    """Build ``kind`` (a dataclass, or a union of dataclasses told apart by ``"type"``) from JSON values.
+
+    Unknown and missing fields, unknown type names and values of the wrong type raise `UsageError` naming ``where``.
+    """
+    return _convert(kind, data, where)
+
+
+def replace_from_plain(config: T, changes: Mapping[str, Any], *, where: str = "configuration") -> T:
+    """Return ``config`` with the (possibly nested) plain ``changes`` applied; unknown names raise `UsageError`."""
+    plain = to_plain(config)
+    return from_plain(type(config), _merged(plain, changes), where=where)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and new.get("type", old.get("type")) == old.get("type"):
+        return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
+    return new
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(typing.get_args(kind), value, where)
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(typing.cast("type", kind), value, where)
+    if origin is typing.Literal:
+        if value not in typing.get_args(kind):
+            options = ", ".join(map(str, typing.get_args(kind)))
+            raise UsageError(f"{where} is {value!r}; choose one of: {options}.")
+        return value
+    if origin in (tuple, list):
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{where} is {value!r}; a list is needed.")
+        return origin(_convert(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    return _convert_scalar(kind, value, where)
+
+
+def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(kind, type) and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+        raise UsageError(f"{where} is {value!r}; a value of type {kind.__name__} is needed.")
+    return value
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    classes = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+    if classes and isinstance(value, Mapping):
+        name = value.get("type")
+        if name not in classes:
+            raise UsageError(f"{where} has the type {name!r}; choose one of: {', '.join(classes)}.")
+        return _convert_dataclass(classes[name], value, where)
+    plain = [option for option in options if option is not type(None) and not dataclasses.is_dataclass(option)]
+    for option in plain:
+        try:
+            return _convert(option, value, where)
+        except UsageError:
+            continue
+    names = ", ".join([getattr(option, "__name__", str(option)) for option in plain] + list(classes))
+    raise UsageError(f"{where} is {value!r}; one of these types is needed: {names}.")
+
+
+def _convert_dataclass(kind: type, value: Any, where: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where} is {value!r}; a table of the fields of {kind.__name__} is needed.")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    if value.get("type", kind.__name__) != kind.__name__:
+        raise UsageError(f"{where} has the type {value['type']!r}; {kind.__name__} is needed.")
+    unknown = sorted(set(value) - set(fields) - {"type"})
+    if unknown:
+        raise UsageError(f"{where} has no field {unknown[0]!r}; the fields are: {', '.join(sorted(fields))}.")
+    arguments = {key: _convert(hints[key], item, f"{where}.{key}") for key, item in value.items() if key != "type"}
+    try:
+        return kind(**arguments)
+    except TypeError as problem:
+        raise UsageError(f"{where} is incomplete for {kind.__name__}: {problem}.") from problem

@@ -1,0 +1,60 @@
+"""Where the work runs: device, precision and ranks, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from cytosae.common.errors import UsageError
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how to compute; no result depends on it beyond rounding.
+
+    Attributes
+    ----------
+    device : "auto", "cpu", "cuda" or "mps"
+    devices : processes on this machine ("auto" takes all GPUs, one process on a CPU)
+    nodes : machines; under torchrun and Slurm Fabric reads the ranks from the environment
+    precision : "32-true", or "bf16-mixed" (float32 weights, bfloat16 products)
+    threads : CPU threads of each process, 0 for torch's own choice
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    precision: Precision = "32-true"
+    threads: int = 0
+
+
+def make_fabric(config: RuntimeConfig | None = None, *, loggers: list | None = None) -> Fabric:
+    """Build and launch a Fabric for ``config``; under torchrun or Slurm it joins the other ranks."""
+    config = config or RuntimeConfig()
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device is 'cuda' but no CUDA device is usable here; use 'auto' or 'cpu'.")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    launched = "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ
+    devices = config.devices
+    if devices == "auto" and not torch.cuda.is_available():
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if launched else 1
+    strategy = (
+        "ddp" if launched and int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) > 1 else "auto"
+    )
+    fabric = Fabric(
+        accelerator=config.device,
+        devices=devices,
+        num_nodes=config.nodes,
+        precision=config.precision,
+        strategy=strategy,
+        loggers=loggers or [],
+    )
+    fabric.launch()
+    return fabric
