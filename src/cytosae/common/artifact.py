@@ -97,11 +97,38 @@ def write_artifact(
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        write_json(temporary / RECORD, _record(kind, config, inputs, describe_files(temporary), details))
-        _sync(temporary)
-        _replace_directory(temporary, path)
+        publish_directory(temporary, path, kind, config=config, inputs=inputs, details=details)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_directory(
+    directory: Path,
+    path: Path,
+    kind: str,
+    *,
+    config: Any = None,
+    inputs: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | None = None,
+    files: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make a finished directory the artifact at ``path``: write its record, flush it, rename it into place.
+
+    For steps that keep their work in a directory of their own to resume it; `write_artifact` does it for all others.
+    ``files`` are the checksums where the writer knows them already. ``directory`` must lie on the file system of
+    ``path``. An older artifact at ``path`` is removed once the new one stands there.
+    """
+    described = describe_files(directory) if files is None else files
+    write_json(directory / RECORD, _record(kind, config, inputs, described, details))
+    _sync(directory)
+    _replace_directory(directory, path)
+
+
+def renew_record(artifact: Artifact, *, config: Any, inputs: Mapping[str, str]) -> None:
+    """Write down another request that the same, unchanged files answer (its recipe is then current)."""
+    record = _record(artifact.kind, config, inputs, artifact.files, artifact.details)
+    kept = {"schema": artifact.schema, "package": artifact.package, "created": artifact.created}
+    write_json(record_path(artifact.path), {**record, **kept})
 
 
 @contextmanager
@@ -164,10 +191,10 @@ def record_path(path: Path) -> Path:
     return path.with_name(path.name + "." + RECORD) if path.suffix and not path.is_dir() else path / RECORD
 
 
-def is_current(path: Path, kind: str, recipe: str) -> bool:
-    """Whether a complete, undamaged artifact with this recipe is already at ``path``."""
+def is_current(path: Path, kind: str, recipe: str, *, verify: bool = True) -> bool:
+    """Whether a complete, undamaged artifact of this recipe is at ``path`` (``verify`` as in `read_artifact`)."""
     try:
-        return read_artifact(path, kind).recipe == recipe
+        return read_artifact(path, kind, verify=verify).recipe == recipe
     except ArtifactError:
         return False
 

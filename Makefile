@@ -1,0 +1,57 @@
+# make setup | demo | test | test-interop | check | bench | docs
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
+INTEROP := .venv-saelens
+
+.PHONY: setup setup-dev setup-browser demo test test-interop check bench docs clean
+
+setup: $(VENV)/.setup
+setup-dev: $(VENV)/.setup-dev
+
+$(VENV)/.setup: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (a minute or two, most of it PyTorch) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.setup-dev: $(VENV)/.setup
+	@$(PIP) -e '.[test,check]'
+	@touch $@
+
+# Debian's Chromium for the tests that open the report in a browser; those tests skip, saying so, without it.
+setup-browser:
+	@scripts/system_packages.sh chromium
+
+demo: setup
+	$(BIN)/cytosae demo
+
+test: setup-dev setup-browser
+	$(BIN)/python -m pytest
+
+# sae-lens brings a large stack of its own, so it lives in an environment of its own.
+test-interop: setup-dev $(INTEROP)/.setup
+	$(BIN)/python -m pytest tests/interop -m interop
+
+$(INTEROP)/.setup: tests/interop/requirements.txt
+	@echo "Setting up $(INTEROP) with sae-lens (some minutes) ..."
+	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	@$(INTEROP)/bin/pip --disable-pip-version-check install --quiet -r tests/interop/requirements.txt
+	@touch $@
+
+check: setup-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: setup-dev
+	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/reading.py
+
+docs: setup
+	@$(PIP) -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) $(INTEROP) site runs

@@ -1,0 +1,267 @@
+"""The atlas of a data set: one streaming pass over its tokens into an AnnData that scanpy reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+
+from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy
+from cytosae.common.artifact import package_version, read_artifact, write_file_artifact
+from cytosae.common.configuration import to_plain
+from cytosae.common.errors import InputError
+from cytosae.common.progress import progress
+
+if TYPE_CHECKING:
+    from cytosae.cells import CellTable
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+
+def build_atlas(
+    sae: SparseAutoencoder,
+    store: TokenStore,
+    cells: CellTable,
+    *,
+    reference_cells: int = 10,
+    batch_cells: int = 32,
+) -> ad.AnnData:
+    """Describe every latent of ``sae`` on the cells of one token store.
+
+    Parameters
+    ----------
+    sae : encodes tokens [N, D] sparsely; m latents
+    store : n cells, T tokens of width D each
+    cells : the table of these cells; matched by ``cell_id``
+    reference_cells : cells kept per latent, those with the largest mean activation (ties: the lower row)
+    batch_cells : cells encoded at a time; no result depends on it beyond rounding
+
+    Returns
+    -------
+    AnnData [n, m], its slots described in docs/atlas.md.
+
+    Raises
+    ------
+    InputError
+        the SAE is for tokens of another width, or the store has cells that the table lacks.
+    """
+    classes = list(cells.labels)
+    frame = _aligned(cells, store)
+    piece = build_piece(
+        sae,
+        store,
+        labels=class_indices(list(frame["label"]), classes),
+        n_classes=len(classes),
+        reference_cells=reference_cells,
+        batch_cells=batch_cells,
+        description=f"Atlas of {cells.name}",
+    )
+    return _assemble(piece, frame, classes, _provenance(sae, store, cells))
+
+
+@dataclass
+class AtlasPiece:
+    """What one stretch of consecutive cells contributes; pieces of adjoining stretches merge.
+
+    Attributes
+    ----------
+    start : first row
+    means : (n, m) CSR float32, mean activation of each cell
+    mean_tokens : (n, D) float32
+    statistics : statistics of these cells
+    """
+
+    start: int
+    means: sp.csr_array
+    mean_tokens: np.ndarray
+    statistics: LatentStatistics
+
+    def merge(self, other: AtlasPiece) -> AtlasPiece:
+        """Both stretches as one; they must adjoin, in either order."""
+        first, second = sorted((self, other), key=lambda piece: piece.start)
+        if first.start + len(first.mean_tokens) != second.start:
+            raise ValueError(f"pieces from rows {first.start} and {second.start} do not adjoin")
+        return AtlasPiece(
+            start=first.start,
+            means=sp.csr_array(sp.vstack([first.means, second.means], format="csr")),
+            mean_tokens=np.concatenate([first.mean_tokens, second.mean_tokens]),
+            statistics=first.statistics.merge(second.statistics),
+        )
+
+
+def build_piece(
+    sae: SparseAutoencoder,
+    store: TokenStore,
+    *,
+    labels: np.ndarray,
+    n_classes: int,
+    start: int = 0,
+    stop: int | None = None,
+    reference_cells: int = 10,
+    batch_cells: int = 32,
+    description: str = "Atlas",
+) -> AtlasPiece:
+    """Stream rows [start, stop) of ``store`` through ``sae``; ``labels`` [n]: class index of every row, or -1."""
+    if sae.d_in != store.width:
+        raise InputError(
+            f"The SAE takes tokens of width {sae.d_in}, but {store.path} holds width {store.width}; "
+            "use the backbone and block that the SAE was trained on."
+        )
+    stop = len(store) if stop is None else stop
+    statistics = LatentStatistics(sae.d_sae, store.n_tokens, n_classes, reference_cells)
+    means, mean_tokens = [], []
+    with progress(description, total=stop - start, unit="cells") as bar:
+        for row, tokens in _batches(store, start, stop, batch_cells):
+            rows = np.arange(row, row + len(tokens))
+            means.append(statistics.update(encode_cells(sae, tokens), rows, labels[rows]))
+            mean_tokens.append(tokens.mean(1).cpu().numpy())
+            bar.advance(len(tokens))
+    return AtlasPiece(
+        start=start,
+        means=sp.csr_array(sp.vstack(means, format="csr")) if means else sp.csr_array((0, sae.d_sae), dtype=np.float32),
+        mean_tokens=np.concatenate(mean_tokens) if mean_tokens else np.zeros((0, store.width), np.float32),
+        statistics=statistics,
+    )
+
+
+@torch.no_grad()
+def encode_cells(sae: SparseAutoencoder, tokens: torch.Tensor) -> sp.csr_array:
+    """Activations of whole cells' tokens [b, T, D] as a scipy CSR [b * T, m] float32."""
+    b, T, D = tokens.shape
+    device = sae.W_enc.device
+    positions = torch.arange(T, device=device).repeat(b)
+    sparse = sae.encode_sparse(tokens.reshape(b * T, D).to(device), positions=positions).detach().cpu()
+    return sp.csr_array(
+        (sparse.values().float().numpy(), sparse.col_indices().numpy(), sparse.crow_indices().numpy()),
+        shape=(b * T, sae.d_sae),
+    )
+
+
+def save_atlas(atlas: ad.AnnData, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
+    """Write an atlas as a ``.h5ad`` artifact of kind "atlas"; it appears at ``path`` complete or not at all."""
+    provenance = atlas.uns["provenance"]
+    inputs = inputs or {name: provenance[name] for name in ("sae", "tokens", "cells")}
+    details = {"cells": atlas.n_obs, "latents": atlas.n_vars, "dataset": provenance["dataset"]}
+    with write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary:
+        atlas.write_h5ad(temporary, compression="lzf")
+    return path
+
+
+def open_atlas(path: Path, *, verify: bool = True) -> ad.AnnData:
+    """Open an atlas artifact; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
+    read_artifact(path, "atlas", verify=verify)
+    return ad.read_h5ad(path)
+
+
+def reference_table(atlas: ad.AnnData, latent: int) -> pd.DataFrame:
+    """Reference cells of a latent, strongest first: index cell_id, columns value, row (-1: not in this subset), label.
+
+    Cells are found by content, so this holds for a subset or a reordering of the atlas, too.
+    """
+    reference = atlas.uns["reference_cells"]
+    rows = np.asarray(reference["rows"][latent])
+    there = rows >= 0
+    ids = np.asarray(reference["cell_ids"])[rows[there]]
+    now = atlas.obs_names.get_indexer(ids)
+    labels = [atlas.obs["label"].iloc[row] if row >= 0 else None for row in now]
+    return pd.DataFrame(
+        {"value": np.asarray(reference["values"][latent])[there], "row": now, "label": labels},
+        index=pd.Index(ids, name="cell_id"),
+    )
+
+
+def _batches(store: TokenStore, start: int, stop: int, size: int) -> Iterator[tuple[int, torch.Tensor]]:
+    if (start, stop) == (0, len(store)):
+        yield from store.batches(size)
+        return
+    for row in range(start, stop, size):
+        yield row, store.read(row, min(row + size, stop))
+
+
+def _aligned(cells: CellTable, store: TokenStore) -> pd.DataFrame:
+    """The rows of the cell table in the order of the store."""
+    frame = cells.frame.set_index("cell_id", drop=True)
+    missing = [cell for cell in store.cell_ids if cell not in frame.index]
+    if missing:
+        raise InputError(
+            f"{store.path} holds {len(missing)} cells that the table {cells.name!r} lacks (first: {missing[0][:12]}); "
+            "extract the tokens of this table again."
+        )
+    return frame.loc[list(store.cell_ids)]
+
+
+def _assemble(piece: AtlasPiece, frame: pd.DataFrame, classes: list[str], provenance: dict[str, Any]) -> ad.AnnData:
+    s = piece.statistics
+    codes = class_indices(list(frame["label"]), classes)
+    reference_labels = np.where(s.reference_rows >= 0, codes[s.reference_rows], -1) if len(codes) else s.reference_rows
+    class_means = s.class_means()
+    has_class = np.nan_to_num(class_means).max(1, initial=0) > 0
+    top = np.where(has_class, np.nan_to_num(class_means).argmax(1) if classes else 0, -1)
+    var = pd.DataFrame(
+        {
+            "activation_frequency": s.activation_frequency(),
+            "token_frequency": s.token_frequency(),
+            "cells_active": s.cells_active,
+            "mean_activation": s.mean_activation(),
+            "max_activation": s.reference_values[:, 0].astype(np.float64),
+            "max_token_activation": s.token_max.astype(np.float64),
+            "label_entropy": label_entropy(s.reference_values, reference_labels, max(len(classes), 1)),
+            "class_selectivity": class_selectivity(class_means),
+            "top_class": pd.Categorical.from_codes(top, classes),
+            "position_dependence": s.position_dependence(),
+        },
+        index=pd.Index([str(latent) for latent in range(s.n_latents)], name="latent"),
+    )
+    atlas = ad.AnnData(
+        X=sp.csr_matrix(piece.means),
+        obs=_observations(frame),
+        var=var,
+        uns={
+            "classes": np.array(classes, dtype=object),
+            "class_cells": s.class_cells,
+            "reference_cells": {
+                "rows": s.reference_rows,
+                "values": s.reference_values,
+                "cell_ids": np.array(list(frame.index), dtype=object),
+            },
+            "provenance": provenance,
+        },
+    )
+    atlas.obsm["X_backbone"] = piece.mean_tokens
+    atlas.varm["class_mean"] = class_means.astype(np.float32)
+    return atlas
+
+
+def _observations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns in types that every reader of h5ad knows: text becomes categorical, since only that may have gaps."""
+    columns = {}
+    for name, column in frame.items():
+        if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
+            nullable = pd.api.types.is_extension_array_dtype(column.dtype)
+            columns[str(name)] = column.astype("float64") if nullable and column.isna().any() else column
+        else:
+            columns[str(name)] = pd.Categorical(column.map(str, na_action="ignore").astype(object))
+    return pd.DataFrame(columns, index=pd.Index(frame.index.astype(str), name="cell_id"))
+
+
+def _provenance(sae: SparseAutoencoder, store: TokenStore, cells: CellTable) -> dict[str, Any]:
+    # Nested facts as JSON: HDF5 has neither null nor lists of mixed things.
+    return {
+        "dataset": cells.name,
+        "cells": cells.fingerprint,
+        "tokens": store.fingerprint,
+        "sae": sae.fingerprint,
+        "sae_config": json.dumps(to_plain(sae.describe())),
+        "backbone": json.dumps(to_plain(store.manifest.get("backbone", {}))),
+        "n_tokens": store.n_tokens,
+        "side": store.side,
+        "cytosae": package_version(),
+    }

@@ -1,0 +1,87 @@
+"""One image explained: its concepts, where they lie in the cell, and the reference cells most like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+
+from cytosae.atlas.build import encode_cells
+from cytosae.sae import SparseAutoencoder
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What an SAE sees in one cell.
+
+    Attributes
+    ----------
+    concepts : the strongest concepts first; index latent, columns activation (mean over all tokens), peak (strongest
+        patch), patches (share of patches on which it is active), surprise (see `explain_cell`), activation_frequency,
+        top_class and label_entropy on the atlas
+    maps : (rows of concepts, side, side) float32, activation on the patch grid
+    similar : atlas cells most alike in concepts; index cell_id, columns similarity (cosine, 0 to 1), row, label
+    """
+
+    concepts: pd.DataFrame
+    maps: np.ndarray
+    similar: pd.DataFrame
+
+
+def explain_cell(
+    tokens: torch.Tensor, sae: SparseAutoencoder, atlas: ad.AnnData, *, concepts: int = 12, similar: int = 8
+) -> Explanation:
+    """Explain one cell by the concepts of an atlas.
+
+    Latents are ordered by *surprise*, the cell's mean activation times -ln(activation frequency on the atlas): what fires
+    on every cell says nothing about this one. Latents that never fire on the atlas are counted as seen in half a cell.
+
+    Parameters
+    ----------
+    tokens : (T, D) float32, CLS first
+    sae : the SAE of the atlas
+    atlas : cells x latents, see docs/atlas.md
+    concepts, similar : how many of each to give
+    """
+    side = round((tokens.shape[0] - 1) ** 0.5)
+    codes = encode_cells(sae, tokens[None])
+    activation = np.asarray(codes.mean(axis=0)).ravel()
+    frequency = np.maximum(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1))
+    surprise = activation * -np.log(np.minimum(frequency, 1.0))
+    top = np.argsort(-surprise, kind="stable")[:concepts]
+    top = top[activation[top] > 0]
+    patches = np.asarray(codes[1:, top].todense())
+    columns = ["activation_frequency", "top_class", "label_entropy"]
+    table = pd.DataFrame(
+        {
+            "activation": activation[top],
+            "peak": patches.max(axis=0, initial=0.0),
+            "patches": (patches > 0).mean(axis=0),
+            "surprise": surprise[top],
+            **{name: atlas.var[name].to_numpy()[top] for name in columns},
+        },
+        index=pd.Index(top, name="latent"),
+    )
+    maps = patches.T.reshape(len(top), side, side).astype(np.float32)
+    return Explanation(table, maps, similar_cells(activation, atlas, similar))
+
+
+def similar_cells(activation: np.ndarray, atlas: ad.AnnData, n: int) -> pd.DataFrame:
+    """The ``n`` atlas cells with the largest cosine of mean activations to ``activation`` (m,), rare latents weighing more.
+
+    Each latent is weighted by -ln of its activation frequency, as in `explain_cell`.
+    """
+    weight = -np.log(np.clip(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1), 1.0))
+    matrix = sp.csr_array(atlas.X).multiply(weight[None, :]).tocsr()
+    query = activation * weight
+    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()) * np.linalg.norm(query)
+    cosine = (matrix @ query) / np.where(norms > 0, norms, np.inf)
+    rows = np.argsort(-cosine, kind="stable")[:n]
+    return pd.DataFrame(
+        {"similarity": cosine[rows], "row": rows, "label": atlas.obs["label"].to_numpy()[rows]},
+        index=pd.Index(atlas.obs_names[rows], name="cell_id"),
+    )

@@ -1,0 +1,150 @@
+"""Where in the cell a latent is active: its activations on the patch grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytosae.atlas.build import encode_cells
+from cytosae.common.errors import InputError, UsageError
+from cytosae.sae import ReluL1
+
+if TYPE_CHECKING:
+    from cytosae.backbones import Backbone
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+
+def concept_map(
+    image_or_tokens: Any, latent: int, *, sae: SparseAutoencoder, backbone: Backbone | None = None
+) -> NDArray[np.float32]:
+    """Map of one latent on one cell.
+
+    Parameters
+    ----------
+    image_or_tokens : a path, a PIL image or a uint8 array [H, W, 3] (needs ``backbone``), or the cell's float tokens
+        [T, D] with CLS first
+    latent : index in 0..m-1
+    sae : the autoencoder
+    backbone : turns the image into tokens
+
+    Returns
+    -------
+    [side, side] float32, activations >= 0 on the patch grid; the CLS token is left out.
+
+    Raises
+    ------
+    UsageError
+        an image without a backbone, or a latent that the SAE does not have.
+    """
+    tokens = _tokens(image_or_tokens, backbone)
+    return concept_maps(tokens[None], [latent], sae=sae)[0, 0]
+
+
+def concept_maps(
+    tokens: torch.Tensor, latents: Sequence[int], *, sae: SparseAutoencoder, batch_cells: int = 16
+) -> NDArray[np.float32]:
+    """Maps of several latents on several cells.
+
+    Parameters
+    ----------
+    tokens : [n, T, D] float, CLS first
+    latents : L indices in 0..m-1
+
+    Returns
+    -------
+    [n, L, side, side] float32
+    """
+    wanted = _checked(latents, sae)
+    n, T, _ = tokens.shape
+    side = _side(T)
+    maps = np.empty((n, len(wanted), side, side), np.float32)
+    for start in range(0, n, batch_cells):
+        batch = tokens[start : start + batch_cells].float()
+        patches = _activations(sae, batch, wanted).reshape(len(batch), T, len(wanted))[:, 1:]
+        maps[start : start + len(batch)] = patches.transpose(0, 2, 1).reshape(len(batch), -1, side, side)
+    return maps
+
+
+def reference_maps(
+    store: TokenStore, pairs: Sequence[tuple[int, int]], *, sae: SparseAutoencoder, batch_cells: int = 16
+) -> dict[tuple[int, int], NDArray[np.float32]]:
+    """Maps of (row, latent) pairs, each cell read and encoded once.
+
+    Parameters
+    ----------
+    store : the cells' tokens
+    pairs : (row in the store, latent)
+
+    Returns
+    -------
+    (row, latent) -> [side, side] float32
+    """
+    latents_of: dict[int, list[int]] = {}
+    for row, latent in pairs:
+        latents_of.setdefault(row, []).append(latent)
+    _checked([latent for _, latent in pairs], sae)
+    rows = sorted(latents_of)
+    side, T = store.side, store.n_tokens
+    maps = {}
+    for start in range(0, len(rows), batch_cells):
+        batch = rows[start : start + batch_cells]
+        tokens = torch.cat([store.read(row, row + 1) for row in batch])
+        activations = encode_cells(sae, tokens)
+        for i, row in enumerate(batch):
+            cell = activations[i * T + 1 : (i + 1) * T].tocsc()
+            for latent in latents_of[row]:
+                maps[row, latent] = cell[:, [latent]].toarray().reshape(side, side)
+    return maps
+
+
+@torch.no_grad()
+def _activations(sae: SparseAutoencoder, tokens: torch.Tensor, latents: list[int]) -> NDArray[np.float32]:
+    """[b * T, L] activations of the wanted latents on whole cells' tokens [b, T, D]."""
+    if not isinstance(getattr(sae, "sparsity", None), ReluL1):
+        # Which latents of a token are active depends on all of its latents.
+        return encode_cells(sae, tokens).tocsc()[:, latents].toarray()
+    # With a ReLU each latent stands for itself: L of m columns of the encoder suffice.
+    tokens = tokens.to(sae.W_enc.device)
+    positions = torch.arange(tokens.shape[1], device=tokens.device).repeat(len(tokens))
+    x = sae.normaliser(tokens.reshape(-1, tokens.shape[2]), positions)
+    scores = (x - sae.b_dec) @ sae.W_enc[:, latents] + sae.b_enc[latents]
+    return torch.relu(scores).cpu().numpy()
+
+
+def _tokens(image_or_tokens: Any, backbone: Backbone | None) -> torch.Tensor:
+    value = image_or_tokens
+    if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 2 and "float" in str(value.dtype):
+        return torch.as_tensor(value).float()
+    if backbone is None:
+        raise UsageError("An image needs a backbone to become tokens; pass backbone=, or the cell's tokens [T, D].")
+    if isinstance(value, (str, Path)):
+        from cytosae.cells import load_image  # only a path needs the decoders
+
+        value = load_image(Path(value))
+    if isinstance(value, np.ndarray) and (value.ndim != 3 or value.dtype != np.uint8):
+        raise InputError(
+            f"The image has shape {value.shape} and dtype {value.dtype}; a uint8 array [height, width, 3] is needed."
+        )
+    with torch.no_grad():
+        return backbone(backbone.prepare([value]))[0].float()
+
+
+def _checked(latents: Sequence[int], sae: SparseAutoencoder) -> list[int]:
+    wanted = [int(latent) for latent in latents]
+    for latent in wanted:
+        if not 0 <= latent < sae.d_sae:
+            raise UsageError(f"There is no latent {latent}; this SAE has latents 0 to {sae.d_sae - 1}.")
+    return wanted
+
+
+def _side(n_tokens: int) -> int:
+    side = round((n_tokens - 1) ** 0.5)
+    if side * side != n_tokens - 1:
+        raise InputError(f"{n_tokens} tokens are not CLS and a square grid of patches; give all tokens of a cell.")
+    return side

@@ -1,0 +1,233 @@
+"""Latent statistics as mergeable pieces: any split of the cells over shards, ranks or machines gives the same numbers.
+
+Counts, maxima and reference cells merge exactly; sums are float64, so that their order changes them by rounding only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+@dataclass
+class LatentStatistics:
+    """Running statistics of m latents over cells; `update` with a batch of cells, `merge` with another piece.
+
+    Attributes
+    ----------
+    n_latents, n_tokens, n_classes, n_reference : m latents, T tokens a cell (CLS first), C classes, k reference cells
+    n_cells : cells seen
+    cells_active : (m,) int64, cells whose mean activation is > 0
+    tokens_active : (T, m) int64, tokens with activation > 0 at each position (0 = CLS)
+    mean_sum : (m,) float64, sum over cells of the cell's mean activation
+    token_max : (m,) float32, largest activation on a single token
+    class_cells : (C,) int64, cells of each class
+    class_sum : (C, m) float64, sum of cell means over the cells of a class
+    reference_rows : (m, k) int64, rows of the cells with the largest means, descending; -1 where fewer are active
+    reference_values : (m, k) float32, their means; 0 where fewer are active
+    """
+
+    n_latents: int
+    n_tokens: int
+    n_classes: int
+    n_reference: int = 10
+    n_cells: int = 0
+    cells_active: NDArray[np.int64] = field(init=False)
+    tokens_active: NDArray[np.int64] = field(init=False)
+    mean_sum: NDArray[np.float64] = field(init=False)
+    token_max: NDArray[np.float32] = field(init=False)
+    class_cells: NDArray[np.int64] = field(init=False)
+    class_sum: NDArray[np.float64] = field(init=False)
+    reference_rows: NDArray[np.int64] = field(init=False)
+    reference_values: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        m, k = self.n_latents, self.n_reference
+        self.cells_active = np.zeros(m, np.int64)
+        self.tokens_active = np.zeros((self.n_tokens, m), np.int64)
+        self.mean_sum = np.zeros(m, np.float64)
+        self.token_max = np.zeros(m, np.float32)
+        self.class_cells = np.zeros(self.n_classes, np.int64)
+        self.class_sum = np.zeros((self.n_classes, m), np.float64)
+        self.reference_rows = np.full((m, k), -1, np.int64)
+        self.reference_values = np.zeros((m, k), np.float32)
+
+    def update(self, activations: sp.csr_array, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> sp.csr_array:
+        """Take in a batch of whole cells.
+
+        Parameters
+        ----------
+        activations : (b * T, m) CSR, non-negative; tokens in order, T of each cell
+        rows : (b,) int64, rows of the cells in the table
+        classes : (b,) int64 in [0, C), -1 where unlabelled
+
+        Returns
+        -------
+        (b, m) CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data).
+        """
+        b, T = len(rows), self.n_tokens
+        activations.eliminate_zeros()
+        means = cell_means(activations, T)
+        self.n_cells += b
+        np.add.at(self.cells_active, means.indices, 1)
+        np.maximum.at(self.token_max, activations.indices, activations.data.astype(np.float32, copy=False))
+        self._count_positions(activations, b)
+        entries = np.repeat(np.arange(b), np.diff(means.indptr))
+        np.add.at(self.mean_sum, means.indices, means.data.astype(np.float64))
+        labelled = classes >= 0
+        np.add.at(self.class_cells, classes[labelled], 1)
+        of_class = classes[entries]
+        keep = of_class >= 0
+        np.add.at(self.class_sum, (of_class[keep], means.indices[keep]), means.data[keep].astype(np.float64))
+        self._take_references(means.indices, means.data, rows[entries])
+        return means
+
+    def merge(self, other: LatentStatistics) -> LatentStatistics:
+        """Statistics of both pieces' cells together, as a new object; associative and commutative."""
+        mine = (self.n_latents, self.n_tokens, self.n_classes, self.n_reference)
+        if mine != (other.n_latents, other.n_tokens, other.n_classes, other.n_reference):
+            raise ValueError("statistics of different latents, tokens, classes or numbers of reference cells")
+        both = LatentStatistics(*mine)
+        both.n_cells = self.n_cells + other.n_cells
+        for name in ("cells_active", "tokens_active", "mean_sum", "class_cells", "class_sum"):
+            setattr(both, name, getattr(self, name) + getattr(other, name))
+        both.token_max = np.maximum(self.token_max, other.token_max)
+        both.reference_rows, both.reference_values = self.reference_rows.copy(), self.reference_values.copy()
+        latents, places = np.nonzero(other.reference_rows >= 0)
+        both._take_references(latents, other.reference_values[latents, places], other.reference_rows[latents, places])
+        return both
+
+    def activation_frequency(self) -> NDArray[np.float64]:
+        """(m,) share of cells with mean activation > 0."""
+        return self.cells_active / max(self.n_cells, 1)
+
+    def token_frequency(self) -> NDArray[np.float64]:
+        """(m,) share of tokens (CLS included) with activation > 0."""
+        return self.tokens_active.sum(0) / max(self.n_cells * self.n_tokens, 1)
+
+    def mean_activation(self) -> NDArray[np.float64]:
+        """(m,) mean over the cells on which the mean activation is > 0; NaN where there is none."""
+        return _ratio(self.mean_sum, self.cells_active)
+
+    def class_means(self) -> NDArray[np.float64]:
+        """(m, C) mean activation over all cells of each class, active or not; NaN for a class without cells."""
+        return _ratio(self.class_sum, self.class_cells[:, None]).T
+
+    def position_dependence(self) -> NDArray[np.float64]:
+        """(m,) share of the variance of "is active" that the token's position alone explains; NaN for dead latents.
+
+        With p_t the share of cells active at position t and p their mean: Var_t(p_t) / (p (1 - p)), the correlation
+        ratio. 1 for a latent that says nothing but where a token lies, or whether it is CLS.
+        """
+        p_t = self.tokens_active / max(self.n_cells, 1)
+        p = p_t.mean(0)
+        return np.where(p > 0, _ratio(p_t.var(0), p * (1 - p), otherwise=1.0), np.nan)
+
+    def _count_positions(self, activations: sp.csr_array, b: int) -> None:
+        T = self.n_tokens
+        by_position = np.arange(b * T).reshape(b, T).T.ravel()
+        fold = sp.csr_array((np.ones(b * T, np.int64), by_position, np.arange(T + 1) * b), shape=(T, b * T))
+        ones = np.ones(len(activations.data), np.int64)
+        active = sp.csr_array((ones, activations.indices, activations.indptr), shape=activations.shape)
+        counts = sp.csr_array(fold @ active)
+        self.tokens_active[np.repeat(np.arange(T), np.diff(counts.indptr)), counts.indices] += counts.data
+
+    def _take_references(self, latents: NDArray[np.integer], values: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        """Keep the best k of each latent among its reference cells and the given (latent, value, row) entries."""
+        candidates = (values > 0) & (values >= self.reference_values[latents, -1])
+        if not candidates.any():
+            return
+        latents, values, rows = latents[candidates], values[candidates], rows[candidates]
+        touched = np.unique(latents)
+        old_rows, old_values = self.reference_rows[touched], self.reference_values[touched]
+        old = old_rows >= 0
+        latents = np.concatenate([latents, np.broadcast_to(touched[:, None], old.shape)[old]])
+        values, rows = np.concatenate([values, old_values[old]]), np.concatenate([rows, old_rows[old]])
+        order = np.lexsort((rows, -values, latents))
+        latents, values, rows = latents[order], values[order], rows[order]
+        place = np.arange(len(latents)) - np.searchsorted(latents, latents)
+        best = place < self.n_reference
+        self.reference_rows[touched], self.reference_values[touched] = -1, 0
+        self.reference_rows[latents[best], place[best]] = rows[best]
+        self.reference_values[latents[best], place[best]] = values[best]
+
+
+def label_entropy(values: NDArray[np.floating], labels: NDArray[np.integer], n_labels: int) -> NDArray[np.float64]:
+    """Entropy of the cell types among a latent's reference cells.
+
+    p(label) is the sum of the values of the reference cells with that label over the sum of all; H = -sum p ln p.
+
+    Parameters
+    ----------
+    values : (m, k) float array, mean activation of each reference cell, >= 0
+    labels : (m, k) int array in [0, n_labels), -1 where unlabelled or where there is no such cell
+
+    Returns
+    -------
+    (m,) float64 in nats; NaN for latents without an active, labelled reference cell. Unlabelled cells count in neither
+    sum.
+
+    References
+    ----------
+    Dasdelen et al. 2025 (arXiv 2507.12464), latent statistics.
+    """
+    weights = np.where(labels >= 0, values, 0).astype(np.float64)
+    latents = np.broadcast_to(np.arange(len(values))[:, None], labels.shape)
+    keys = (latents * n_labels + np.maximum(labels, 0)).ravel()
+    sums = np.bincount(keys, weights.ravel(), minlength=len(values) * n_labels).reshape(len(values), n_labels)
+    total = sums.sum(1, keepdims=True)
+    p = _ratio(sums, total)
+    return np.where(total[:, 0] > 0, -(p * np.log(np.where(p > 0, p, 1.0))).sum(1) + 0.0, np.nan)
+
+
+def class_selectivity(class_means: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(a - b) / (a + b), a the largest class mean and b the mean of the other class means, in [0, 1].
+
+    Parameters
+    ----------
+    class_means : (m, C) mean activation per class, >= 0; classes without cells are NaN and left out
+
+    Returns
+    -------
+    (m,) float64; NaN where no class mean is > 0 or fewer than two classes have cells.
+
+    References
+    ----------
+    Morcos et al. 2018 (arXiv 1803.06959), class selectivity index.
+    """
+    means = class_means[:, ~np.isnan(class_means).all(0)].astype(np.float64)
+    if means.shape[1] < 2:
+        return np.full(len(class_means), np.nan)
+    largest = means.max(1)
+    others = (means.sum(1) - largest) / (means.shape[1] - 1)
+    return _ratio(largest - others, largest + others)
+
+
+def cell_means(activations: sp.csr_array, n_tokens: int) -> sp.csr_array:
+    """(b, m) CSR float32: mean over each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR."""
+    b = (len(activations.indptr) - 1) // n_tokens
+    # Summed in float64, token by token: a cell's mean does not depend on the batch in which it came.
+    ones = np.ones(b * n_tokens)
+    pool = sp.csr_array((ones, np.arange(b * n_tokens), np.arange(b + 1) * n_tokens), shape=(b, b * n_tokens))
+    sums = sp.csr_array(pool @ activations.astype(np.float64))
+    data = (sums.data / n_tokens).astype(np.float32)
+    means = sp.csr_array((data, sums.indices, sums.indptr), shape=sums.shape)
+    means.eliminate_zeros()
+    means.sort_indices()
+    return means
+
+
+def class_indices(labels: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) index of each label in ``classes``; -1 for a missing label."""
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index.get(label, -1) if isinstance(label, str) else -1 for label in labels], np.int64)
+
+
+def _ratio(a: NDArray, b: NDArray, *, otherwise: float = np.nan) -> NDArray[np.float64]:
+    a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    return np.divide(a, b, out=np.full(a.shape, otherwise), where=b != 0)

@@ -1,0 +1,25 @@
+"""The cell table (which images, of whom, labelled what), safe decoding, data-set readers, the synthetic smear."""
+
+from __future__ import annotations
+
+from cytosae.cells.annotations import join_annotations, read_attributes, read_expert_annotations
+from cytosae.cells.cell_types import cell_type_table, harmonise
+from cytosae.cells.decode import load_image, load_mask
+from cytosae.cells.layouts import LAYOUTS
+from cytosae.cells.medmnist import unpack_medmnist
+from cytosae.cells.reading import read_cells
+from cytosae.cells.table import CellTable
+
+__all__ = [
+    "LAYOUTS",
+    "CellTable",
+    "cell_type_table",
+    "harmonise",
+    "join_annotations",
+    "load_image",
+    "load_mask",
+    "read_attributes",
+    "read_cells",
+    "read_expert_annotations",
+    "unpack_medmnist",
+]

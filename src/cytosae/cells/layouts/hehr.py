@@ -1,0 +1,29 @@
+"""AML_Hehr (TCIA 6ppe-4020): patients with genetic AML subtypes and controls; single cells have no label."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from cytosae.cells.layouts.layout import Layout, join_by, read_table
+from cytosae.cells.scan import Scan
+
+
+def with_metadata(scan: Scan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of `metadata.csv` by patient; the folder's subtype stays the diagnosis."""
+    path = scan.root / "metadata.csv"
+    if not path.is_file():
+        return frame
+    table = read_table(path, needed=("patient_id", "bag_label"))
+    return join_by(frame, table.drop(columns="bag_label").rename(columns={"patient_id": "patient"}), "patient")
+
+
+HEHR = Layout(
+    name="hehr",
+    title="AML_Hehr",
+    shape="data/<bag_label>/<patient_id>/*.tif with metadata.csv",
+    pattern=re.compile(r"(?:.*/)?(?P<diagnosis>[^/]+)/(?P<patient>[^/]+)/[^/]+\.tiff?", re.IGNORECASE),
+    companion="metadata.csv",
+    columns=with_metadata,
+)

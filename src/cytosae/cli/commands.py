@@ -1,0 +1,325 @@
+"""The commands, in the order in which people meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+import cytosae
+from cytosae.cli.data import data_app
+from cytosae.cli.model import model_app
+from cytosae.cli.options import changes_of, options_of
+from cytosae.cli.output import Json, Output
+from cytosae.common.errors import ArtifactError, InputError, UsageError
+from cytosae.study import Study, StudyConfig, read_toml, recipe_changes, tidy
+
+app = App(
+    name="cytosae",
+    version=cytosae.__version__,
+    help="""Concepts of a blood-cell vision transformer that a hematologist can see and check.
+
+    Begin with **cytosae demo**, or with your own images: **cytosae run IMAGES --study DIR** goes from folders of
+    single-cell images to a report. Each step can also be run by itself. A step whose inputs and options have not
+    changed is skipped, and interrupted work goes on where it stopped. Errors are one sentence; --debug shows more.
+    """,
+    help_format="markdown",
+)
+app.command(model_app)
+app.command(data_app)
+
+StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
+ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
+Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
+RunOptions = options_of(
+    StudyConfig, "cells", "backbone", "extract", "reading", "sae", "atlas", "localisation", "report", "runtime"
+)
+ExtractOptions = options_of(StudyConfig, "cells", "backbone", "extract", "runtime")
+TrainOptions = options_of(StudyConfig, "sae", "reading", "runtime")
+AtlasOptions = options_of(StudyConfig, "atlas", "localisation", "runtime")
+ReportOptions = options_of(StudyConfig, "report")
+
+
+@app.command
+def run(
+    *images: Path,
+    study: StudyPath,
+    train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    options: RunOptions | None = None,
+    as_json: Json = False,
+) -> None:
+    """Go the whole way: cells, tokens, SAE, atlas, localisation, report.
+
+    Each IMAGES is a data set: a folder of class folders, a flat folder, a folder with manifest.csv or manifest.parquet,
+    or such a manifest. Without IMAGES, a study that is there is brought up to date.
+
+    Parameters
+    ----------
+    images
+        Folders of images or manifests; one atlas each.
+    train_on
+        Data sets (by name) whose tokens the SAE is trained on; all of them if left out.
+    """
+    output = Output(as_json=as_json)
+    work = open_study(study, images, output, recipe=recipe, config=config, options=options, train_on=train_on)
+    output.line(f"Study {work.path}: {', '.join(work.datasets)}")
+    work.run()
+    report = work.place("report")
+    output.line(f"The report is {report}; open it in a browser.")
+    output.result(study=work.path, report=report)
+    output.finish()
+
+
+@app.command
+def extract(
+    *images: Path,
+    study: StudyPath,
+    config: ConfigFile = None,
+    options: ExtractOptions | None = None,
+    as_json: Json = False,
+) -> None:
+    """Read the cells of data sets and turn them into tokens.
+
+    Parameters
+    ----------
+    images
+        Folders of images or manifests, added to those of the study.
+    """
+    output = Output(as_json=as_json)
+    work = open_study(study, images, output, config=config, options=options)
+    with work.alone():
+        work.read_all_cells()
+        for name in work.datasets:
+            work.extract(name)
+    output.finish()
+
+
+@app.command
+def train(
+    *,
+    study: StudyPath,
+    train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    recipe: Recipe = None,
+    sweep: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    config: ConfigFile = None,
+    options: TrainOptions | None = None,
+    as_json: Json = False,
+) -> None:
+    """Train the SAE of a study, or a sweep of several on one reading of the tokens.
+
+    A sweep, e.g. `--sweep k=16,32,64 --sweep expansion=8,16`, trains an SAE for each combination and ends in a table
+    and a plot of explained variance against L0 in STUDY/sweep; the SAE of the study stays as it is.
+
+    Parameters
+    ----------
+    train_on
+        Data sets (by name) to train on; all of them if left out.
+    sweep
+        field=value,value,...; a field of the sparsity, expansion or seed.
+    """
+    output = Output(as_json=as_json)
+    work = open_study(study, (), output, recipe=recipe, config=config, options=options, train_on=train_on, create=False)
+    with work.alone():
+        if sweep:
+            result = work.sweep(sweep_values(sweep))
+            show_sweep(result.path, output)
+        else:
+            work.train()
+    output.finish()
+
+
+@app.command
+def atlas(*, study: StudyPath, options: AtlasOptions | None = None, as_json: Json = False) -> None:
+    """Describe every latent on every data set of a study; compare maps with masks where there are any."""
+    output = Output(as_json=as_json)
+    work = open_study(study, (), output, options=options, create=False)
+    with work.alone():
+        for name in work.datasets:
+            work.build_atlas(name)
+        work.localise()
+    output.finish()
+
+
+@app.command
+def report(*, study: StudyPath, options: ReportOptions | None = None, as_json: Json = False) -> None:
+    """Write the report of a study, one HTML file that works offline."""
+    output = Output(as_json=as_json)
+    work = open_study(study, (), output, options=options, create=False)
+    with work.alone():
+        result = work.write_report()
+    output.line(f"The report is {result.path}; open it in a browser.")
+    output.finish()
+
+
+@app.command
+def explain(
+    image: Path,
+    /,
+    *,
+    study: StudyPath,
+    dataset: str | None = None,
+    concepts: int = 12,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Explain one image: its concepts, where they lie in the cell, and the reference cells most like it.
+
+    Parameters
+    ----------
+    image
+        Any image of a single cell.
+    dataset
+        Data set of the study whose atlas describes the concepts; the first one if left out.
+    concepts
+        How many concepts to give.
+    out
+        HTML page to write, by default STUDY/explained/<image>.html.
+    """
+    from cytosae.report import write_explanation
+
+    output = Output(as_json=as_json)
+    work = Study(study)
+    name = dataset or work.datasets[0]
+    explanation = work.explain(image, name, concepts=concepts)
+    page = out or work.path / "explained" / f"{image.stem}.html"
+    write_explanation(page, image, explanation, work.atlas(name), work.cells(name))
+    columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
+    rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
+    output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")
+    similar = explanation.similar.reset_index()[["label", "similarity", "cell_id"]]
+    output.table(
+        ["label", "similarity", "cell"],
+        [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)],
+        title=f"Most alike in {name}",
+    )
+    output.line(f"With pictures and maps: {page}")
+    output.result(
+        image=image,
+        page=page,
+        dataset=name,
+        concepts=explanation.concepts.reset_index().to_dict("records"),
+        maps={str(k): m.tolist() for k, m in zip(explanation.concepts.index, explanation.maps, strict=True)},
+        similar=explanation.similar.reset_index().to_dict("records"),
+    )
+    output.finish()
+
+
+@app.command
+def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"), as_json: Json = False) -> None:
+    """Go the whole way on a small synthetic smear that is drawn first: no images, no downloads, a few minutes.
+
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    """
+    from cytosae.cli.demonstration import DEMO, draw_smear
+
+    output = Output(as_json=as_json)
+    images = draw_smear(study / "images")
+    output.line(f"Drew a synthetic smear: {images}")
+    work = open_study(study, [images], output, changes=DEMO)
+    work.run()
+    report = work.place("report")
+    output.line("")
+    output.line(f"Done. The report is {report}; open it in a browser.")
+    output.line("With your own images: cytosae run IMAGES --study DIR")
+    output.result(study=work.path, report=report)
+    output.finish()
+
+
+@app.command
+def doctor(*, study: Annotated[Path | None, Parameter(name="--study")] = None, as_json: Json = False) -> int:
+    """Say what works here, what is missing, and how to get it; the exit code is 1 if something needed is broken.
+
+    Parameters
+    ----------
+    study
+        Also verify every artifact of this study, byte by byte.
+    """
+    from cytosae.cli.doctor import examine
+
+    output = Output(as_json=as_json)
+    findings = examine(study)
+    output.table(["what", "state", "detail"], findings)
+    output.result(findings=[finding._asdict() for finding in findings])
+    output.finish()
+    return int(any(finding.state == "broken" for finding in findings))
+
+
+@app.command(name="config")
+def show_config(*, study: Annotated[Path | None, Parameter(name="--study")] = None, as_json: Json = False) -> None:
+    """Print every option with its value, as TOML: the defaults, or those of a study.
+
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    """
+    import tomli_w
+
+    output = Output(as_json=as_json)
+    plain = tidy(Study(study).config if study else StudyConfig())
+    output.line(tomli_w.dumps(plain).rstrip())
+    output.result(**plain)
+    output.finish()
+
+
+def open_study(
+    path: Path,
+    images: Sequence[Path],
+    output: Output,
+    *,
+    recipe: str | None = None,
+    config: Path | None = None,
+    options: Any = None,
+    train_on: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    create: bool = True,
+) -> Study:
+    """Open a study and bring what was asked into its configuration: recipe, then file, then options."""
+    if not create and not (path / "study.toml").is_file():
+        raise ArtifactError(
+            f"{path} is no study (study.toml is missing); begin one with: cytosae run IMAGES --study DIR."
+        )
+    for image in images:
+        if not image.exists():
+            raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
+    if not images and not (path / "study.toml").is_file():
+        raise UsageError("no images are given; name a folder of images, or a study that has some.")
+    asked = [recipe_changes(recipe) if recipe else {}, read_toml(config) if config else {}, dict(changes or {})]
+    asked.append(changes_of(options) if options is not None else {})
+    if train_on:
+        asked.append({"train_on": list(train_on)})
+    work = Study.open(path, images, asked, on_step=output.step)
+    if not create:
+        work.save_config()
+    return work
+
+
+def sweep_values(texts: Sequence[str]) -> dict[str, list[float]]:
+    """``("k=16,32",)`` -> ``{"k": [16.0, 32.0]}``."""
+    values: dict[str, list[float]] = {}
+    for text in texts:
+        field, _, rest = text.partition("=")
+        try:
+            values[field.strip().replace("-", "_")] = [float(value) for value in rest.split(",")]
+        except ValueError as problem:
+            raise UsageError(
+                f"--sweep {text!r} is not understood; write it as field=value,value, e.g. k=16,32."
+            ) from problem
+    return values
+
+
+def show_sweep(path: Path, output: Output) -> None:
+    """Print the table of a sweep."""
+    import pandas as pd
+
+    table = pd.read_csv(path / "sweep.csv")
+    shown = ["name", "d_sae", "l0", "explained_variance", "explained_variance_after_position", "dead_share"]
+    output.table(shown, table[shown].to_numpy(dtype=object).tolist(), title=f"Sweep ({path / 'sweep.png'})")
+    output.result(sweep=table.to_dict("records"))

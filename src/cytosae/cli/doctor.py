@@ -1,0 +1,89 @@
+"""``cytosae doctor``: what works here, what is missing, how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import cytosae
+from cytosae.common.errors import CytosaeError
+
+NEEDED = ("torch", "torchvision", "timm", "lightning-fabric", "numba", "anndata", "tifffile", "imagecodecs", "pillow")
+OPTIONAL = {
+    "tensorboard": "training curves in TensorBoard: pip install 'cytosae[tracking]'",
+    "wandb": "training curves in Weights & Biases: pip install 'cytosae[tracking]'",
+}
+
+
+class Finding(NamedTuple):
+    """One line of the doctor: whether something works, and the mend where it does not."""
+
+    what: str
+    state: str
+    """"ok", "missing" or "broken"; only "broken" makes the command fail."""
+    detail: str
+
+
+def examine(study: Path | None = None) -> list[Finding]:
+    """Look at the installation, the machine and, if one is given, a study."""
+    return [*_packages(), *_machine(), _finding("bundled backbone", _backbone), *(_study(study) if study else ())]
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding("cytosae", "ok", f"{cytosae.__version__} on Python {platform.python_version()}, {platform.system()}")
+    for name in NEEDED:
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Finding(name, "broken", f"is not installed: {sys.executable} -m pip install {name}")
+    for name, mend in OPTIONAL.items():
+        there = importlib.util.find_spec(name) is not None
+        yield Finding(name, "ok" if there else "missing", version(name) if there else mend)
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Finding("processor", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding("GPU", "ok", ", ".join(names))
+    else:
+        yield Finding("GPU", "missing", "none usable; everything runs on the CPU, dinobloom-b is slow there")
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Finding("disk", "ok", f"{free / 1e9:.0f} GB free here; float16 tokens of dinobloom-b take 0.39 MB a cell")
+
+
+def _backbone() -> str:
+    import numpy as np
+
+    backbone = cytosae.load_backbone("tiny")
+    tokens = backbone(backbone.prepare([np.zeros((64, 64, 3), np.uint8)]))
+    return f"tiny gives tokens {list(tokens.shape)}, weights {backbone.weights_hash[:12]}"
+
+
+def _study(path: Path) -> Iterator[Finding]:
+    from cytosae.common.artifact import read_artifact
+    from cytosae.study import Study
+
+    study = Study(path)
+    for kind, dataset in study.places():
+        place = study.place(kind, dataset)
+        yield _finding(
+            str(place), lambda place=place, kind=kind: f"whole, {read_artifact(place, kind).fingerprint[:12]}"
+        )
+
+
+def _finding(what: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, "ok", check())
+    except CytosaeError as problem:
+        return Finding(what, "broken", str(problem))

@@ -1,0 +1,119 @@
+"""Command-line options made from configuration dataclasses, so that there is one list of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+from docstring_parser import DocstringStyle, parse
+
+TITLES = {
+    "cells": "Cells",
+    "backbone": "Backbone",
+    "extract": "Extraction",
+    "reading": "Reading of tokens",
+    "sae": "Sparse autoencoder",
+    "atlas": "Atlas",
+    "localisation": "Localisation",
+    "report": "Report",
+    "runtime": "Where it runs",
+}
+"""Section of a study's configuration -> heading in ``--help``."""
+
+
+def options_of(kind: type, *sections: str) -> Any:
+    """Annotated type whose command-line options are the fields of ``sections`` of the dataclass ``kind``, all optional.
+
+    A field that admits several dataclasses (``sparsity: ReluL1 | TopK``) becomes ``--sae.sparsity.type`` and the fields
+    of all of them; help texts come from the "Attributes" of the docstrings, defaults are shown beside.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = []
+    for order, name in enumerate(sections):
+        group = Group(TITLES[name], sort_key=10 + order)
+        inner = _optional(hints[name], group)
+        fields.append((name, Annotated[inner, Parameter(group=group)], dataclasses.field(default_factory=inner)))
+    return Annotated[_named(kind.__name__, fields), Parameter(name="*", show_default=False)]
+
+
+def changes_of(options: Any) -> dict[str, Any]:
+    """What was given on the command line, as nested plain values."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            value = changes_of(value) or None
+        if value is not None:
+            changes[field.name] = value
+    return changes
+
+
+def _optional(kind: type, group: Group) -> type:
+    """Copy of a dataclass in which every field is optional and None."""
+    hints = typing.get_type_hints(kind)
+    texts = _texts(kind)
+    fields = []
+    for field in dataclasses.fields(kind):
+        if not field.init:
+            continue
+        classes = [option for option in _members(hints[field.name]) if dataclasses.is_dataclass(option)]
+        if classes:
+            inner = (
+                _choice(classes, texts.get(field.name, ""), group) if len(classes) > 1 else _optional(classes[0], group)
+            )
+            fields.append(
+                (field.name, Annotated[inner, Parameter(group=group)], dataclasses.field(default_factory=inner))
+            )
+        else:
+            text = _with_default(texts.get(field.name, ""), field)
+            fields.append((field.name, Annotated[hints[field.name] | None, Parameter(help=text, group=group, negative_iterable=())], None))
+    return _named(kind.__name__, fields)
+
+
+def _texts(kind: type) -> dict[str, str]:
+    """Field -> its line under "Attributes" (``name : what it is``, which numpydoc takes for a type)."""
+    parameters = parse(kind.__doc__ or "", style=DocstringStyle.NUMPYDOC).params
+    return {
+        name.strip(): " ".join(f"{p.type_name or ''} {p.description or ''}".split())
+        for p in parameters
+        for name in p.arg_name.split(",")
+    }
+
+
+def _choice(classes: list[Any], text: str, group: Group) -> type:
+    """One optional dataclass with the fields of several, and ``type`` to choose among them."""
+    names = Literal[tuple(c.__name__ for c in classes)]  # type: ignore[valid-type]
+    fields: dict[str, Any] = {"type": ("type", Annotated[names | None, Parameter(help=text, group=group, negative_iterable=())], None)}
+    for option in classes:
+        for field in dataclasses.fields(_optional(option, group)):
+            if field.name not in fields:
+                default = field.default_factory if field.default is dataclasses.MISSING else field.default
+                spec = dataclasses.field(default_factory=default) if callable(default) else None
+                annotation = Annotated[
+                    field.type, Parameter(help=f"{option.__name__}: {_help(field.type)}", group=group)
+                ]
+                fields[field.name] = (field.name, annotation, spec)
+    return _named("_or_".join(c.__name__ for c in classes), list(fields.values()))
+
+
+def _named(name: str, fields: list[Any]) -> type:
+    # cyclopts takes classes of standard-library modules for plain values, and make_dataclass says "types".
+    return dataclasses.make_dataclass(name, fields, namespace={"__module__": __name__})
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _help(annotation: Any) -> str:
+    return next((m.help or "" for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Parameter)), "")
+
+
+def _with_default(text: str, field: dataclasses.Field[Any]) -> str:
+    default = field.default_factory() if callable(field.default_factory) else field.default
+    if default is dataclasses.MISSING or default is None:
+        return text
+    return f"{text} [{default}]".strip()

@@ -1,0 +1,90 @@
+"""What commands print: lines for people, or one JSON document for programs (``--json``)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from cytosae.common.configuration import to_plain
+from cytosae.study import StepResult
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
+"""Type of the option that every command has."""
+
+
+class Output:
+    """Standard output of one command.
+
+    Parameters
+    ----------
+    as_json : print nothing until the end, then one JSON document
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._console = Console(quiet=as_json, highlight=False, soft_wrap=True)
+        self._document: dict[str, Any] = {}
+        self._steps: list[dict[str, Any]] = []
+
+    def line(self, text: str) -> None:
+        """Print a line for people."""
+        self._console.print(text, markup=False)
+
+    def step(self, result: StepResult) -> None:
+        """Report a step of a study."""
+        self._steps.append(to_plain(result))
+        state = "up to date" if result.skipped else f"{result.seconds:.1f} s"
+        facts = ", ".join(_fact(name, value) for name, value in result.facts.items() if _is_short(value))
+        self._console.print(f"  {result.step:<28} {state:>12}   [dim]{facts}[/dim]")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
+        """Print a table for people."""
+        table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        numbers = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+        for column, right in zip(columns, numbers, strict=True):
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_value(value) for value in row))
+        self._console.print(table)
+
+    def result(self, **facts: Any) -> None:
+        """Add to the JSON document."""
+        self._document.update({name: to_plain(value) for name, value in facts.items()})
+
+    def finish(self) -> None:
+        """End the command's output; with ``--json`` this prints the document."""
+        if self.as_json:
+            steps = {"steps": self._steps} if self._steps else {}
+            json.dump({**self._document, **steps}, sys.stdout, indent=2, default=_plain)
+            sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= 24)
+
+
+def _fact(name: str, value: Any) -> str:
+    return f"{name.replace('_', ' ')} {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value.as_posix() if isinstance(value, Path) else str(value)

@@ -1,0 +1,188 @@
+"""Token normalisation: an explicit, fitted, saved and invertible choice.
+
+Tokens of a vision transformer have a few directions (position, massive activations) that carry most of their variance; an
+SAE in their own units spends its latents on those. Each choice is a frozen dataclass; what it learns from a sample of tokens
+lies in the buffers of its module and is saved with the autoencoder. Encoding takes raw tokens, decoding gives raw tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cytosae.common.errors import UsageError
+
+MOST_POSITIONS = 1 << 16
+
+
+@dataclass(frozen=True)
+class NoNormalisation:
+    """Tokens as they are (the paper's)."""
+
+
+@dataclass(frozen=True)
+class MeanNorm:
+    """Scaled by one number so that the mean norm is sqrt(d) (Conerly et al. 2024; as in Gao et al. 2024 after centring)."""
+
+
+@dataclass(frozen=True)
+class PositionMean:
+    """The mean token of each position taken out, then scaled by one number so that the mean norm is sqrt(d)."""
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Centred and multiplied by (C + floor)^(-1/2) (ZCA): every direction gets the same variance.
+
+    Attributes
+    ----------
+    floor : added to each eigenvalue of the covariance C, as a share of their mean, so that directions without variance
+        are not blown up
+    position_mean : take out the mean of each position instead of the overall mean
+    """
+
+    floor: float = 1e-3
+    position_mean: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.floor > 0:
+            raise UsageError(f"Whitening needs floor > 0, not {self.floor}.")
+
+
+Normalisation = NoNormalisation | MeanNorm | PositionMean | Whitening
+
+
+class Normaliser(nn.Module):
+    """What a normalisation has learned: x_n = (x - mean[position]) T, x = x_n T^-1 + mean[position].
+
+    Buffers (where the choice needs them): ``mean`` (1 or P, d); ``scale`` () or ``forward_map`` and ``inverse_map`` (d, d);
+    ``fitted`` () bool. `NoNormalisation` has none, so that published weights load as they are.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    forward_map: Tensor
+    inverse_map: Tensor
+    fitted: Tensor
+
+    def __init__(self, config: Normalisation, d_in: int) -> None:
+        super().__init__()
+        self.config, self.d_in = config, d_in
+        if isinstance(config, NoNormalisation):
+            return
+        self.register_buffer("fitted", torch.tensor(False))
+        if not isinstance(config, MeanNorm):
+            self.register_buffer("mean", torch.zeros(1, d_in))
+        if isinstance(config, Whitening):
+            self.register_buffer("forward_map", torch.eye(d_in))
+            self.register_buffer("inverse_map", torch.eye(d_in))
+        else:
+            self.register_buffer("scale", torch.ones(()))
+
+    @property
+    def by_position(self) -> bool:
+        """Whether a token's position must be known."""
+        config = self.config
+        return isinstance(config, PositionMean) or (isinstance(config, Whitening) and config.position_mean)
+
+    @torch.no_grad()
+    def fit(self, tokens: Tensor, positions: Tensor | None = None) -> None:
+        """Learn from a sample: tokens (N, d) float, positions (N,) int64 where the choice is by position.
+
+        Raises
+        ------
+        UsageError
+            where positions are missing, or the sample has a position without a token or no variance at all.
+        """
+        if isinstance(self.config, NoNormalisation):
+            return
+        x = tokens.double()
+        if not isinstance(self.config, MeanNorm):
+            mean = self._means(x, positions)
+            self.mean = mean.float().to(self.fitted.device)
+            x = x - mean[self._rows(positions, len(x))]
+        if isinstance(self.config, Whitening):
+            forward, inverse = _whitening(x, self.config.floor)
+            self.forward_map.copy_(forward)
+            self.inverse_map.copy_(inverse)
+        else:
+            norm = torch.linalg.vector_norm(x, dim=1).mean()
+            if not norm > 0:
+                raise UsageError("the sample of tokens has no variance; normalisation needs tokens that differ.")
+            self.scale.copy_(math.sqrt(self.d_in) / norm)
+        self.fitted.fill_(True)
+
+    def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Raw tokens (N, d) to normalised ones (N, d)."""
+        if isinstance(self.config, NoNormalisation):
+            return tokens
+        self._require_fit()
+        if not isinstance(self.config, MeanNorm):
+            tokens = tokens - self._mean_of(positions, len(tokens))
+        return tokens @ self.forward_map if isinstance(self.config, Whitening) else tokens * self.scale
+
+    def inverse(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Normalised tokens (N, d) back to raw ones (N, d)."""
+        if isinstance(self.config, NoNormalisation):
+            return tokens
+        self._require_fit()
+        tokens = tokens @ self.inverse_map if isinstance(self.config, Whitening) else tokens / self.scale
+        if isinstance(self.config, MeanNorm):
+            return tokens
+        return tokens + self._mean_of(positions, len(tokens))
+
+    def _mean_of(self, positions: Tensor | None, count: int) -> Tensor:
+        return self.mean[self._rows(positions, count)] if self.by_position else self.mean
+
+    def _rows(self, positions: Tensor | None, count: int) -> Tensor:
+        if not self.by_position:
+            return torch.zeros(count, dtype=torch.int64, device=self.fitted.device)
+        if positions is None:
+            raise UsageError(
+                f"{type(self.config).__name__} works by position: give positions [N] with tokens of the shape [N, d], or "
+                "whole images as [B, T, d]."
+            )
+        if len(self.mean) > 1 and int(positions.max()) >= len(self.mean):
+            raise UsageError(
+                f"position {int(positions.max())} is beyond the {len(self.mean)} that the normalisation was fitted on; use "
+                "tokens of the same backbone."
+            )
+        return positions
+
+    def _means(self, x: Tensor, positions: Tensor | None) -> Tensor:
+        if not self.by_position:
+            return x.mean(0, keepdim=True)
+        if positions is None:
+            return self._rows(None, len(x))
+        counts = torch.bincount(positions)
+        if len(counts) > MOST_POSITIONS or int(counts.min()) == 0:
+            raise UsageError(
+                f"the sample of {len(x)} tokens has no token at position {int(counts.argmin())}; take a larger sample."
+            )
+        return x.new_zeros(len(counts), x.shape[1]).index_add_(0, positions, x) / counts[:, None]
+
+    def _require_fit(self) -> None:
+        if not bool(self.fitted):
+            raise UsageError(
+                f"{type(self.config).__name__} has not been fitted; call Trainer.fit, or sae.normaliser.fit(tokens, positions)."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: object) -> None:
+        # the number of positions is known only after fitting: take the shape of what is loaded
+        saved = state_dict.get(prefix + "mean")
+        if saved is not None and "mean" in self._buffers and saved.ndim == 2 and saved.shape[1] == self.d_in:
+            self.mean = self.mean.new_zeros(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # pyright: ignore[reportArgumentType]
+
+
+def _whitening(x: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """(C + floor)^(-1/2) and its inverse for centred x (N, d) in float64."""
+    values, vectors = torch.linalg.eigh(x.T @ x / max(len(x) - 1, 1))
+    mean = values.mean()
+    if not mean > 0:
+        raise UsageError("the sample of tokens has no variance; whitening needs tokens that differ.")
+    deviation = (values.clamp_min(0) + floor * mean).sqrt()
+    return vectors / deviation @ vectors.T, vectors * deviation @ vectors.T

@@ -1,0 +1,215 @@
+"""CPU kernels in Numba; `plain` has a twin of each in PyTorch, with the same arguments and the same results.
+
+Every loop over tokens, entries or latents is independent of the others and sums in a fixed order, so results do not depend on
+the number of threads. ``fastmath`` lets sums be reordered when a kernel is compiled (the bound covers any order), never from
+one call to the next.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+GROUP = 32
+"""Latents whose largest product is looked at before any of them: few groups hold a candidate."""
+CELL = 256
+"""Latents that share one cut (largest bias, norm and residual): blocks begin at multiples of it."""
+CHUNK = 256
+"""Entries or latents that a thread takes at a time."""
+FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
+"""Freedom of the compiler: order of sums and fused multiply-add, but infinities keep their meaning."""
+
+
+def _wide(stored):  # noqa: ANN001, ANN202
+    """A stored product as float32: bfloat16 comes as int16."""
+    raise NotImplementedError
+
+
+@overload(_wide, inline="always")
+def _overload_wide(stored):  # noqa: ANN001, ANN202
+    if stored == types.int16:
+        return lambda stored: np.uint32(np.uint32(np.uint16(stored)) << np.uint32(16)).view(np.float32)
+    return lambda stored: stored
+
+
+def _at_most(value, like):  # noqa: ANN001, ANN202
+    """A positive float32 in the type of stored products, rounded down."""
+    raise NotImplementedError
+
+
+@overload(_at_most, inline="always")
+def _overload_at_most(value, like):  # noqa: ANN001, ANN202
+    if like == types.int16:
+        return lambda value, like: np.int16(np.float32(value).view(np.uint32) >> np.uint32(16))
+    return lambda value, like: np.float32(value)
+
+
+@njit(cache=True, fastmath=FAST)
+def _largest(group, zero):
+    """Largest of some products, or 0. Positive bfloat16 numbers compare as integers, all negative ones lie below."""
+    best = zero
+    for q in range(group.size):
+        best = max(best, group[q])
+    return best
+
+
+@njit(cache=True, fastmath=FAST)
+def _drop(columns, lower, upper, count, k, floor):
+    """Raise the floor to the k-th largest lower bound and drop what lies below; (count, floor)."""
+    if count >= k:
+        floor = max(floor, np.partition(lower[:count], count - k)[count - k])
+    kept = 0
+    for e in range(count):
+        if upper[e] >= floor:
+            columns[kept], lower[kept], upper[kept] = columns[e], lower[e], upper[e]
+            kept += 1
+    return kept, floor
+
+
+@njit(cache=True, fastmath=FAST)
+def _first_floor(row, zero, low, slack, rounding, k):
+    """A lower bound of the k-th largest score from the largest product of each group; low, slack by cell."""
+    best = np.empty(row.size // GROUP, np.float32)
+    for g in range(best.size):
+        cell = g * GROUP // CELL
+        best[g] = _wide(_largest(row[g * GROUP : (g + 1) * GROUP], zero)) * (1 - rounding) + low[cell] - slack[cell]
+    return np.partition(best, best.size - k)[best.size - k]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, floors, limits):
+    """Add the latents of a block that may be active to each token's candidates.
+
+    Parameters
+    ----------
+    products : (N, B) int16 (the bits of bfloat16) or float32, of the latents ``start`` to ``start + B - 1``
+    latents : four (m,) float32: low, high, residual, norm, a latent's side of the bound (`screen.LatentTerms`)
+    cells : the same by cell of `CELL` latents: smallest low, largest high, residual and norm
+    tokens : two (N,) float32: near, far, a token's side of the bound (`bound.TokenTerms`)
+    rounding : float32, V of the bound
+    k : how many scores are wanted of each token; 0 for all above the floor
+    lists : columns (N, L) int32, lower and upper (N, L) float32: candidates and the bounds of their scores, extended here
+    counts : (N,) int32, candidates of each token so far, -1 once there were more than L
+    floors : (N,) float32, what an upper bound must reach, raised here where k > 0
+    limits : (N,) int32, number of candidates at which the floor is raised next
+    """
+    low, high, residual, norm = latents
+    columns, lower, upper = lists
+    first_cell, n_cells = start // CELL, (products.shape[1] + CELL - 1) // CELL
+    zero = products[0, 0] * 0 if products.size else products.dtype.type(0)
+    for i in prange(products.shape[0]):
+        count, floor, limit = counts[i], floors[i], limits[i]
+        row, near, far = products[i], tokens[0][i], tokens[1][i]
+        slack = np.empty(n_cells, np.float32)
+        for c in range(n_cells):
+            slack[c] = near * cells[2][first_cell + c] + far * cells[3][first_cell + c]
+        if start == 0 and 0 < k <= row.size // GROUP:
+            floor = max(floor, _first_floor(row, zero, cells[0], slack, rounding, k))
+        for first in range(0, row.size if count >= 0 else 0, GROUP):
+            cell = first // CELL
+            top, group = cells[1][first_cell + cell], row[first : first + GROUP]
+            margin = rounding * (abs(floor) + abs(top) + slack[cell])
+            cut = _at_most(max((floor - top - slack[cell] - margin) * (1 - rounding), np.float32(0)), zero)
+            if cut > 0 and _largest(group, zero) < cut:
+                continue
+            if count + GROUP > columns.shape[1] and k > 0:
+                count, floor = _drop(columns[i], lower[i], upper[i], count, k, floor)
+            if count + GROUP > columns.shape[1]:
+                count = -1
+                break
+            for q in range(group.size):
+                if cut > 0 and group[q] < cut:
+                    continue
+                j, t = start + first + q, _wide(group[q])
+                error = rounding * abs(t) + near * residual[j] + far * norm[j]
+                if t + high[j] + error >= floor:
+                    columns[i, count], lower[i, count], upper[i, count] = j, t + low[j] - error, t + high[j] + error
+                    count += 1
+        if k > 0 and count > limit:
+            count, floor = _drop(columns[i], lower[i], upper[i], count, k, floor)
+            limit = count + count // 2 + GROUP
+        counts[i], floors[i], limits[i] = count, floor, limit
+
+
+@njit(cache=True)
+def by_latent(columns, offsets, width):
+    """Sort entries (token by token) by latent, keeping the order of tokens: (order, token, first) - a counting sort.
+
+    ``order`` (nnz,) are the positions of the entries, ``token`` (nnz,) their tokens, latent j's are
+    ``order[first[j]:first[j + 1]]``.
+    """
+    first = np.zeros(width + 1, np.int64)
+    for e in range(columns.size):
+        first[columns[e] + 1] += 1
+    for j in range(width):
+        first[j + 1] += first[j]
+    place = first[:-1].copy()
+    order, token = np.empty(columns.size, np.int64), np.empty(columns.size, np.int32)
+    for i in range(offsets.size - 1):
+        for e in range(offsets[i], offsets[i + 1]):
+            p = place[columns[e]]
+            order[p], token[p] = e, i
+            place[columns[e]] = p + 1
+    return order, token, first
+
+
+@njit(cache=True, fastmath=FAST)
+def _dot(left, right):
+    total = np.float32(0)
+    for q in range(left.size):
+        total += left[q] * right[q]
+    return total
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def scores(x, rows, bias, columns, order, token, out):
+    """Float32 scores <x[i], rows[j]> + bias[j] of entries sorted by latent (`by_latent`), each row read once.
+
+    x (N, d), rows (m, d), bias (m,) float32; columns (nnz,) of the unsorted entries; out (nnz,) in their order.
+    """
+    for c in prange((order.size + CHUNK - 1) // CHUNK):
+        for p in range(c * CHUNK, min((c + 1) * CHUNK, order.size)):
+            e = order[p]
+            j = columns[e]
+            out[e] = _dot(x[token[p]], rows[j]) + bias[j]
+
+
+@njit(cache=True, parallel=True)
+def top_per_token(values, offsets, k, keep):
+    """Mark the k largest positive values of each token; of equal ones the first. keep (nnz,) bool."""
+    for i in prange(offsets.size - 1):
+        first, last = offsets[i], offsets[i + 1]
+        here = values[first:last]
+        floor, equal = np.float32(0), 0
+        if here.size > k:
+            floor = np.partition(here, here.size - k)[here.size - k]
+            equal = k
+            for e in range(here.size):
+                equal -= here[e] > floor
+        for e in range(here.size):
+            take = here[e] > floor
+            if not take and equal > 0 and here[e] == floor:
+                take = True
+                equal -= 1
+            keep[first + e] = take and here[e] > 0
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def weighted_rows(columns, offsets, values, matrix, out):
+    """out[i] = sum of values[e] matrix[columns[e]] over the entries e of row i; out (N, d), matrix (m, d) float32."""
+    for i in prange(offsets.size - 1):
+        row = out[i]
+        row[:] = 0
+        for e in range(offsets[i], offsets[i + 1]):
+            a, other = values[e], matrix[columns[e]]
+            for q in range(row.size):
+                row[q] += a * other[q]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def dots(columns, offsets, left, right, out):
+    """out[e] = <left[i], right[columns[e]]> for the entries e of each row i; left (N, d), right (m, d) float32."""
+    for i in prange(offsets.size - 1):
+        for e in range(offsets[i], offsets[i + 1]):
+            out[e] = _dot(left[i], right[columns[e]])

@@ -1,0 +1,101 @@
+"""Checkpoints of a training: written beside and renamed into place, the last few kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cytosae.common.artifact import hash_file, write_json
+from cytosae.common.errors import ArtifactError
+
+FORMAT = 1
+TENSORS, STATE = "state.safetensors", "state.json"
+
+
+class TrainingState(NamedTuple):
+    """One checkpoint: where it lies, its tensors by name, and plain values (step, reader, recipe, ...)."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def write_state(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, keep: int
+) -> Path:
+    """Write ``folder/step-<step>`` atomically and remove all but the ``keep`` last checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:09d}"
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    temporary.mkdir()
+    try:
+        save_file(dict(tensors), temporary / TENSORS)
+        _flush(temporary / TENSORS)
+        record = {"format": FORMAT, "step": step, "sha256": hash_file(temporary / TENSORS), **values}
+        write_json(temporary / STATE, record)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        _flush(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in list_states(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def list_states(folder: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def read_state(path: Path) -> TrainingState:
+    """Read one checkpoint.
+
+    Raises
+    ------
+    ArtifactError
+        where it is damaged, or of a newer format.
+    """
+    try:
+        values = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise ArtifactError(f"{path} was written by a newer cytosae (format {values['format']}); update cytosae.")
+        if hash_file(path / TENSORS) != values["sha256"]:
+            raise ArtifactError(
+                f"{path / TENSORS} differs from its checksum; delete {path} and resume from an older one."
+            )
+        return TrainingState(path, load_file(path / TENSORS), values)
+    except (OSError, ValueError, KeyError) as problem:
+        raise ArtifactError(f"{path} cannot be read ({problem}); delete it and resume from an older one.") from problem
+
+
+def latest_state(folder: Path) -> TrainingState | None:
+    """The newest readable checkpoint, None where there is none; leftovers of an interruption are removed."""
+    for leftover in folder.glob(".step-*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    problem = None
+    for path in reversed(list_states(folder)):
+        try:
+            return read_state(path)
+        except ArtifactError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return None
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

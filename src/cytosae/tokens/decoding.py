@@ -1,0 +1,84 @@
+"""Cells to batches of prepared images, in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cytosae.common.artifact import hash_file
+from cytosae.common.errors import CytosaeError, InputError
+
+if TYPE_CHECKING:
+    from cytosae.cells import CellTable
+
+
+def prepared_batches(
+    cells: CellTable,
+    prepare: Callable[[Sequence[Any]], torch.Tensor],
+    batches: Sequence[Sequence[int]],
+    *,
+    workers: int,
+) -> Iterator[torch.Tensor]:
+    """Decode and prepare cells, batch after batch, ahead of their use.
+
+    Parameters
+    ----------
+    cells : the table
+    prepare : images to float32 [b, 3, S, S], as a backbone's ``prepare``; it runs in the workers
+    batches : rows of the table of each batch
+    workers : processes, 0 to decode in this one
+
+    Yields
+    ------
+    float32 [b, 3, S, S], in pinned memory where a GPU is present
+
+    Raises
+    ------
+    InputError
+        naming the image that cannot be read or has changed since the table was made.
+    """
+    if not batches:
+        return
+    loader = DataLoader(
+        _PreparedBatches(cells, prepare, batches),
+        batch_size=None,
+        num_workers=min(workers, len(batches)),
+        pin_memory=torch.cuda.is_available(),
+    )
+    for item in loader:
+        if isinstance(item, str):
+            raise InputError(item)
+        yield item
+
+
+class _PreparedBatches(Dataset[Any]):
+    """Item i is the i-th batch: a tensor, or a sentence that says what is wrong (an exception would lose its form)."""
+
+    def __init__(
+        self, cells: CellTable, prepare: Callable[..., torch.Tensor], batches: Sequence[Sequence[int]]
+    ) -> None:
+        self._cells, self._prepare, self._batches = cells, prepare, batches
+        self._cell_ids = list(cells.frame["cell_id"])
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> torch.Tensor | str:
+        try:
+            return self._prepare([self._image(row) for row in self._batches[index]])
+        except CytosaeError as problem:
+            return str(problem)
+
+    def _image(self, row: int) -> Any:
+        from cytosae.cells import load_image
+
+        path = self._cells.image_path(row)
+        try:
+            if hash_file(path) != self._cell_ids[row]:
+                raise InputError(f"{path} has changed since the cell table was made; read the cells again.")
+            return load_image(path)
+        except OSError as problem:
+            raise InputError(f"{path} can no longer be read ({problem.strerror}); read the cells again.") from problem

@@ -1,0 +1,201 @@
+"""The token store: one directory of shards, a manifest and the cells' names; written once, then only read.
+
+Its format is specified in docs/token_store.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cytosae.common.artifact import Artifact, read_artifact
+from cytosae.common.errors import ArtifactError
+from cytosae.tokens.encoding import Planes, allocate, encoding_of
+
+FORMAT = "cytosae-tokens"
+VERSION = 1
+MANIFEST = "manifest.json"
+CELL_IDS = "cell_ids.txt"
+_OPEN_SHARDS = 64  # a million cells have thousands of shards, more than a process may open files
+
+
+def open_tokens(path: Path | str, *, verify: bool = True) -> TokenStore:
+    """Open the finished token store at ``path``.
+
+    Parameters
+    ----------
+    path : its directory
+    verify : compare every byte with the checksums; otherwise sizes only
+
+    Raises
+    ------
+    ArtifactError
+        no finished store, another kind of artifact, a newer version, a damaged or missing file; it names the file.
+    """
+    path = Path(path)
+    artifact = read_artifact(path, "tokens", verify=verify)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        known = manifest["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ArtifactError(f"{path / MANIFEST} cannot be read ({problem}); extract the tokens again.") from problem
+    if not known:
+        raise ArtifactError(f"{path / MANIFEST} is no manifest of a token store; extract the tokens again.")
+    if manifest["version"] > VERSION:
+        raise ArtifactError(
+            f"{path} is in version {manifest['version']} of the token format, newer than this cytosae reads "
+            f"({VERSION}); update cytosae."
+        )
+    return TokenStore(path, artifact, manifest)
+
+
+class TokenStore:
+    """Tokens of n cells, read from disk piece by piece; memory does not grow with n. Safe to share between threads.
+
+    Attributes
+    ----------
+    path : directory
+    manifest : plain facts: backbone, block, preprocessing, dtype, shards, ...
+    n_tokens : T, tokens of a cell, CLS first
+    width : D, numbers of a token
+    side : patches along an edge of the image
+    dtype : "float16", "bfloat16" or "uint8"
+    fingerprint : equal content, equal fingerprint, on any machine
+    """
+
+    def __init__(self, path: Path, artifact: Artifact, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.fingerprint = artifact.fingerprint
+        self.n_tokens: int = manifest["n_tokens"]
+        self.width: int = manifest["width"]
+        self.side: int = manifest["side"]
+        self.dtype: str = manifest["dtype"]
+        self.encoding = encoding_of(self.dtype)
+        self._cell_ids: list[str] | None = None
+        self._rows: int = manifest["n_cells"]
+        self._shard_rows: int = manifest["shard_cells"]
+        self._files: OrderedDict[int, ShardFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenStore({str(self.path)!r}: {len(self):,} cells x {self.n_tokens} tokens x {self.width}, {self.dtype})"
+        )
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """SHA-256 of every cell's file, in the order of the rows."""
+        if self._cell_ids is None:
+            self._cell_ids = (self.path / CELL_IDS).read_text(encoding="ascii").split()
+        return self._cell_ids
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Tokens of rows [start, stop): float32 [stop - start, T, D]."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} to {stop} of a store with {len(self)} cells")
+        planes = self.allocate((stop - start) * self.n_tokens)
+        self.read_stored(start * self.n_tokens, stop * self.n_tokens, planes, at=0)
+        return self.encoding.decode(planes).view(stop - start, self.n_tokens, self.width)
+
+    def batches(self, batch_cells: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows in order: (first row, float32 [b, T, D]) with b = ``batch_cells``, the last one smaller."""
+        for start in range(0, len(self), batch_cells):
+            yield start, self.read(start, min(start + batch_cells, len(self)))
+
+    def allocate(self, n: int) -> Planes:
+        """Room for ``n`` tokens as they are stored."""
+        return allocate(self.encoding, (n,), self.width)
+
+    def read_stored(self, start: int, stop: int, into: Planes, *, at: int) -> None:
+        """Read tokens [start, stop) as stored into rows ``at``, at + 1, ... of ``into``.
+
+        Tokens are counted through the store: token ``t`` of row ``r`` is ``r * T + t``.
+        """
+        per_shard = self._shard_rows * self.n_tokens
+        while start < stop:
+            index = start // per_shard
+            end = min(stop, (index + 1) * per_shard)
+            self._shard(index).read(start - index * per_shard, end - index * per_shard, into, at=at)
+            at += end - start
+            start = end
+
+    def _shard(self, index: int) -> ShardFile:
+        with self._lock:
+            if index in self._files:
+                self._files.move_to_end(index)
+                return self._files[index]
+            shard = self._files[index] = ShardFile(self.path / self.manifest["shards"][index]["file"])
+            if len(self._files) > _OPEN_SHARDS:
+                self._files.popitem(last=False)
+            return shard
+
+
+@dataclass(frozen=True)
+class _Plane:
+    offset: int  # of its first byte in the file
+    token_bytes: int
+
+
+class ShardFile:
+    """One shard, open for reading at any place.
+
+    It reads with ``pread`` where the safetensors library would map the file: pages of a map count as memory of the
+    process, and many small reads of a cold map wait for one page each.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            length = int.from_bytes(os.pread(self._descriptor, 8, 0), "little")
+            header = json.loads(os.pread(self._descriptor, length, 8))
+        except (OSError, ValueError, OverflowError, MemoryError) as problem:
+            raise ArtifactError(
+                f"{path} cannot be read ({problem}); restore it or extract the tokens again."
+            ) from problem
+        self.rows, self.n_tokens, self.width = header["tokens"]["shape"]
+        self._planes = {
+            name: _Plane(8 + length + entry["data_offsets"][0], _size(entry) // (self.rows * self.n_tokens))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, start: int, stop: int, into: Planes, *, at: int) -> None:
+        """Read tokens [start, stop) of this shard (row * T + position) as stored into rows ``at``, ... of ``into``."""
+        for name, plane in self._planes.items():
+            bytes_of = into[name].view(-1).view(torch.uint8).numpy().data
+            room = bytes_of[at * plane.token_bytes : (at + stop - start) * plane.token_bytes]
+            self._fill(room, plane.offset + start * plane.token_bytes)
+
+    def _fill(self, room: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(room):
+            got = os.preadv(self._descriptor, [room[done:]], offset + done)
+            if got == 0:
+                raise ArtifactError(f"{self.path} ends too early; restore it or extract the tokens again.")
+            done += got
+
+
+def _size(entry: dict[str, Any]) -> int:
+    first, last = entry["data_offsets"]
+    if math.prod(entry["shape"]) == 0:
+        raise ArtifactError("a shard without tokens")
+    return last - first

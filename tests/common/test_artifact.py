@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cytosae.common.artifact import SCHEMAS, is_current, read_artifact, recipe_of, write_artifact, write_file_artifact
+from cytosae.common.errors import ArtifactError
+
+
+def make(path, text="hello", **changes):
+    with write_artifact(path, "sae", config={"width": 8}, inputs={"tokens": "abc"}, **changes) as folder:
+        (folder / "data.txt").write_text(text)
+
+
+def test_record_says_what_was_made_from_what(tmp_path):
+    make(tmp_path / "sae", details={"cells": 3})
+    artifact = read_artifact(tmp_path / "sae", "sae")
+    assert artifact.config == {"width": 8}
+    assert artifact.inputs == {"tokens": "abc"}
+    assert artifact.details == {"cells": 3}
+    assert artifact.schema == SCHEMAS["sae"]
+    assert artifact.recipe == recipe_of("sae", {"width": 8}, {"tokens": "abc"})
+    assert is_current(tmp_path / "sae", "sae", artifact.recipe)
+
+
+def test_equal_content_has_equal_fingerprint_wherever_it_lies(tmp_path):
+    make(tmp_path / "a")
+    make(tmp_path / "b")
+    make(tmp_path / "c", text="other")
+    prints = [read_artifact(tmp_path / name).fingerprint for name in "abc"]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_failed_writer_leaves_nothing_and_keeps_the_older_artifact(tmp_path):
+    make(tmp_path / "sae", text="old")
+    with pytest.raises(RuntimeError), write_artifact(tmp_path / "sae", "sae") as folder:
+        (folder / "data.txt").write_text("half")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["sae"]
+    assert (tmp_path / "sae" / "data.txt").read_text() == "old"
+    read_artifact(tmp_path / "sae", "sae")
+
+
+def test_newer_artifact_replaces_the_older(tmp_path):
+    make(tmp_path / "sae", text="old")
+    make(tmp_path / "sae", text="new")
+    assert (tmp_path / "sae" / "data.txt").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["sae"]
+
+
+def test_single_file_has_its_record_beside_it(tmp_path):
+    file = tmp_path / "acevedo.h5ad"
+    with write_file_artifact(file, "atlas", config={"k": 1}) as temporary:
+        assert temporary.suffix == ".h5ad"
+        temporary.write_bytes(b"x" * 10)
+    artifact = read_artifact(file, "atlas")
+    assert artifact.files["acevedo.h5ad"]["bytes"] == 10
+    file.write_bytes(b"y" * 10)
+    with pytest.raises(ArtifactError, match="differs from its recorded checksum"):
+        read_artifact(file, "atlas")
+    read_artifact(file, "atlas", verify=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda d: (d / "data.txt").unlink(), r"data\.txt is missing from a finished artifact; restore it or run"),
+        (lambda d: (d / "data.txt").write_text("HELLO"), r"data\.txt differs from its recorded checksum; restore"),
+        (lambda d: (d / "data.txt").write_text("longer text"), r"data\.txt differs from its recorded checksum"),
+        (lambda d: (d / "artifact.json").unlink(), r"no finished cytosae artifact \(artifact\.json is missing\); run"),
+        (lambda d: (d / "artifact.json").write_text("{"), r"artifact\.json cannot be read .*; delete"),
+    ],
+)
+def test_damage_is_refused_in_a_sentence(tmp_path, damage, sentence):
+    make(tmp_path / "sae")
+    damage(tmp_path / "sae")
+    with pytest.raises(ArtifactError, match=sentence):
+        read_artifact(tmp_path / "sae", "sae")
+    assert not is_current(tmp_path / "sae", "sae", "any")
+
+
+def test_foreign_kind_and_newer_schema_are_refused(tmp_path):
+    make(tmp_path / "sae")
+    with pytest.raises(ArtifactError, match="holds 'sae', where 'tokens' is needed"):
+        read_artifact(tmp_path / "sae", "tokens")
+    record = tmp_path / "sae" / "artifact.json"
+    data = json.loads(record.read_text())
+    record.write_text(json.dumps({**data, "schema": 99}))
+    with pytest.raises(ArtifactError, match="newer than this version reads .*; update cytosae"):
+        read_artifact(tmp_path / "sae", "sae")

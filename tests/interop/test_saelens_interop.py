@@ -1,0 +1,96 @@
+"""Equal outputs with the real sae-lens, in both directions (``make test-interop`` makes its environment)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cytosae.common.errors import WeightsError
+from cytosae.sae.autoencoder import SparseAutoencoder
+from cytosae.sae.batch_topk import BatchTopK
+from cytosae.sae.jump_relu import JumpRelu
+from cytosae.sae.matryoshka import Matryoshka
+from cytosae.sae.normalisation import MeanNorm, NoNormalisation, Whitening
+from cytosae.sae.relu_l1 import ReluL1
+from cytosae.sae.saelens import export_saelens, import_saelens
+from cytosae.sae.topk import TopK
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+D, M = 24, 96
+
+
+@pytest.fixture(scope="module")
+def sae_lens():
+    """Runs ``run_saelens.py`` with the interpreter that has sae-lens."""
+    python = Path(os.environ.get("CYTOSAE_SAELENS_PYTHON", ROOT / ".venv-saelens" / "bin" / "python"))
+    if not python.exists():
+        pytest.skip(f"no environment with sae-lens at {python}; `make test-interop` makes it.")
+
+    def run(*arguments):
+        script = Path(__file__).with_name("run_saelens.py")
+        done = subprocess.run([python, script, *map(str, arguments)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
+
+
+def random_sae(sparsity, normalisation):
+    sae = SparseAutoencoder(D, M, sparsity=sparsity, normalisation=normalisation)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec):
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+        if isinstance(sparsity, JumpRelu):
+            sae.state.log_threshold.copy_(torch.randn(M, generator=generator) - 1)
+        if isinstance(sparsity, BatchTopK):
+            sae.state.threshold.fill_(0.6)
+    sae.normaliser.fit(torch.randn(800, D, generator=generator) * torch.linspace(0.2, 3, D) + 1)
+    return sae.eval()
+
+
+EXPORTS = {
+    "relu_l1": (ReluL1(), NoNormalisation()),
+    "topk": (TopK(k=6), NoNormalisation()),
+    "batch_topk": (BatchTopK(k=6), NoNormalisation()),
+    "matryoshka": (Matryoshka(k=6, prefixes=(0.25, 1.0)), NoNormalisation()),
+    "jump_relu": (JumpRelu(), NoNormalisation()),
+    "mean_norm": (TopK(k=6), MeanNorm()),
+    "whitened": (ReluL1(), Whitening(position_mean=False)),
+    "whitened_jump": (JumpRelu(), Whitening(position_mean=False)),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_sae_lens_computes_the_same_from_our_export(sae_lens, tmp_path, name):
+    sae = random_sae(*EXPORTS[name])
+    x = 2 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
+    np.savez(tmp_path / "x.npz", x=x.numpy())
+    sae_lens("read", export_saelens(sae, tmp_path / "exported"), tmp_path / "x.npz", tmp_path / "out.npz")
+    theirs = np.load(tmp_path / "out.npz")
+    ours = sae.encode(x).detach().numpy()
+    assert 0 < np.count_nonzero(ours) < ours.size
+    np.testing.assert_allclose(theirs["latents"], ours, atol=1e-5)
+    np.testing.assert_allclose(theirs["reconstruction"], sae.decode(torch.from_numpy(ours)).detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(theirs["forward"], sae(x).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["standard", "standard_plain_input", "topk", "topk_rescaled", "jumprelu"])
+def test_we_compute_the_same_from_a_directory_of_sae_lens(sae_lens, tmp_path, name):
+    sae_lens("write", name, tmp_path / "theirs")
+    expected = np.load(tmp_path / "theirs" / "expected.npz")
+    sae = import_saelens(tmp_path / "theirs")
+    latents = sae.encode(torch.from_numpy(expected["x"]))
+    np.testing.assert_allclose(latents.detach().numpy(), expected["latents"], atol=1e-5)
+    np.testing.assert_allclose(sae.decode(latents).detach().numpy(), expected["reconstruction"], atol=1e-5)
+
+
+def test_a_normalisation_of_single_tokens_is_refused(sae_lens, tmp_path):
+    sae_lens("write", "layer_norm", tmp_path / "theirs")
+    with pytest.raises(WeightsError, match="layer_norm"):
+        import_saelens(tmp_path / "theirs")
