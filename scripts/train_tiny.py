@@ -2,14 +2,14 @@
 
     python scripts/train_tiny.py --data ../shared/data --out runs/tiny
 
-A denoising masked autoencoder. Two views of every cell (crop, rotation, stain, focus: all drawn anew) enter with 70% of
-their patches hidden, and a small decoder predicts what the same crop looks like in its ORIGINAL stain: per-patch
-normalised pixels (He et al. 2022, MAE) and the patch's mean colour. Two small terms shape the tokens of the hooked block
-(the 5th of 6), from which the sparse autoencoder will learn:
+A denoising masked autoencoder. Two views of every cell (crop, rotation, stain, focus: all drawn anew) enter with 70%
+of their patches hidden, and a small decoder predicts what half of those look like in the ORIGINAL stain: per-patch
+normalised pixels (He et al. 2022, MAE) and the patch's mean colour. Two small terms shape the tokens of the hooked
+block (the 5th of 6), from which the sparse autoencoder will learn:
 
 * agreement: the views' mean and CLS tokens, through a projector, are alike (VICReg, Bardes et al. 2022);
-* isotropy: the covariance C of the patch tokens, scaled to mean variance 1, is near the identity: ||C - I||^2 / D. Without
-  it, one direction takes up half of the tokens' variance.
+* isotropy: the covariance C of the patch tokens, scaled to mean variance 1, is near the identity: ||C - I||^2 / D.
+  Without it, one direction takes up half of the tokens' variance.
 
 Positions are rotary, so that they are not a part of the residual stream. Seeded; `--resume` goes on from the newest
 checkpoint. With `--minutes`, the schedule is bound by the clock as well as by `--steps`, whichever is further on.
@@ -27,10 +27,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+import torch._inductor.config
+import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from safetensors.torch import save_file
-from timm.layers import Mlp
 from timm.models.eva import Eva
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ ARCHITECTURE = {
 }
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 STORED = 176  # pixels at which the images are held in memory: enough for crops at 128 px
+LOG_EVERY = 20
 PATCH, SIZE, WIDTH, HOOK = 8, 128, 192, 4
 
 
@@ -59,9 +60,10 @@ class Recipe:
     """What can be varied between trials; the defaults are those of the shipped weights."""
 
     steps: int = 6000
-    batch: int = 64
+    batch: int = 32
     views: int = 2
     masked: float = 0.7
+    predicted: float = 0.375  # share of the patches that the decoder predicts; the other hidden ones cost nothing
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.04
@@ -77,12 +79,16 @@ def read_images(data: Path) -> Tensor:
     """All training images, plainly resized: uint8 [N, 3, 176, 176]."""
     paths = sorted(data.glob("acevedo/PBC_dataset_normal_DIB/*/*.jpg")) + sorted(data.glob("bccd_cells/images/*/*.png"))
     if not paths:
-        raise SystemExit(f"no training images under {data}: expected acevedo/PBC_dataset_normal_DIB and bccd_cells/images")
+        raise SystemExit(
+            f"no training images under {data}: expected acevedo/PBC_dataset_normal_DIB and bccd_cells/images"
+        )
     images = torch.empty(len(paths), 3, STORED, STORED, dtype=torch.uint8)
     for i, path in enumerate(paths):
         with Image.open(path) as image:
             small = image.convert("RGB").resize((STORED, STORED), Image.Resampling.BILINEAR)
-        images[i] = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(STORED, STORED, 3).permute(2, 0, 1)
+        images[i] = (
+            torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(STORED, STORED, 3).permute(2, 0, 1)
+        )
     return images
 
 
@@ -99,7 +105,9 @@ def random_crops(images: Tensor, rng: torch.Generator) -> Tensor:
     sx, sy = side * ratio, side / ratio
     flip = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
     quarter = torch.randint(4, (n,), generator=rng) * (math.pi / 2)
-    free = torch.where(torch.rand(n, generator=rng) < 0.5, uniform((n,), -math.pi / 4, math.pi / 4, rng), torch.zeros(n))
+    free = torch.where(
+        torch.rand(n, generator=rng) < 0.5, uniform((n,), -math.pi / 4, math.pi / 4, rng), torch.zeros(n)
+    )
     angle = quarter + free
     cx, cy = uniform((n,), -1, 1, rng) * (1 - side), uniform((n,), -1, 1, rng) * (1 - side)
     cos, sin = angle.cos(), angle.sin()
@@ -191,29 +199,30 @@ class Learner(nn.Module):
                 hooked = tokens
         return hooked, encoder.norm(tokens)
 
-    def decode(self, tokens: Tensor, keep: Tensor) -> Tensor:
-        """Predictions for all patches from the final tokens of the kept ones: [B, P, 195]."""
+    def decode(self, tokens: Tensor, keep: Tensor, hidden: Tensor) -> Tensor:
+        """Predict the hidden patches [B, H] from the final tokens of the kept ones [B, K]: [B, H, 195]."""
         y = self.project_in(tokens)
-        patches = self.mask_token.to(y.dtype).expand(len(y), self.decoder_position.shape[1], -1)
-        patches = patches.scatter(1, keep[..., None].expand(-1, -1, y.shape[-1]), y[:, 1:])
-        y = torch.cat([y[:, :1], patches + self.decoder_position], 1)
+        masks = self.mask_token.to(y.dtype).expand(len(y), hidden.shape[1], -1)
+        positions = self.decoder_position.expand(len(y), -1, -1)
+        where = torch.cat([keep, hidden], 1)[..., None].expand(-1, -1, y.shape[-1])
+        y = torch.cat([y[:, :1], torch.cat([y[:, 1:], masks], 1) + positions.gather(1, where)], 1)
         for block in self.decoder:
             y = block(y)
-        return self.predict(y[:, 1:])
+        return self.predict(y[:, -hidden.shape[1] :])
 
     def forward(self, seen: Tensor, target: Tensor, order: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss: seen and target [B, 3, 128, 128] in [0, 1], order [B, P] a permutation of the patches."""
-        n_keep = int(order.shape[1] * (1 - self.recipe.masked))
-        keep, hidden = order[:, :n_keep], order[:, n_keep:]
+        """The terms of the loss: seen and target [B, 3, 128, 128] in [0, 1], order [B, P] a permutation of patches."""
+        n_patches = order.shape[1]
+        n_keep = int(n_patches * (1 - self.recipe.masked))
+        keep, hidden = order[:, :n_keep], order[:, n_keep : n_keep + int(n_patches * self.recipe.predicted)]
         mean, std = seen.new_tensor(MEAN).view(3, 1, 1), seen.new_tensor(STD).view(3, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):
             hooked, final = self.encode((seen - mean) / std, keep)
-            predicted = self.decode(final, keep)
+            predicted = self.decode(final, keep, hidden)
             pooled = torch.cat([hooked[:, 0], hooked[:, 1:].mean(1)], 1)
             embedded = self.projector(pooled)
-        pixels, colour = patch_targets(target)
-        predicted = predicted.float().gather(1, hidden[..., None].expand(-1, -1, predicted.shape[-1]))
-        pixels, colour = (t.gather(1, hidden[..., None].expand(-1, -1, t.shape[-1])) for t in (pixels, colour))
+        predicted = predicted.float()
+        pixels, colour = (t.gather(1, hidden[..., None].expand(-1, -1, t.shape[-1])) for t in patch_targets(target))
         return {
             "pixels": F.mse_loss(predicted[..., :-3], pixels),
             "colour": F.mse_loss(predicted[..., -3:], colour),
@@ -247,7 +256,7 @@ def disagreement(a: Tensor, b: Tensor) -> Tensor:
 
 
 def anisotropy(tokens: Tensor) -> Tensor:
-    """||C - I||^2 / D of the covariance C [D, D] of tokens [N, D], scaled to mean variance 1: 0 for isotropic tokens."""
+    """||C - I||^2 / D of the covariance C [D, D] of tokens [N, D], scaled to mean variance 1: 0 if isotropic."""
     centred = tokens - tokens.mean(0)
     covariance = centred.T @ centred / len(tokens)
     covariance = covariance / covariance.diagonal().mean()
@@ -259,6 +268,7 @@ class Training:
 
     def __init__(self, images: Tensor, recipe: Recipe, *, compiled: bool) -> None:
         torch.manual_seed(recipe.seed)
+        torch._inductor.config.cpp.dynamic_threads = True  # OMP_NUM_THREADS may differ when a run goes on
         self.images, self.recipe = images, recipe
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.learner = Learner(recipe)
@@ -380,13 +390,14 @@ def run(training: Training, minutes: float, save_every: float, out: Path) -> Non
     start = last
     while (progress := max(training.step_number / training.recipe.steps, training.seconds / (60 * minutes))) < 1:
         for name, value in training.step(progress).items():
-            sums[name] = sums.get(name, 0.0) + value / 50
+            sums[name] = sums.get(name, 0.0) + value / LOG_EVERY
         now = time.monotonic()
         training.seconds = before + now - start
-        if training.step_number % 50 == 0:
-            line = " ".join(f"{name} {value:.4f}" for name, value in sums.items())
-            rate = 50 * training.recipe.batch * training.recipe.views / (now - last)
-            print(f"step {training.step_number} ({progress:.0%}, {training.seconds / 60:.1f} min, {rate:.0f} views/s) {line}", flush=True)
+        if training.step_number % LOG_EVERY == 0:
+            rate = LOG_EVERY * training.recipe.batch * training.recipe.views / (now - last)
+            clock = f"{progress:.0%}, {training.seconds / 60:.1f} min, {rate:.0f} views/s"
+            terms = " ".join(f"{name} {value:.4f}" for name, value in sums.items())
+            print(f"step {training.step_number} ({clock}) {terms}", flush=True)
             last, sums = now, {}
         if now - start - saved > 60 * save_every:
             saved = now - start

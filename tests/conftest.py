@@ -25,3 +25,30 @@ def shared_reference() -> Path:
     if not path.is_dir():
         pytest.skip("the reference material (../shared/reference) is not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def smear(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic smear of 60 cells of 4 patients, with masks."""
+    from cytosae.cells.synthetic import synthesize
+
+    return synthesize(tmp_path_factory.mktemp("cells") / "smear", patients=4, cells=15, seed=3)
+
+
+SMALL = {
+    "sae": {"expansion": 2, "sparsity": {"k": 8}, "train": {"steps": 60, "batch_tokens": 1024, "checkpoint_every": 20}},
+    "extract": {"workers": 0},
+    "report": {"concepts": 6},
+    "localisation": {"bootstrap": 100, "permutations": 3},
+}
+"""Changes that make a study quick."""
+
+
+@pytest.fixture(scope="session")
+def study_of_smear(smear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study of the synthetic smear; tests read it and leave it as it is."""
+    from cytosae.study import Study
+
+    path = tmp_path_factory.mktemp("study") / "study"
+    Study.open(path, [smear], [SMALL]).run()
+    return path

@@ -75,6 +75,17 @@ def test_position_dependence_is_the_correlation_ratio_of_position():
     assert np.isnan(s.position_dependence()[2])
 
 
+def test_central_share_counts_active_patches_in_the_middle():
+    statistics = LatentStatistics(3, 17, 1, 2)
+    tokens = np.zeros((2, 17, 3), np.float32)
+    tokens[:, 0, :] = 1  # CLS lies nowhere
+    tokens[:, 1 + 5, 0] = 1  # second row, second column of 4 x 4
+    tokens[:, 1 + 0, 1] = 1  # a corner
+    tokens[0, 1 + 10, 1] = 1
+    statistics.update(sp.csr_array(tokens.reshape(-1, 3)), np.arange(2), np.zeros(2, int))
+    np.testing.assert_allclose(statistics.central_share(), [1, 1 / 3, np.nan])
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), n=st.integers(2, 25), seed=st.integers(0, 1000))
 def test_merging_any_partition_in_any_order_gives_the_same_statistics(data, n, seed):

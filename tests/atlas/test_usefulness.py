@@ -22,23 +22,24 @@ def test_score_is_a_product_of_shares_and_dead_latents_have_none():
     scores = usefulness(atlas)
     assert ((scores >= 0) & (scores <= 1)).all(axis=None)
     assert scores["usefulness"]["3"] == 0
-    factors = scores[["specific", "enough", "selective", "strong", "placed"]]
+    factors = scores[["specific", "enough", "selective", "strong", "content", "central"]]
     alive = atlas.var["cells_active"] > 0
     np.testing.assert_allclose(scores["usefulness"][alive], factors.prod(axis=1)[alive])
 
 
-def test_specific_frequent_selective_and_unplaced_latents_come_first():
-    disjoint = [[10 * i + j for j in range(10)] for i in range(5)]
+def test_specific_frequent_selective_latents_of_the_cell_come_first():
+    disjoint = [[10 * i + j for j in range(10)] for i in range(6)]
     atlas = atlas_with(
         disjoint,
-        cells_active=[20, 20, 2, 20, 20],
-        label_entropy=[0.1, 1.0, 0.1, 0.1, 0.1],
-        activation_frequency=[0.2, 0.2, 0.02, 0.99, 0.2],
-        position_dependence=[0.1, 0.1, 0.1, 0.1, 0.95],
+        cells_active=[20, 20, 2, 20, 20, 20],
+        label_entropy=[0.1, 1.0, 0.1, 0.1, 0.1, 0.1],
+        activation_frequency=[0.2, 0.2, 0.02, 0.99, 0.2, 0.2],
+        position_dependence=[0.1, 0.1, 0.1, 0.1, 0.95, 0.1],
+        central_share=[0.9, 0.9, 0.9, 0.9, 0.9, 0.1],
     )
     scores = usefulness(atlas)["usefulness"]
     assert scores.idxmax() == "0"
-    assert (scores[["1", "2", "3", "4"]] < 0.5 * scores["0"]).all()
+    assert (scores[["1", "2", "3", "4", "5"]] < 0.5 * scores["0"]).all()
 
 
 def test_gallery_does_not_show_the_same_cells_twice():
@@ -49,6 +50,7 @@ def test_gallery_does_not_show_the_same_cells_twice():
         label_entropy=[0.1, 0.2, 0.3],
         activation_frequency=[0.2] * 3,
         position_dependence=[0.0] * 3,
+        central_share=[1.0] * 3,
         top_class=pd.Categorical(["monocyte"] * 3),
     )
     assert select_concepts(atlas, 3) == [0, 2]
@@ -62,6 +64,7 @@ def test_one_class_does_not_fill_the_gallery():
         label_entropy=[0.1, 0.11, 0.12, 0.13, 0.5, 0.6],
         activation_frequency=[0.2] * 6,
         position_dependence=[0.0] * 6,
+        central_share=[1.0] * 6,
         top_class=pd.Categorical(["monocyte"] * 4 + ["basophil", "neutrophil"]),
     )
     assert select_concepts(atlas, 3) == [0, 1, 4]

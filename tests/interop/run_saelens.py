@@ -17,14 +17,14 @@ from sae_lens import SAE
 D_IN, D_SAE, TOKENS = 16, 64, 40
 
 
-def read(directory: Path, tokens: Path, out: Path) -> None:
+def read(directory: Path) -> None:
     sae = SAE.load_from_disk(directory)
-    x = torch.from_numpy(np.load(tokens)["x"])
+    x = torch.from_numpy(np.load(directory / "x.npz")["x"])
     with torch.no_grad():
         latents = sae.encode(x)
         reconstruction = sae.decode(latents)
     np.savez(
-        out,
+        directory / "out.npz",
         latents=latents.numpy(),
         reconstruction=reconstruction.numpy(),
         forward=sae(x).detach().numpy(),
@@ -60,8 +60,10 @@ def write(architecture: str, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    command, *arguments = sys.argv[1:]
+    command, first, *rest = sys.argv[1:]
     if command == "read":
-        read(*map(Path, arguments))
+        for path in (first, *rest):
+            read(Path(path))
     else:
-        write(arguments[0], Path(arguments[1]))
+        for name in rest:
+            write(name, Path(first) / name)

@@ -66,31 +66,51 @@ EXPORTS = {
 }
 
 
-@pytest.mark.parametrize("name", EXPORTS)
-def test_sae_lens_computes_the_same_from_our_export(sae_lens, tmp_path, name):
-    sae = random_sae(*EXPORTS[name])
+@pytest.fixture(scope="module")
+def exported(sae_lens, tmp_path_factory):
+    """name -> (our SAE, tokens, what the real sae-lens computed from its export)."""
+    folder = tmp_path_factory.mktemp("exported")
     x = 2 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
-    np.savez(tmp_path / "x.npz", x=x.numpy())
-    sae_lens("read", export_saelens(sae, tmp_path / "exported"), tmp_path / "x.npz", tmp_path / "out.npz")
-    theirs = np.load(tmp_path / "out.npz")
-    ours = sae.encode(x).detach().numpy()
-    assert 0 < np.count_nonzero(ours) < ours.size
-    np.testing.assert_allclose(theirs["latents"], ours, atol=1e-5)
-    np.testing.assert_allclose(theirs["reconstruction"], sae.decode(torch.from_numpy(ours)).detach().numpy(), atol=1e-5)
-    np.testing.assert_allclose(theirs["forward"], sae(x).detach().numpy(), atol=1e-5)
+    saes = {name: random_sae(*parts) for name, parts in EXPORTS.items()}
+    for name, sae in saes.items():
+        np.savez(export_saelens(sae, folder / name) / "x.npz", x=x.numpy())
+    sae_lens("read", *(folder / name for name in saes))
+    return {name: (sae, x, dict(np.load(folder / name / "out.npz"))) for name, sae in saes.items()}
 
 
-@pytest.mark.parametrize("name", ["standard", "standard_plain_input", "topk", "topk_rescaled", "jumprelu"])
-def test_we_compute_the_same_from_a_directory_of_sae_lens(sae_lens, tmp_path, name):
-    sae_lens("write", name, tmp_path / "theirs")
-    expected = np.load(tmp_path / "theirs" / "expected.npz")
-    sae = import_saelens(tmp_path / "theirs")
-    latents = sae.encode(torch.from_numpy(expected["x"]))
-    np.testing.assert_allclose(latents.detach().numpy(), expected["latents"], atol=1e-5)
-    np.testing.assert_allclose(sae.decode(latents).detach().numpy(), expected["reconstruction"], atol=1e-5)
+@pytest.mark.parametrize("name", EXPORTS)
+def test_sae_lens_computes_the_same_from_our_export(exported, name):
+    sae, x, theirs = exported[name]
+    with torch.no_grad():
+        latents, reconstruction = sae.encode(x).numpy(), sae(x).numpy()
+    assert 0 < np.count_nonzero(latents) < latents.size
+    np.testing.assert_allclose(theirs["latents"], latents, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(theirs["reconstruction"], reconstruction, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(theirs["forward"], reconstruction, rtol=1e-5, atol=1e-5)
 
 
-def test_a_normalisation_of_single_tokens_is_refused(sae_lens, tmp_path):
-    sae_lens("write", "layer_norm", tmp_path / "theirs")
+WRITTEN = ["standard", "standard_plain_input", "topk", "topk_rescaled", "jumprelu"]
+
+
+@pytest.fixture(scope="module")
+def written(sae_lens, tmp_path_factory):
+    """Folder of directories that the real sae-lens has saved."""
+    folder = tmp_path_factory.mktemp("written")
+    sae_lens("write", folder, *WRITTEN, "layer_norm")
+    return folder
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_we_compute_the_same_from_a_directory_of_sae_lens(written, name):
+    expected = np.load(written / name / "expected.npz")
+    sae = import_saelens(written / name)
+    with torch.no_grad():
+        latents = sae.encode(torch.from_numpy(expected["x"]))
+        reconstruction = sae.decode(latents)
+    np.testing.assert_allclose(latents.numpy(), expected["latents"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(reconstruction.numpy(), expected["reconstruction"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_normalisation_of_single_tokens_is_refused(written):
     with pytest.raises(WeightsError, match="layer_norm"):
-        import_saelens(tmp_path / "theirs")
+        import_saelens(written / "layer_norm")

@@ -23,7 +23,7 @@ REPO = "hospital/blood"
 
 
 class Hub:
-    """Repositories in memory: name -> {"private", "commits": [(sha, files)]}."""
+    """Repositories in memory: name -> {"visibility", "commits": [(sha, files)]}."""
 
     def __init__(self):
         self.repos, self.requests = {}, []
@@ -46,7 +46,7 @@ class Hub:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
     def close(self):
@@ -85,7 +85,9 @@ class Hub:
     def create(self, body):
         request = json.loads(body)
         name = f"{request['organization']}/{request['name']}"
-        self.repos.setdefault(name, {"private": request.get("private"), "commits": []})
+        # older clients send "private", newer ones "visibility"
+        visibility = request.get("visibility") or ("private" if request.get("private") else "public")
+        self.repos.setdefault(name, {"visibility": visibility, "commits": []})
         return 200, {"url": f"{self.endpoint}/{name}", "name": name}, {}
 
     def preupload(self, body, repo, _):
@@ -189,8 +191,8 @@ def test_load_sae_takes_a_repository_name(hub):
 def test_a_new_repository_is_private_unless_said_otherwise(hub, artifact):
     push_sae(artifact, REPO, token="hf_test", endpoint=hub.endpoint)
     push_sae(artifact, "hospital/open", visibility="public", token="hf_test", endpoint=hub.endpoint)
-    assert hub.repos[REPO]["private"] is True
-    assert not hub.repos["hospital/open"]["private"]
+    assert hub.repos[REPO]["visibility"] == "private"
+    assert hub.repos["hospital/open"]["visibility"] == "public"
 
 
 def test_only_four_files_leave_and_no_private_detail(hub, artifact):
@@ -248,7 +250,7 @@ def test_pickles_in_a_repository_are_not_even_fetched(hub, artifact):
 
 
 def test_a_repository_without_an_sae_is_refused_by_name(hub):
-    hub.repos["hospital/other"] = {"private": False, "commits": [("a" * 40, {"config.json": b"{}"})]}
+    hub.repos["hospital/other"] = {"visibility": "public", "commits": [("a" * 40, {"config.json": b"{}"})]}
     with pytest.raises(WeightsError, match="hospital/other is no intact SAE"):
         pull_sae("hospital/other", endpoint=hub.endpoint)
 

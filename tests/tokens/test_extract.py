@@ -18,7 +18,7 @@ from tokens.token_stubs import StubBackbone, content, expected_tokens, write_ima
 from cytosae.cells import CellTable, read_cells
 from cytosae.common.artifact import read_artifact, recipe_of
 from cytosae.common.errors import ArtifactError, InputError, UsageError
-from cytosae.tokens import ExtractConfig, TokenStore, extract, open_tokens
+from cytosae.tokens import ExtractConfig, TokenStore, estimated_bytes, extract, open_tokens, work
 
 
 def test_worker_processes_give_the_same_bytes(cells: CellTable, store: TokenStore, small, tmp_path: Path) -> None:
@@ -128,6 +128,12 @@ def test_tokens_that_are_not_finite_name_the_image(cells: CellTable, small, tmp_
         extract(cells, StubBackbone(gain=np.nan), tmp_path / "t", config=dataclasses.replace(small, dtype=dtype))
 
 
+def test_the_estimate_is_what_the_tokens_take(store: TokenStore, small) -> None:
+    assert estimated_bytes(20, StubBackbone(), small) == 20 * 17 * 8 * 2
+    headers = store.manifest["shards"][0]["bytes"] - 6 * 17 * 8 * 2
+    assert 0 < headers < 300
+
+
 def test_no_cells_is_refused(cells: CellTable, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no cells"):
         extract(cells.subset([]), StubBackbone(), tmp_path / "t")
@@ -138,7 +144,8 @@ def test_settings_out_of_range_are_refused() -> None:
         ExtractConfig(batch_size=0)
 
 
-def test_a_second_process_is_refused_with_the_name_of_the_lock(cells: CellTable, small, tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_name_of_the_lock(cells, small, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(work, "LOCK_SECONDS", 0.05)
     # Another open file description is, to the kernel, as good as another process.
     with filelock.FileLock(tmp_path / ".t.lock"), pytest.raises(ArtifactError, match=r"Another process .*\.t\.lock"):
         extract(cells, StubBackbone(), tmp_path / "t", config=small)

@@ -16,6 +16,7 @@ import pytest
 from tokens.token_stubs import StubBackbone, content
 
 from cytosae.cells import CellTable
+from cytosae.common.errors import ArtifactError
 from cytosae.common.runtime import RuntimeConfig, make_fabric
 from cytosae.tokens import ExtractConfig, TokenStore, extract, work
 
@@ -32,8 +33,13 @@ def start(target: Callable, *arguments) -> ForkServerProcess:
     return process
 
 
-def slowly(cells: CellTable, out: Path, config: ExtractConfig, started) -> None:
-    started.set()
+def wait_for(process: ForkServerProcess, happened: Callable[[], bool]) -> None:
+    while not happened():
+        assert process.is_alive(), "the process ended too early"
+        time.sleep(0.005)
+
+
+def slowly(cells: CellTable, out: Path, config: ExtractConfig) -> None:
     extract(cells, StubBackbone(delay=0.02), out, config=config)
 
 
@@ -89,9 +95,8 @@ def test_killed_at_twenty_random_moments(cells: CellTable, store: TokenStore, sm
     killed = 0
     for trial in range(20):
         out = tmp_path / str(trial) / "t"
-        started = CONTEXT.Event()
-        process = start(slowly, cells, out, small, started)
-        started.wait()
+        process = start(slowly, cells, out, small)
+        wait_for(process, lambda: (out.parent / ".t.lock").exists())  # noqa: B023
         time.sleep(rng.uniform(0.0, 0.25))
         process.kill()
         process.join()
@@ -104,9 +109,8 @@ def test_killed_at_twenty_random_moments(cells: CellTable, store: TokenStore, sm
 
 def test_killed_with_its_decoding_workers(cells: CellTable, store: TokenStore, small, tmp_path: Path) -> None:
     config = ExtractConfig(batch_size=4, workers=2, shard_cells=6)
-    process = start(slowly, cells, tmp_path / "t", config, CONTEXT.Event())
-    while not list(tmp_path.rglob("shard-*.safetensors")):
-        time.sleep(0.01)
+    process = start(slowly, cells, tmp_path / "t", config)
+    wait_for(process, lambda: bool(list(tmp_path.rglob("notes/shard-*.json"))))
     process.kill()
     process.join()
     backbone = StubBackbone()
@@ -115,13 +119,10 @@ def test_killed_with_its_decoding_workers(cells: CellTable, store: TokenStore, s
     assert sum(backbone.seen) < 20
 
 
-def test_a_living_process_refuses_another(cells: CellTable, small, tmp_path: Path) -> None:
-    from cytosae.common.errors import ArtifactError
-
-    started = CONTEXT.Event()
-    process = start(slowly, cells, tmp_path / "t", small, started)
-    while not (tmp_path / ".t.partial").exists():
-        time.sleep(0.005)
+def test_a_living_process_refuses_another(cells: CellTable, small, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(work, "LOCK_SECONDS", 0.05)
+    process = start(slowly, cells, tmp_path / "t", small)
+    wait_for(process, (tmp_path / ".t.partial").exists)
     try:
         with pytest.raises(ArtifactError, match=r"Another process is writing .*\.t\.lock"):
             extract(cells, StubBackbone(), tmp_path / "t", config=small)
@@ -165,8 +166,7 @@ def two_ranks(cells: CellTable, out: Path, config: ExtractConfig, *, last: int |
     ranks[1].join()
     if last is not None:
         # torchrun ends the others when one has died; give rank 0 the time for its own shards first.
-        while len(list(out.parent.rglob("notes/*.json"))) < 2:
-            time.sleep(0.02)
+        wait_for(ranks[0], lambda: len(list(out.parent.rglob("notes/*.json"))) >= 2)
         ranks[0].kill()
     ranks[0].join()
     return [rank.exitcode for rank in ranks]

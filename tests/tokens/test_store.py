@@ -11,6 +11,7 @@ from tokens.token_stubs import StubBackbone, expected_tokens
 from cytosae.cells import CellTable
 from cytosae.common.errors import ArtifactError
 from cytosae.tokens import ExtractConfig, TokenStore, extract, open_tokens
+from cytosae.tokens.encoding import EightBit, decoded, encoding_of, gather
 
 
 @pytest.fixture
@@ -33,10 +34,19 @@ def test_bfloat16_round_trip(cells: CellTable, tmp_path: Path) -> None:
 
 
 def test_eight_bits_hold_a_constant_token_exactly() -> None:
-    from cytosae.tokens.encoding import EightBit
-
     tokens = torch.full((2, 3, 5), -1.25)
-    assert torch.equal(EightBit().decode(EightBit().encode(tokens)), tokens)
+    assert torch.equal(decoded(EightBit(), EightBit().encode(tokens)), tokens)
+
+
+@pytest.mark.parametrize("width", [3, 4, 5, 8])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8"])
+def test_gathered_rows_are_those_of_plain_indexing(dtype: str, width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    planes = encoding_of(dtype).encode(torch.randn(20, width, generator=generator))
+    rows = torch.randint(0, 20, (31,), generator=generator)
+    taken = gather(planes, rows)
+    assert planes.keys() == taken.keys()
+    assert all(torch.equal(taken[name], plane[rows]) for name, plane in planes.items())
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (5, 7), (3, 20), (19, 20), (6, 12)])

@@ -217,6 +217,7 @@ def _assemble(piece: AtlasPiece, frame: pd.DataFrame, classes: list[str], proven
             "class_selectivity": class_selectivity(class_means),
             "top_class": pd.Categorical.from_codes(top, classes),
             "position_dependence": s.position_dependence(),
+            "central_share": s.central_share(),
         },
         index=pd.Index([str(latent) for latent in range(s.n_latents)], name="latent"),
     )

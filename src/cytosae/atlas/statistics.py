@@ -128,6 +128,18 @@ class LatentStatistics:
         p = p_t.mean(0)
         return np.where(p > 0, _ratio(p_t.var(0), p * (1 - p), otherwise=1.0), np.nan)
 
+    def central_share(self) -> NDArray[np.float64]:
+        """(m,) share of the active patch tokens that lie in the central disc; NaN where no patch is active.
+
+        The disc has the radius 0.4 of the image's side, half of its area: 0.5 where a latent ignores the place, near 1
+        where it keeps to the cell (single cells are centred), near 0 for background and neighbours.
+        """
+        side = round((self.n_tokens - 1) ** 0.5)
+        centre = (np.arange(side) + 0.5) / side - 0.5
+        inside = (np.hypot(centre[:, None], centre[None, :]) <= 0.4).ravel()
+        patches = self.tokens_active[1 : 1 + side * side]
+        return _ratio(patches[inside].sum(0), patches.sum(0))
+
     def _count_positions(self, activations: sp.csr_array, b: int) -> None:
         T = self.n_tokens
         by_position = np.arange(b * T).reshape(b, T).T.ravel()

@@ -1,4 +1,4 @@
-"""Which latents to show first: specific, frequent enough, strong, and about content rather than position."""
+"""Which latents to show first: specific, frequent enough, strong, and about the cell rather than its surroundings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ENOUGH_CELLS = 20
 
 
 def usefulness(atlas: AnnData) -> pd.DataFrame:
-    """Score each latent in [0, 1] as the product of five factors in [0, 1].
+    """Score each latent in [0, 1] as the product of six factors in [0, 1].
 
     * specific = 1 - H / ln min(C, k): label entropy H of the k reference cells, C classes; 1 where no cell is labelled
     * enough = min(1, active cells / 20)
     * selective = 1 - f^2, f the activation frequency: what fires on every cell tells no cells apart
     * strong = rank of the mean value of the reference cells among live latents, from 0 to 1
-    * placed = 1 - position dependence: what fires at fixed positions describes the grid, not the cell
+    * content = 1 - position dependence: what fires at fixed positions describes the grid, not the cell
+    * central = share of its active patches in the central half of the image: the cell rather than what lies around it
 
     Returns
     -------
@@ -42,7 +43,8 @@ def usefulness(atlas: AnnData) -> pd.DataFrame:
     frame["selective"] = 1 - var["activation_frequency"].to_numpy() ** 2
     strength = pd.Series(np.where(alive, values.mean(1), np.nan), index=atlas.var_names)
     frame["strong"] = strength.rank(pct=True).fillna(0.0)
-    frame["placed"] = 1 - np.clip(var["position_dependence"].fillna(1.0).to_numpy(), 0, 1)
+    frame["content"] = 1 - np.clip(var["position_dependence"].fillna(1.0).to_numpy(), 0, 1)
+    frame["central"] = var["central_share"].fillna(0.0).to_numpy()
     frame["usefulness"] = np.where(alive, frame.prod(axis=1), 0.0)
     return frame
 

@@ -34,7 +34,9 @@ def _names(dataset: str) -> dict[str, str]:
     table = cell_type_table()
     chosen = pd.concat([table[table["dataset"] == "any"], table[table["dataset"] == dataset]])
     harmonised = {_plain(name): name for name in table["harmonised"].unique()}
-    return harmonised | {_plain(row.original): row.harmonised for row in chosen.itertuples()}
+    return harmonised | {
+        _plain(original): name for original, name in zip(chosen["original"], chosen["harmonised"], strict=True)
+    }
 
 
 def _plain(label: str) -> str:

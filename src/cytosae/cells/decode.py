@@ -28,9 +28,11 @@ MAX_PIXELS = 64_000_000
 """Largest width x height that is decoded; a larger claim is refused from the header alone."""
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is read into memory."""
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 """What Pillow may try; TIFF goes to tifffile. Formats that start other programs (EPS) are left out on purpose."""
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .tif .tiff .bmp .dib .gif .webp .jp2 .j2k .ppm .pgm .pnm".split())
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .tif .tiff .bmp .dib .gif .webp .jp2 .j2k .pnm .pgm .ppm".split()  # noqa: SIM905
+)
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _EXIF_TRANSPOSE = {
     2: lambda a: a[:, ::-1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,8 +31,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
     Returns
     -------
-    One row an image in the file's order: `image`, `label`, `patient`, `diagnosis`, `mask` as strings (missing as NA; "007"
-    stays "007"), then the other columns.
+    One row an image in the file's order: `image`, `label`, `patient`, `diagnosis`, `mask` as strings (missing as NA;
+    "007" stays "007"), then the other columns.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     ).astype("string")
     others = [name for name in frame.columns if name not in TEXT_COLUMNS and name not in OWN_COLUMNS]
     for name in others:
-        result[str(name)] = _typed(frame[name])
+        result[str(name)] = typed(frame[name])
     return result.reset_index(drop=True)
 
 
@@ -62,12 +63,12 @@ def _known_name(name: object) -> str:
     return text.lower() if text.lower() in TEXT_COLUMNS else text
 
 
-def _text(column: pd.Series) -> pd.Series:
+def _text(column: Any) -> Any:
     text = column.astype("string").str.strip()
     return text.mask(text == "")
 
 
-def _typed(column: pd.Series) -> pd.Series:
+def typed(column: Any) -> Any:
     """Numbers where every value is one; text such as "007" stays text."""
     if column.dtype != object and not pd.api.types.is_string_dtype(column):
         return column

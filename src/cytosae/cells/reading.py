@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,14 +79,15 @@ def _locate(path: Path, layout: str | None) -> tuple[Path, Path | None]:
 
 
 def _rows_of_manifest(root: Path, manifest: Path) -> Rows:
-    frame = read_manifest(manifest)
+    frame: Any = read_manifest(manifest)
+    base = os.path.normpath(root.absolute())
     problems: list[tuple[str, str]] = []
     keep = np.ones(len(frame), dtype=bool)
     images = frame["image"].astype(object).to_numpy()
     for row, image in enumerate(images):
         problem = f"no image is named in row {row + 2} of {manifest.name}" if pd.isna(image) else None
         if problem is None:
-            images[row], problem = _relative(root, image)
+            images[row], problem = _relative(base, image)
         if problem is not None:
             keep[row] = False
             problems.append(("" if pd.isna(image) else str(image), problem))
@@ -93,19 +95,20 @@ def _rows_of_manifest(root: Path, manifest: Path) -> Rows:
     masks = frame["mask"].astype(object).to_numpy()
     for row, mask in enumerate(masks):
         if not pd.isna(mask):
-            masks[row] = _relative(root, mask)[0]
+            masks[row] = _relative(base, mask)[0]
     frame["mask"] = pd.array(masks, dtype="string")
-    skipped = pd.DataFrame(problems, columns=list(SKIPPED_COLUMNS), dtype="string")
+    skipped = pd.DataFrame(problems, columns=pd.Index(SKIPPED_COLUMNS), dtype="string")
     return Rows(frame[keep].reset_index(drop=True), skipped, f"manifest ({manifest.name})", "any", manifest)
 
 
-def _relative(root: Path, text: str) -> tuple[str, str | None]:
+def _relative(root: str, text: str) -> tuple[str, str | None]:
     """Path relative to ``root`` (posix), and what is wrong with it: it must not leave the manifest's folder."""
-    text = text.replace("\\", "/") if "\\" in text and not (root / text).exists() else text
-    full = Path(os.path.normpath(root.absolute() / text))
-    if not full.is_relative_to(os.path.normpath(root.absolute())):
+    if "\\" in text and not os.path.exists(os.path.join(root, text)):  # noqa: PTH110, PTH118 - a million rows
+        text = text.replace("\\", "/")
+    full = os.path.normpath(os.path.join(root, text))  # noqa: PTH118
+    if not full.startswith(root.rstrip(os.sep) + os.sep):
         return text, "outside the manifest's folder (put the manifest into a folder above the images)"
-    return full.relative_to(os.path.normpath(root.absolute())).as_posix(), None
+    return full[len(root.rstrip(os.sep)) + 1 :].replace(os.sep, "/"), None
 
 
 def _probe_all(
@@ -132,7 +135,10 @@ def _probe_one(root: Path, image: str, mask: str | None) -> tuple[Probe | str, s
         result = probe(root / image)
     except InputError as problem:
         return str(problem), None
-    return result, probe_mask(root / mask, (result.height, result.width)) if mask is not None else None
+    if mask is None:
+        return result, None
+    _, outside = _relative(os.path.normpath(root.absolute()), mask)
+    return result, outside or probe_mask(root / mask, (result.height, result.width))
 
 
 def _assemble(
@@ -143,12 +149,12 @@ def _assemble(
     *,
     max_unusable: float,
 ) -> CellTable:
-    frame = rows.frame
+    frame: Any = rows.frame  # pandas' own annotations do not follow these chains
     usable = np.array([isinstance(result, Probe) for result, _ in probes], dtype=bool)
     bad = [
         (image, result) for image, (result, _) in zip(frame["image"], probes, strict=True) if isinstance(result, str)
     ]
-    failed = pd.DataFrame(bad, columns=list(SKIPPED_COLUMNS), dtype="string")
+    failed = pd.DataFrame(bad, columns=pd.Index(SKIPPED_COLUMNS), dtype="string")
     skipped = pd.concat([rows.skipped, failed], ignore_index=True)
     _check_share(rows, skipped, total=len(frame) + len(rows.skipped), max_unusable=max_unusable)
     good = [(result, mask) for result, mask in probes if isinstance(result, Probe)]
@@ -178,7 +184,7 @@ def _first_of_each(ids: pd.Series) -> np.ndarray:
     return first[codes]
 
 
-def _duplicates(frame: pd.DataFrame, first: np.ndarray, copies: np.ndarray) -> pd.DataFrame:
+def _duplicates(frame: Any, first: np.ndarray, copies: np.ndarray) -> pd.DataFrame:
     kept, dropped = frame.iloc[first[copies]], frame[copies]
     ours, theirs = kept["label"].fillna("").to_numpy(), dropped["label"].fillna("").to_numpy()
     return pd.DataFrame(
@@ -190,7 +196,7 @@ def _duplicates(frame: pd.DataFrame, first: np.ndarray, copies: np.ndarray) -> p
             "dropped_label": dropped["label"].array,
             "labels_differ": np.asarray(ours != theirs, dtype=bool),
         },
-        columns=list(DUPLICATE_COLUMNS),
+        columns=pd.Index(DUPLICATE_COLUMNS),
     ).astype(dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string"))
 
 

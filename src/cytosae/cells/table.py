@@ -112,10 +112,8 @@ class CellTable:
         path = Path(path)
         details = read_artifact(path, "cells").details
         skipped = pd.read_csv(path / "skipped.csv", dtype="string", keep_default_na=False)
-        text = dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string")
-        duplicates = pd.read_csv(
-            path / "duplicates.csv", dtype=text | {"labels_differ": bool}, keep_default_na=False, na_values=[""]
-        )
+        dtypes: Any = dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string") | {"labels_differ": bool}
+        duplicates = pd.read_csv(path / "duplicates.csv", dtype=dtypes, keep_default_na=False, na_values=[""])
         frame = pd.read_parquet(path / "cells.parquet")
         frame = frame.astype({name: "string" for name in TEXT_COLUMNS if name in frame})
         where = Path(root) if root is not None else Path(details["root"])
@@ -124,8 +122,8 @@ class CellTable:
     def _below_root(self, relative: str) -> Path:
         if not self.root.is_dir():
             raise InputError(
-                f"{self.root}, the folder of the images of {self.name!r}, is not there any more; bring it back, or load "
-                "the cells with root= the folder where the images are now."
+                f"{self.root}, the folder of the images of {self.name!r}, is not there any more; bring it back, or "
+                "load the cells with root= the folder where the images are now."
             )
         return self.root / relative
 

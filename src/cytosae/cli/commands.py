@@ -31,6 +31,7 @@ app.command(model_app)
 app.command(data_app)
 
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
+ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
 Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
 RunOptions = options_of(
@@ -101,7 +102,7 @@ def extract(
 @app.command
 def train(
     *,
-    study: StudyPath,
+    study: ExistingStudy,
     train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     recipe: Recipe = None,
     sweep: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -133,7 +134,7 @@ def train(
 
 
 @app.command
-def atlas(*, study: StudyPath, options: AtlasOptions | None = None, as_json: Json = False) -> None:
+def atlas(*, study: ExistingStudy, options: AtlasOptions | None = None, as_json: Json = False) -> None:
     """Describe every latent on every data set of a study; compare maps with masks where there are any."""
     output = Output(as_json=as_json)
     work = open_study(study, (), output, options=options, create=False)
@@ -145,7 +146,7 @@ def atlas(*, study: StudyPath, options: AtlasOptions | None = None, as_json: Jso
 
 
 @app.command
-def report(*, study: StudyPath, options: ReportOptions | None = None, as_json: Json = False) -> None:
+def report(*, study: ExistingStudy, options: ReportOptions | None = None, as_json: Json = False) -> None:
     """Write the report of a study, one HTML file that works offline."""
     output = Output(as_json=as_json)
     work = open_study(study, (), output, options=options, create=False)
@@ -160,7 +161,7 @@ def explain(
     image: Path,
     /,
     *,
-    study: StudyPath,
+    study: ExistingStudy,
     dataset: str | None = None,
     concepts: int = 12,
     out: Path | None = None,
@@ -220,7 +221,7 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
     from cytosae.cli.demonstration import DEMO, draw_smear
 
     output = Output(as_json=as_json)
-    images = draw_smear(study / "images")
+    images = draw_smear(study / "smear")
     output.line(f"Drew a synthetic smear: {images}")
     work = open_study(study, [images], output, changes=DEMO)
     work.run()

@@ -46,3 +46,42 @@ def check_data(images: Path, /, *, layout: str | None = None, as_json: Json = Fa
         duplicates=table.duplicates.to_dict("records"),
     )
     output.finish()
+
+
+@data_app.command(name="synthesize")
+def synthesize_data(
+    out: Path,
+    /,
+    *,
+    patients: int = 12,
+    cells: int = 50,
+    seed: int = 0,
+    domain: str = "reference",
+    difficulty: float = 0.5,
+    size: int = 128,
+    as_json: Json = False,
+) -> None:
+    """Draw a synthetic smear: images/, masks/ and manifest.csv, to be read like any other data set.
+
+    Parameters
+    ----------
+    out
+        New folder.
+    patients, cells
+        Number of patients, and of cells of each.
+    seed
+        Equal arguments give equal files.
+    domain
+        A laboratory by name, or mixed.
+    difficulty
+        0 to 1: more variation of stain, focus and noise.
+    size
+        Pixels of the square images.
+    """
+    from cytosae.cells.synthetic import synthesize
+
+    output = Output(as_json=as_json)
+    synthesize(out, patients=patients, cells=cells, seed=seed, domain=domain, difficulty=difficulty, size=size)
+    output.line(f"{patients * cells:,} cells of {patients} patients are in {out}.")
+    output.result(path=out, cells=patients * cells)
+    output.finish()

@@ -57,20 +57,18 @@ def _optional(kind: type, group: Group) -> type:
     texts = _texts(kind)
     fields = []
     for field in dataclasses.fields(kind):
-        if not field.init:
-            continue
+        text = texts.get(field.name, "")
         classes = [option for option in _members(hints[field.name]) if dataclasses.is_dataclass(option)]
         if classes:
-            inner = (
-                _choice(classes, texts.get(field.name, ""), group) if len(classes) > 1 else _optional(classes[0], group)
-            )
-            fields.append(
-                (field.name, Annotated[inner, Parameter(group=group)], dataclasses.field(default_factory=inner))
-            )
+            inner = _choice(classes, text, group) if len(classes) > 1 else _optional(classes[0], group)
+            fields.append(_field(field.name, inner, "", group, dataclasses.field(default_factory=inner)))
         else:
-            text = _with_default(texts.get(field.name, ""), field)
-            fields.append((field.name, Annotated[hints[field.name] | None, Parameter(help=text, group=group, negative_iterable=())], None))
+            fields.append(_field(field.name, hints[field.name] | None, _with_default(text, field), group))
     return _named(kind.__name__, fields)
+
+
+def _field(name: str, hint: Any, text: str, group: Group, default: Any = None) -> tuple[str, Any, Any]:
+    return name, Annotated[hint, Parameter(help=text, group=group, negative_iterable=())], default
 
 
 def _texts(kind: type) -> dict[str, str]:
@@ -85,17 +83,16 @@ def _texts(kind: type) -> dict[str, str]:
 
 def _choice(classes: list[Any], text: str, group: Group) -> type:
     """One optional dataclass with the fields of several, and ``type`` to choose among them."""
-    names = Literal[tuple(c.__name__ for c in classes)]  # type: ignore[valid-type]
-    fields: dict[str, Any] = {"type": ("type", Annotated[names | None, Parameter(help=text, group=group, negative_iterable=())], None)}
+    kinds = Literal[tuple(c.__name__ for c in classes)]  # type: ignore[valid-type]
+    fields = {"type": _field("type", kinds | None, text, group)}
     for option in classes:
-        for field in dataclasses.fields(_optional(option, group)):
-            if field.name not in fields:
-                default = field.default_factory if field.default is dataclasses.MISSING else field.default
-                spec = dataclasses.field(default_factory=default) if callable(default) else None
-                annotation = Annotated[
-                    field.type, Parameter(help=f"{option.__name__}: {_help(field.type)}", group=group)
-                ]
-                fields[field.name] = (field.name, annotation, spec)
+        for name, hint in typing.get_type_hints(option).items():
+            if name in fields or name not in {f.name for f in dataclasses.fields(option)}:
+                continue
+            owners = ", ".join(c.__name__ for c in classes if name in {f.name for f in dataclasses.fields(c)})
+            own = next(f for f in dataclasses.fields(option) if f.name == name)
+            words = f"{owners}: {_with_default(_texts(option).get(name, ''), own)}"
+            fields[name] = _field(name, hint | None, words, group)
     return _named("_or_".join(c.__name__ for c in classes), list(fields.values()))
 
 
@@ -106,10 +103,6 @@ def _named(name: str, fields: list[Any]) -> type:
 
 def _members(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-
-
-def _help(annotation: Any) -> str:
-    return next((m.help or "" for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Parameter)), "")
 
 
 def _with_default(text: str, field: dataclasses.Field[Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cytosae.common.configuration import to_plain
@@ -17,6 +18,23 @@ from cytosae.study import StepResult
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
 """Type of the option that every command has."""
+
+
+FACTS = {
+    "cells": "{:,} cells",
+    "skipped": "{:,} skipped",
+    "duplicates": "{:,} exact copies",
+    "n_cells": "{:,} cells",
+    "bytes": "{:,} bytes",
+    "latents": "{:,} latents",
+    "l0": "L0 {:.1f}",
+    "explained_variance": "explained variance {:.3f}",
+    "explained_variance_after_position": "{:.3f} of what positions leave",
+    "explained_variance_whitened": "{:.3f} whitened",
+    "dead_share": "{:.1%} dead",
+    "saes": "{:,} SAEs",
+}
+"""Details of artifacts that are worth a word, in this order."""
 
 
 class Output:
@@ -41,8 +59,10 @@ class Output:
         """Report a step of a study."""
         self._steps.append(to_plain(result))
         state = "up to date" if result.skipped else f"{result.seconds:.1f} s"
-        facts = ", ".join(_fact(name, value) for name, value in result.facts.items() if _is_short(value))
-        self._console.print(f"  {result.step:<28} {state:>12}   [dim]{facts}[/dim]")
+        facts = ", ".join(
+            words.format(value) for name, words in FACTS.items() if (value := result.facts.get(name)) is not None
+        )
+        self._console.print(f"  {escape(result.step):<28} {state:>12}   [dim]{escape(facts)}[/dim]")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
         """Print a table for people."""
@@ -51,7 +71,7 @@ class Output:
         for column, right in zip(columns, numbers, strict=True):
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(_value(value) for value in row))
+            table.add_row(*(escape(_value(value)) for value in row))
         self._console.print(table)
 
     def result(self, **facts: Any) -> None:
@@ -70,14 +90,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return value.item() if hasattr(value, "item") else str(value)
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= 24)
-
-
-def _fact(name: str, value: Any) -> str:
-    return f"{name.replace('_', ' ')} {_value(value)}"
 
 
 def _value(value: Any) -> str:

@@ -84,6 +84,7 @@ class ConceptView:
     label_entropy: float
     class_selectivity: float
     position_dependence: float
+    central_share: float
     profile: str
     references: list[ReferenceView]
     carried: list[CarriedView]
@@ -151,20 +152,21 @@ class _Pictures:
         pairs = [(row, latent) for latent, n in latents.items() for row in self._rows(latent)[:n]]
         self.maps = reference_maps(self.dataset.store, pairs, sae=self.sae)
 
-    def views(self, latent: int, n: int | None = None) -> list[ReferenceView]:
+    def views(self, latent: int, n: int | None = None, *, size: int = figures.THUMBNAIL) -> list[ReferenceView]:
         """The latent's reference cells; their maps share one scale, full at the 98th percentile of active patches."""
         rows = self._rows(latent)[:n]
         active = np.concatenate([self.maps[row, latent].ravel() for row in rows]) if rows else np.zeros(0)
         top = float(np.quantile(active[active > 0], 0.98)) if (active > 0).any() else 0.0
-        return [self._view(row, latent, float(self.reference["values"][latent][k]), top) for k, row in enumerate(rows)]
+        values = self.reference["values"][latent]
+        return [self._view(row, latent, float(values[k]), top, size) for k, row in enumerate(rows)]
 
     def _rows(self, latent: int) -> list[int]:
         return [int(row) for row in self.reference["rows"][latent] if row >= 0]
 
-    def _view(self, row: int, latent: int, value: float, top: float) -> ReferenceView:
+    def _view(self, row: int, latent: int, value: float, top: float, size: int) -> ReferenceView:
         atlas, cells = self.dataset.atlas, self.dataset.cells
         cell_id = str(atlas.obs_names[row])
-        picture = self._thumbnail(self.row_of_cell[cell_id])
+        picture = figures.thumbnail(self._thumbnail(self.row_of_cell[cell_id]), size)
         label = atlas.obs["label"].iloc[row]
         return ReferenceView(
             picture=figures.picture_uri(picture),
@@ -205,6 +207,7 @@ def _concept(pictures: _Pictures, latent: int, rank: int, score: float, carried:
         label_entropy=float(var["label_entropy"]),
         class_selectivity=float(var["class_selectivity"]),
         position_dependence=float(var["position_dependence"]),
+        central_share=float(var["central_share"]),
         profile=figures.class_profile(names, list(means)) if names else "",
         references=references,
         carried=carried,
@@ -212,7 +215,6 @@ def _concept(pictures: _Pictures, latent: int, rank: int, score: float, carried:
 
 
 def _carried(pictures: _Pictures, latent: int) -> CarriedView:
-    atlas = pictures.dataset.atlas
     var = pictures.var.loc[str(latent)]
     top = var["top_class"]
     return CarriedView(
@@ -222,7 +224,7 @@ def _carried(pictures: _Pictures, latent: int) -> CarriedView:
         mean_activation=float(var["mean_activation"]),
         label_entropy=float(var["label_entropy"]),
         top_class=None if pd.isna(top) else str(top),
-        references=pictures.views(latent, CARRIED),
+        references=pictures.views(latent, CARRIED, size=figures.SMALL),
     )
 
 
@@ -268,7 +270,7 @@ def _dataset(dataset: DatasetReport, i: int, concepts: list[ConceptView]) -> Dat
         alive=int(alive.sum()),
         n_latents=atlas.n_vars,
         median_active=float(np.median(np.diff(matrix.indptr))) if atlas.n_obs else float("nan"),
-        median_entropy=float(var["label_entropy"][alive].median()),
+        median_entropy=float(pd.Series(var["label_entropy"][alive]).median()),
         plot=figures.frequency_plot(var, [str(concept.latent) for concept in concepts], largest),
         concepts=concepts,
     )

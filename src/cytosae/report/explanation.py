@@ -52,7 +52,11 @@ def write_explanation(
     picture = thumbnail(load_image(image), size)
     rows = cells.frame.reset_index().set_index("cell_id")["index"]
     concepts = [
-        {**row._asdict(), "map": picture_uri(_map_over(picture, grid)), "references": _references(row.Index, atlas, cells)}
+        {
+            **row._asdict(),
+            "map": picture_uri(_map_over(picture, grid)),
+            "references": _references(row.Index, atlas, cells),
+        }
         for row, grid in zip(explanation.concepts.itertuples(), explanation.maps, strict=True)
     ]
     similar = [

@@ -18,8 +18,11 @@ from PIL import Image
 COLORMAP = "viridis"
 """Perceptually uniform, readable with any colour vision, and far from the purple and pink of the stains."""
 
-THUMBNAIL = 112
-"""Pixels on a side; shown at about 90, so that print and dense screens stay sharp."""
+THUMBNAIL = 128
+"""Pixels on a side; shown at about 80, so that print and dense screens stay sharp."""
+
+SMALL = 80
+"""Pixels on a side of the cells shown of other data sets."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -61,7 +64,7 @@ def overlay(picture: NDArray[np.uint8], concept_map: NDArray[np.float32], top: f
     # Paled, so that even the dark end of the colour scale stands out from a dark nucleus.
     base = 255 - 0.62 * (255 - grey)
     colour = mpl.colormaps[COLORMAP](share[..., 0])[..., :3].astype(np.float32) * 255
-    alpha = 0.92 * share**0.4
+    alpha = 0.92 * share**0.6
     return np.clip((1 - alpha) * base + alpha * colour, 0, 255).astype(np.uint8)
 
 
@@ -79,7 +82,7 @@ def outline(picture: NDArray[np.uint8], structure: NDArray[np.bool_]) -> NDArray
 def picture_uri(picture: NDArray[np.uint8], quality: int = 74) -> str:
     """``data:`` address of a small picture (WebP)."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=5)
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -174,8 +177,7 @@ def _draw_density(figure: Figure, alive: pd.DataFrame, chosen: Sequence[str], ma
     ringed = alive.index.isin([str(latent) for latent in chosen])
     main.scatter(x[ringed], y[ringed], s=26, facecolors="none", edgecolors="#111111", linewidths=0.8)
     for axis, values in ((main.xaxis, x), (main.yaxis, y)):
-        decades = np.arange(np.floor(values.min()), np.ceil(values.max()) + 1)
-        axis.set_ticks(list(decades), [f"$10^{{{int(d)}}}$" for d in decades])
+        axis.set_ticks(*_log_ticks(float(values.min()), float(values.max())))
     main.set_xlabel("activation frequency (share of cells)")
     main.set_ylabel("mean activation (cells on which it is active)")
     above.hist(x, bins=50, color="#9a9a9a")
@@ -186,6 +188,16 @@ def _draw_density(figure: Figure, alive: pd.DataFrame, chosen: Sequence[str], ma
         bar = figure.colorbar(drawn, ax=beside, fraction=0.3, pad=0.15, aspect=32, shrink=0.9)
         bar.set_label("label entropy (nats, mean of bin)")
         bar.outline.set_visible(False)
+
+
+def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Places (log10) and labels: powers of ten, with 2 and 5 between them where the range is short."""
+    steps = (1, 2, 5) if high - low < 2 else (1,)
+    powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
+    ticks = [(float(np.log10(step) + power), step, power) for power in powers for step in steps]
+    ticks = [tick for tick in ticks if low - 0.05 <= tick[0] <= high + 0.05]
+    labels = [f"{step * 10.0**power:g}" if power >= -3 else f"$10^{{{power}}}$" for _, step, power in ticks]
+    return [place for place, _, _ in ticks], labels
 
 
 def _bins(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], n: int = 48) -> tuple[NDArray, ...]:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder
 
 NAMES = {
-    "SAE latent": "SAE latent",
-    "backbone neuron": "raw backbone neuron",
-    "principal component": "principal component",
-    "fixed map": "fixed map, the typical place of the structure",
+    "SAE latent": "best SAE latent",
+    "backbone neuron": "best raw backbone neuron",
+    "principal component": "best principal component",
+    "fixed map": "fixed map (the typical place of the structure, the same on every cell)",
 }
 
 
@@ -86,13 +86,13 @@ def sentence(rows: pd.DataFrame, structure: str) -> str:
         second = ordered.iloc[1]
         how = "clearly ahead of" if latent["low"] > second["high"] else "ahead, within the intervals, of"
         text = (
-            f"The {structure} is best marked by a single SAE latent (number {latent['unit']}, {score}), {how} the best "
+            f"The {structure} is best marked by a single SAE latent (number {latent['unit']}, {score}), {how} the "
             f"{NAMES[second['family']]} ({second['iou']:.2f})."
         )
     else:
         how = "within the intervals of each other" if latent["high"] >= best["low"] else "a clear difference"
         text = (
-            f"A single SAE latent does not win for the {structure}: the best {NAMES[best['family']]} reaches IoU "
+            f"A single SAE latent does not win for the {structure}: the {NAMES[best['family']]} reaches IoU "
             f"{best['iou']:.2f} [{best['low']:.2f}, {best['high']:.2f}], the best latent (number {latent['unit']}) "
             f"{score}, {how}."
         )

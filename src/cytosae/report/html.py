@@ -73,7 +73,7 @@ def write_report(
         "title": title,
         "package": package_version(),
         "created": f"{created.day} {created:%B %Y}",
-        "css": Markup(_resource("report.css")),  # noqa: S704  our own file
+        "css": Markup(resource("report.css")),  # noqa: S704  our own file
         "totals": _totals(views),
         "tiles": _tiles(views, sae_summary),
         "sae": sae,
@@ -89,11 +89,29 @@ def write_report(
         "colour_bar": figures.colour_bar_uri(),
         "provenance": _provenance(datasets),
     }
-    html = _environment().get_template("report.html.j2").render(context)
+    html = render("report.html.j2", context)
     inputs = inputs or {f"atlas/{d.name}": str(d.atlas.uns["provenance"]["tokens"]) for d in datasets}
     with write_file_artifact(out, "report", config=config, inputs=inputs) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return out
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """HTML of a template of this package; every value is escaped unless it is marked as safe."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": percent, "whole": whole, "duration": duration}
+    return environment.get_template(template).render(context)
+
+
+def resource(name: str) -> str:
+    """Text of a file in ``report/templates``."""
+    return (files("cytosae.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -228,16 +246,3 @@ def _provenance(datasets: Sequence[DatasetReport]) -> list[tuple[str, str]]:
         provenance = dataset.atlas.uns["provenance"]
         rows += [(f"{dataset.name}, {kind}", str(provenance[kind])) for kind in ("cells", "tokens")]
     return rows
-
-
-def _environment() -> jinja2.Environment:
-    loader = jinja2.FunctionLoader(_resource)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "percent": percent, "whole": whole, "duration": duration}
-    return environment
-
-
-def _resource(name: str) -> str:
-    return (files("cytosae.report") / "templates" / name).read_text(encoding="utf-8")

@@ -44,8 +44,8 @@ class SparsityState(nn.Module):
 class SparseAutoencoder(nn.Module):
     """x^ = a W_dec + b_dec with sparse a = f((x - b_dec) W_enc + b_enc), in normalised units.
 
-    Parameters ``W_enc`` (d, m), ``b_enc`` (m,), ``W_dec`` (m, d), ``b_dec`` (d,), float32. The encoder lies in memory latent by
-    latent (``W_enc.T`` is contiguous), because gradients and gathers touch single latents.
+    Parameters ``W_enc`` (d, m), ``b_enc`` (m,), ``W_dec`` (m, d), ``b_dec`` (d,), float32. The encoder lies in memory
+    latent by latent (``W_enc.T`` is contiguous), because gradients and gathers touch single latents.
 
     Parameters
     ----------

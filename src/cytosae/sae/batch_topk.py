@@ -72,9 +72,8 @@ class BatchTopK(Sparsity):
     def training_activations(self, sae: SparseAutoencoder, x: Tensor) -> Activations:
         """The k N largest scores; moves the inference threshold."""
         activations = activate(sae, x, TopOfBatch(self.k))
-        values = activations.values.detach()
-        if values.numel():
-            smallest, threshold = values.min(), sae.state.threshold
+        smallest, threshold = activations.smallest(), sae.state.threshold
+        if bool(torch.isfinite(smallest)):
             moved = torch.lerp(smallest, threshold, self.threshold_memory)
             threshold.copy_(torch.where(threshold < 0, smallest, moved))
         return activations

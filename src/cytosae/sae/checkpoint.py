@@ -27,8 +27,8 @@ def load_sae(path: str | Path) -> SparseAutoencoder:
 
     Parameters
     ----------
-    path : an SAE artifact (folder), a published checkpoint (``*.pt``), a SAELens folder, or a name on the Hugging Face hub
-        (``hf://organisation/name``, or ``organisation/name`` where no such folder exists)
+    path : an SAE artifact (folder), a published checkpoint (``*.pt``), a SAELens folder, or a name on the Hugging Face
+        hub (``hf://organisation/name``, or ``organisation/name`` where no such folder exists)
 
     Raises
     ------

@@ -26,8 +26,8 @@ class TrainConfig:
     sample_tokens : tokens from which normalisation, b_dec and data-dependent weights are set
     gradient_clip : largest norm of all gradients together, None for no limit
     explosion : the loss is held to have exploded when it exceeds its running mean so many times
-    fused_adam : Adam in one pass over the weights; quicker for wide SAEs, but rounded otherwise than the published code, whose
-        trajectories rounding errors leave after a hundred steps
+    fused_adam : Adam in one pass over the weights; quicker for wide SAEs, but it rounds otherwise than the published
+        code did, and such differences grow over a hundred steps
     seed : of the sample; batches have the reader's seed, initial weights the SAE's
     checkpoint_every : steps between checkpoints
     keep_checkpoints : how many of the last are kept
@@ -73,8 +73,8 @@ class TrainConfig:
     def paper(cls, **changes: Any) -> TrainConfig:
         """The paper's training (Dasdelen et al. 2025), with ``changes``; its SAE is `ReluL1` without normalisation.
 
-        64 images of 257 tokens a step, 1,000,000 image draws, Adam with 4e-4 after 500 steps of warm-up, ghost gradients for
-        latents silent for more than 64 steps, b_dec from the geometric median.
+        64 images of 257 tokens a step, 1,000,000 image draws, Adam with 4e-4 after 500 steps of warm-up, ghost
+        gradients for latents silent for more than 64 steps, b_dec from the geometric median.
         """
         paper: dict[str, Any] = {
             "learning_rate": 4e-4,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cytosae.sae.encoder import TopPerToken, activate
+from cytosae.sae.encoder import TopPerToken, activate, is_split
 from cytosae.sae.sparsity import mean_square
 
 if TYPE_CHECKING:
@@ -49,11 +49,19 @@ def ghost_loss(sae: SparseAutoencoder, x: Tensor, reconstruction: Tensor, error:
     if dead is None:
         return x.new_zeros(())
     residual = x - reconstruction
-    # the encoder lies latent by latent in memory: gathering rows of its transpose keeps the gradient in that layout
-    scores = torch.addmm(sae.b_enc[dead], x - sae.b_dec, sae.W_enc.T[dead].T)
-    ghost = scores.exp() @ sae.W_dec[dead]
+    ghost = _ghost_direction(sae, x, dead)
     length = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
     scale = length / (2 * torch.linalg.vector_norm(ghost, dim=-1, keepdim=True) + 1e-6)
     target = residual.detach()
     ghost_error = (ghost * scale.detach() - target).square() / torch.linalg.vector_norm(target, dim=-1, keepdim=True)
     return (ghost_error * (error / (ghost_error + 1e-6)).detach()).mean()
+
+
+def _ghost_direction(sae: SparseAutoencoder, x: Tensor, dead: Tensor) -> Tensor:
+    if is_split(sae.W_enc):
+        from cytosae.sae.distributed import ghost_direction
+
+        return ghost_direction(sae, x, dead)
+    # the encoder lies latent by latent in memory: gathering rows of its transpose keeps the gradient in that layout
+    scores = torch.addmm(sae.b_enc[dead], x - sae.b_dec, sae.W_enc.T[dead].T)
+    return scores.exp() @ sae.W_dec[dead]

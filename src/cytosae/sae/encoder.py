@@ -1,15 +1,15 @@
 """The one place where scores are computed and the active latents chosen.
 
-Variants say by a rule which latents of a token are active; `activate` finds them. Here this is the dense product, block by
-block into a reused buffer; a quicker way to the same choice (screening with a proven bound) replaces `_choose` and nothing
-else: variants, trainer and checkpoints see only the active entries.
+Variants say by a rule which latents of a token are active; `activate` finds them. Here this is the dense product, block
+by block into a reused buffer; a quicker way to the same choice (screening with a proven bound) replaces `_choose` and
+nothing else: variants, trainer and checkpoints see only the active entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -66,11 +66,20 @@ def activate(sae: SparseAutoencoder, x: Tensor, rule: Rule, *, latents: Tensor |
     Activations of N tokens whose values are the scores (x - b_dec) W_enc + b_enc. Sparse, or dense where more than
     `DENSE_ABOVE` of the entries are active; the numbers are the same.
     """
+    if is_split(sae.W_enc):
+        from cytosae.sae.distributed import activate_sharded
+
+        return cast("Activations", activate_sharded(sae, x, rule, latents))  # the same face
     choice = _choose(sae, x.detach(), rule, latents)
     if choice is None:
         return _dense(sae, x, rule)
     pattern = Pattern(choice.columns, choice.offsets, sae.d_sae)
     return SparseActivations(score_active(choice.scores, x, sae.W_enc, sae.b_enc, sae.b_dec, pattern), pattern)
+
+
+def is_split(tensor: Tensor) -> bool:
+    """Whether the latents are split over ranks (a DTensor, told apart without importing torch.distributed)."""
+    return hasattr(tensor, "device_mesh")
 
 
 class _Choice(NamedTuple):

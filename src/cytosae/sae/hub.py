@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -215,7 +215,8 @@ def _verify(path: Path, repo_id: str) -> None:
 @contextmanager
 def _hub_errors(repo_id: str, done: str) -> Iterator[None]:
     """Turn what the hub's client raises into one sentence."""
-    http_error = HfHubHTTPError.__mro__[1]  # of the HTTP client: requests, httpx or httpx2, by version
+    # of the HTTP client: requests, httpx or httpx2, by version
+    http_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     try:
         yield
     except (OSError, ValueError, http_error) as problem:

@@ -26,8 +26,9 @@ def fit_to_sample(
 ) -> None:
     """Fit normalisations, then b_dec and data-dependent weights in normalised units.
 
-    The geometric median is that of images, as in the paper, if the reader has ``sample_cells(n_tokens, seed)`` -> (B, T, d);
-    of a reader of shuffled tokens without it, that of single tokens. Under several ranks rank 0's result counts.
+    The geometric median is that of images, as in the paper, if the reader has ``sample_cells(n_tokens, seed)`` ->
+    (B, T, d); of a reader of shuffled tokens without it, that of single tokens. Under several ranks rank 0's result
+    counts.
     """
     sample = reader.sample(config.sample_tokens, config.seed)
     if not len(sample.tokens):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class JumpRelu(Sparsity):
     """a_j = z_j where the score z_j exceeds theta_j, else 0; loss = mean square error plus an L0 penalty.
 
-    theta is trained with straight-through pseudo-derivatives (a rectangle of width ``bandwidth`` around it) and saved as
-    its logarithm, ``state.log_threshold``.
+    theta is trained with straight-through pseudo-derivatives (a rectangle of width ``bandwidth`` around it) and saved
+    as its logarithm, ``state.log_threshold``.
 
     Attributes
     ----------
@@ -74,14 +74,15 @@ class _Jump(torch.autograd.Function):
     """z H(z - theta); d/dtheta = -(theta / eps) K((z - theta) / eps)."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:  # pyright: ignore
+    def forward(ctx: Any, scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         ctx.save_for_backward(scores, threshold)
         ctx.bandwidth = bandwidth
         return scores * (scores > threshold)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = grad_outputs
         scores, threshold = ctx.saved_tensors
         to_threshold = -threshold * _window(scores, threshold, ctx.bandwidth) * gradient
         return gradient * (scores > threshold), to_threshold.sum_to_size(threshold.shape), None
@@ -91,14 +92,15 @@ class _Step(torch.autograd.Function):
     """H(z - theta); d/dtheta = -(1 / eps) K((z - theta) / eps), d/dz = 0."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:  # pyright: ignore
+    def forward(ctx: Any, scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         ctx.save_for_backward(scores, threshold)
         ctx.bandwidth = bandwidth
         return (scores > threshold).to(scores.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = grad_outputs
         scores, threshold = ctx.saved_tensors
         to_threshold = -_window(scores, threshold, ctx.bandwidth) * gradient
         return None, to_threshold.sum_to_size(threshold.shape), None

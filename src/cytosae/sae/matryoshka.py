@@ -46,7 +46,7 @@ class Matryoshka(BatchTopK):
         sizes = self.sizes(d_sae)
         require(
             all(a < b for a, b in zip((0, *sizes), sizes, strict=False)),
-            f"Matryoshka's prefixes {self.prefixes} of {d_sae} latents are the sizes {sizes}; choose fewer or larger ones.",
+            f"Matryoshka's prefixes {self.prefixes} of {d_sae} latents are the sizes {sizes}; choose fewer.",
         )
 
     def sizes(self, d_sae: int) -> tuple[int, ...]:

@@ -1,21 +1,21 @@
 """Token normalisation: an explicit, fitted, saved and invertible choice.
 
-Tokens of a vision transformer have a few directions (position, massive activations) that carry most of their variance; an
-SAE in their own units spends its latents on those. Each choice is a frozen dataclass; what it learns from a sample of tokens
-lies in the buffers of its module and is saved with the autoencoder. Encoding takes raw tokens, decoding gives raw tokens.
+Tokens of a vision transformer have a few directions (position, massive activations) that carry most of their
+variance; an SAE in their own units spends its latents on those. Each choice is a frozen dataclass; what it learns from
+a sample of tokens lies in the buffers of its module and is saved with the autoencoder. Encoding takes raw tokens,
+decoding gives raw tokens.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cytosae.common.errors import UsageError
-
-MOST_POSITIONS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class NoNormalisation:
 
 @dataclass(frozen=True)
 class MeanNorm:
-    """Scaled by one number so that the mean norm is sqrt(d) (Conerly et al. 2024; as in Gao et al. 2024 after centring)."""
+    """Scaled by one number so that the mean norm of a token is sqrt(d) (Conerly et al. 2024)."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ Normalisation = NoNormalisation | MeanNorm | PositionMean | Whitening
 class Normaliser(nn.Module):
     """What a normalisation has learned: x_n = (x - mean[position]) T, x = x_n T^-1 + mean[position].
 
-    Buffers (where the choice needs them): ``mean`` (1 or P, d); ``scale`` () or ``forward_map`` and ``inverse_map`` (d, d);
-    ``fitted`` () bool. `NoNormalisation` has none, so that published weights load as they are.
+    Buffers (where the choice needs them): ``mean`` (1 or P, d); ``scale`` () or ``forward_map`` and ``inverse_map``
+    (d, d); ``fitted`` () bool. `NoNormalisation` has none, so that published weights load as they are.
     """
 
     mean: Tensor
@@ -81,6 +81,7 @@ class Normaliser(nn.Module):
             self.register_buffer("inverse_map", torch.eye(d_in))
         else:
             self.register_buffer("scale", torch.ones(()))
+        self.register_load_state_dict_pre_hook(_take_positions)
 
     @property
     def by_position(self) -> bool:
@@ -92,10 +93,12 @@ class Normaliser(nn.Module):
     def fit(self, tokens: Tensor, positions: Tensor | None = None) -> None:
         """Learn from a sample: tokens (N, d) float, positions (N,) int64 where the choice is by position.
 
+        A position without a token in the sample (CLS, where only patches are trained on) gets the overall mean.
+
         Raises
         ------
         UsageError
-            where positions are missing, or the sample has a position without a token or no variance at all.
+            where positions are missing, or the sample has no variance at all.
         """
         if isinstance(self.config, NoNormalisation):
             return
@@ -142,13 +145,13 @@ class Normaliser(nn.Module):
             return torch.zeros(count, dtype=torch.int64, device=self.fitted.device)
         if positions is None:
             raise UsageError(
-                f"{type(self.config).__name__} works by position: give positions [N] with tokens of the shape [N, d], or "
-                "whole images as [B, T, d]."
+                f"{type(self.config).__name__} works by position: give positions [N] with tokens of the shape [N, d], "
+                "or whole images as [B, T, d]."
             )
-        if len(self.mean) > 1 and int(positions.max()) >= len(self.mean):
+        if len(positions) and bool(self.fitted) and int(positions.max()) >= len(self.mean):
             raise UsageError(
-                f"position {int(positions.max())} is beyond the {len(self.mean)} that the normalisation was fitted on; use "
-                "tokens of the same backbone."
+                f"position {int(positions.max())} is beyond the {len(self.mean)} that the normalisation was fitted on; "
+                "use tokens of the same backbone."
             )
         return positions
 
@@ -157,25 +160,23 @@ class Normaliser(nn.Module):
             return x.mean(0, keepdim=True)
         if positions is None:
             return self._rows(None, len(x))
-        counts = torch.bincount(positions)
-        if len(counts) > MOST_POSITIONS or int(counts.min()) == 0:
-            raise UsageError(
-                f"the sample of {len(x)} tokens has no token at position {int(counts.argmin())}; take a larger sample."
-            )
-        return x.new_zeros(len(counts), x.shape[1]).index_add_(0, positions, x) / counts[:, None]
+        counts = torch.bincount(positions)[:, None]
+        sums = x.new_zeros(len(counts), x.shape[1]).index_add_(0, positions, x)
+        return torch.where(counts > 0, sums / counts.clamp_min(1), x.mean(0))
 
     def _require_fit(self) -> None:
         if not bool(self.fitted):
             raise UsageError(
-                f"{type(self.config).__name__} has not been fitted; call Trainer.fit, or sae.normaliser.fit(tokens, positions)."
+                f"{type(self.config).__name__} has not been fitted; call Trainer.fit, or "
+                "sae.normaliser.fit(tokens, positions)."
             )
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: object) -> None:
-        # the number of positions is known only after fitting: take the shape of what is loaded
-        saved = state_dict.get(prefix + "mean")
-        if saved is not None and "mean" in self._buffers and saved.ndim == 2 and saved.shape[1] == self.d_in:
-            self.mean = self.mean.new_zeros(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # pyright: ignore[reportArgumentType]
+
+def _take_positions(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """The number of positions is known only after fitting: take the shape of what is loaded."""
+    saved, mean = state_dict.get(prefix + "mean"), dict(module.named_buffers()).get("mean")
+    if saved is not None and mean is not None and saved.ndim == 2 and saved.shape[1] == mean.shape[1]:
+        module.register_buffer("mean", mean.new_zeros(saved.shape))
 
 
 def _whitening(x: Tensor, floor: float) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cytosae.sae.autoencoder import SparseAutoencoder
 from cytosae.sae.config import TrainConfig
 from cytosae.sae.dead_latents import ghost_loss
+from cytosae.sae.encoder import is_split
 from cytosae.sae.schedule import rate_factor
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ class Optimisation:
             sae.to(fabric.device)
         self.since_fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=sae.b_enc.device)
         self.fused = config.fused_adam and sae.b_enc.device.type in ("cpu", "cuda")
+        self.split = is_split(sae.W_enc)
         self.adam = torch.optim.Adam(
-            sae.parameters(), lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=self.fused
+            _parameter_groups(sae), lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=self.fused
         )
         self._optimizer: Any = self.adam
         if fabric is not None:
@@ -110,6 +112,7 @@ class Optimisation:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._count(fired)
+        self._share_thresholds()
         self.steps += 1
         return self._log(x, self._mean_over_ranks(terms), len(dead), rate)
 
@@ -130,12 +133,14 @@ class Optimisation:
                 tensors[f"optimizer.{name}.{key}"] = value
         tensors["since_fired"] = self.since_fired
         tensors["steps"] = torch.tensor(self.steps)
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return {name: _whole(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Inverse of `tensors`."""
         weights = {name.removeprefix("sae."): t for name, t in tensors.items() if name.startswith("sae.")}
-        self.sae.load_state_dict(weights)
+        with torch.no_grad():
+            for name, tensor in self.sae.state_dict().items():
+                _copy_into(tensor, weights[name])
         for name, parameter in self.sae.named_parameters():
             prefix = f"optimizer.{name}."
             state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
@@ -148,7 +153,9 @@ class Optimisation:
         if key == "step":
             return tensor.to(parameter.device) if self.fused else tensor
         # moments must lie in memory as their parameter does: the fused optimizer walks both in storage order
-        return torch.empty_like(parameter).detach().copy_(tensor)
+        moment = torch.empty_like(parameter).detach()
+        _copy_into(moment, tensor)
+        return moment
 
     @torch.no_grad()
     def _shape_gradients(self) -> None:
@@ -161,13 +168,26 @@ class Optimisation:
             if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
                 parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
         if self.config.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.sae.parameters(), self.config.gradient_clip)
+            self._clip(self.config.gradient_clip)
+
+    def _clip(self, limit: float) -> None:
+        groups = [group["params"] for group in self.adam.param_groups]
+        norms = [nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]) for group in groups]
+        total = torch.linalg.vector_norm(torch.stack([_whole(norm) for norm in norms]))
+        for group in groups:
+            nn.utils.clip_grads_with_norm_(group, limit, total)
 
     def _count(self, fired: Tensor) -> None:
         if self.fabric is not None and self.fabric.world_size > 1:
             fired = self.fabric.all_reduce(fired.to(torch.float32), reduce_op="sum") > 0  # pyright: ignore
         self.since_fired += 1
         self.since_fired[fired] = 0
+
+    @torch.no_grad()
+    def _share_thresholds(self) -> None:
+        """Bring what the ranks learned from their own tokens (BatchTopK's threshold) to the mean over the ranks."""
+        for buffer in self.sae.state.buffers():
+            buffer.copy_(self._mean_over_ranks(buffer))
 
     def _mean_over_ranks(self, terms: Tensor) -> Tensor:
         if self.fabric is None or self.fabric.world_size == 1:
@@ -176,7 +196,8 @@ class Optimisation:
 
     def _log(self, x: Tensor, terms: Tensor, dead: int, rate: float) -> StepLog:
         mse, penalty, auxiliary, active, squared = terms.tolist()
-        variance = float(torch.linalg.vector_norm(x - x.mean(0)).square())
+        centred = x - self._mean_over_ranks(x.mean(0))
+        variance = float(self._mean_over_ranks(torch.linalg.vector_norm(centred).square()))
         return StepLog(
             mse=mse,
             l1=penalty,
@@ -187,3 +208,27 @@ class Optimisation:
             explained_variance=1 - squared / variance if variance > 0 else float("nan"),
             learning_rate=rate,
         )
+
+
+def _parameter_groups(sae: SparseAutoencoder) -> list[dict[str, Any]]:
+    """One group, or two: the fused optimizer takes split and ordinary tensors, but not in one call."""
+    groups = ([p for p in sae.parameters() if is_split(p) == split] for split in (False, True))
+    return [{"params": group} for group in groups if group]
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be split over ranks; then every rank has to ask."""
+    if not is_split(tensor):
+        return tensor
+    from cytosae.sae.distributed import full
+
+    return full(tensor)
+
+
+def _copy_into(target: Tensor, source: Tensor) -> None:
+    if not is_split(target):
+        target.copy_(source)
+        return
+    from cytosae.sae.distributed import copy_into
+
+    copy_into(target, source)

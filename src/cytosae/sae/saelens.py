@@ -37,8 +37,8 @@ def export_saelens(
 ) -> Path:
     """Write ``sae`` so that ``sae_lens.SAE.load_from_disk(out)`` reads it, and return ``out``.
 
-    `ReluL1` becomes ``standard``, `TopK` ``topk``; `JumpRelu` and, with the threshold that they learned, `BatchTopK` and
-    `Matryoshka` become ``jumprelu``, which is what they are at inference.
+    `ReluL1` becomes ``standard``, `TopK` ``topk``; `JumpRelu` and, with the threshold they learned, `BatchTopK`
+    and `Matryoshka` become ``jumprelu``, which is what they are at inference.
 
     Parameters
     ----------

@@ -1,13 +1,14 @@
 """Activations of which only the active entries exist, and the products that touch nothing else.
 
-With k of m latents active, decoding N tokens costs 2 N k d instead of 2 N m d operations, and so do its gradients. Plain
-PyTorch: sums of weighted rows by ``embedding_bag``, dot products at chosen places by ``sampled_addmm``.
+With k of m latents active, decoding N tokens costs 2 N k d instead of 2 N m d operations, and so do its gradients.
+Plain PyTorch: sums of weighted rows by ``embedding_bag``, dot products at chosen places by ``sampled_addmm``.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+from torch.nn.functional import embedding_bag
 
 DOT_BLOCK = 1 << 22
 """Elements gathered at once where ``sampled_addmm`` cannot be used."""
@@ -95,7 +96,7 @@ class SparseActivations:
 
     def decode(self, W_dec: Tensor) -> Tensor:
         """Sum of each token's active decoder rows, W_dec [m, d]: (N, d)."""
-        return _Decode.apply(self.values, W_dec, self.pattern)  # pyright: ignore[reportReturnType]
+        return _Decode.apply(self.values, W_dec, self.pattern)
 
     def map(self, function: Callable[..., Tensor], *per_latent: Tensor) -> SparseActivations:
         """Apply ``function(values, *per_latent)`` entry by entry; tensors (m,) are taken at each entry's latent."""
@@ -109,6 +110,10 @@ class SparseActivations:
     def active(self) -> int:
         """How many values are > 0."""
         return int(torch.count_nonzero(self.values.detach() > 0))
+
+    def smallest(self) -> Tensor:
+        """The smallest value, () without gradient; infinite where there is none."""
+        return self.values.detach().min() if len(self.values) else self.values.new_full((), torch.inf)
 
     def fired(self) -> Tensor:
         """(m,) bool: the latents that are > 0 on any of the tokens."""
@@ -165,6 +170,11 @@ class DenseActivations:
         """How many values are > 0 (none is below)."""
         return int(torch.count_nonzero(self.values.detach()))
 
+    def smallest(self) -> Tensor:
+        """The smallest active value, () without gradient; infinite where there is none."""
+        values = self.values.detach()
+        return torch.where(values > 0, values, torch.inf).min()
+
     def fired(self) -> Tensor:
         """(m,) bool: the latents that are > 0 on any of the tokens."""
         return self.values.detach().amax(0) > 0
@@ -200,7 +210,7 @@ def score_active(scores: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec:
     -------
     (nnz,) the same numbers; backward touches the active entries only.
     """
-    return _Score.apply(scores, x, W_enc, b_enc, b_dec, pattern)  # pyright: ignore[reportReturnType]
+    return _Score.apply(scores, x, W_enc, b_enc, b_dec, pattern)
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
@@ -211,14 +221,15 @@ def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, W_dec: Tensor, pattern: Pattern) -> Tensor:  # pyright: ignore
+    def forward(ctx: Any, values: Tensor, W_dec: Tensor, pattern: Pattern) -> Tensor:
         ctx.save_for_backward(values, W_dec)
         ctx.pattern = pattern
         return pattern.weighted_rows(values, W_dec)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = grad_outputs
         values, W_dec = ctx.saved_tensors
         gradient = gradient.contiguous()
         to_values = ctx.pattern.dots(gradient, W_dec) if ctx.needs_input_grad[0] else None
@@ -228,7 +239,7 @@ class _Decode(torch.autograd.Function):
 
 class _Score(torch.autograd.Function):
     @staticmethod
-    def forward(  # pyright: ignore
+    def forward(
         ctx: Any, scores: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, pattern: Pattern
     ) -> Tensor:
         ctx.save_for_backward(x, W_enc, b_dec)
@@ -237,7 +248,8 @@ class _Score(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = grad_outputs
         x, W_enc, b_dec = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         _, to_x, to_W_enc, to_b_enc, to_b_dec, _ = ctx.needs_input_grad
@@ -256,12 +268,13 @@ class _Score(torch.autograd.Function):
 
 
 def _weighted_rows(columns: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> Tensor:
-    return F.embedding_bag(
+    return embedding_bag(
         columns, matrix.contiguous(), offsets, mode="sum", per_sample_weights=values, include_last_offset=True
     )
 
 
-class _quiet_about_beta(warnings.catch_warnings):  # noqa: N801 - used as a statement, like its parent
-    def __enter__(self) -> None:
-        super().__enter__()
+@contextmanager
+def _quiet_about_beta() -> Iterator[None]:
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        yield

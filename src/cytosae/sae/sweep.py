@@ -66,8 +66,8 @@ def _plot(table: pd.DataFrame, out: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(CURVES), sharex=True)
     for axis, (column, title) in zip(axes, CURVES.items(), strict=True):
-        for (kind, width), part in table.groupby(["sparsity", "d_sae"], sort=True):
-            axis.plot(part["l0"], part[column], marker="o", markersize=4, label=f"{kind}, {width:,} latents")
+        for label, part in table.groupby(table["sparsity"] + table["d_sae"].map(", {:,} latents".format), sort=False):
+            axis.plot(part["l0"], part[column], marker="o", markersize=4, label=label)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("L0 (active latents a token)")
         axis.grid(visible=True, alpha=0.3)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -102,11 +102,7 @@ class Trainer:
         self._smoothed = [math.nan] * len(self.saes)
         self._groups = _equal_normalisers(self.saes)
 
-    @overload
-    def step(self: Trainer, tokens: Tensor, positions: Tensor | None = None) -> StepLog: ...
-    @overload
-    def step(self: Trainer, tokens: Tensor, positions: Tensor | None = None) -> Any: ...
-    def step(self, tokens: Tensor, positions: Tensor | None = None) -> StepLog | list[StepLog]:
+    def step(self, tokens: Tensor, positions: Tensor | None = None) -> Any:
         """One update of every SAE.
 
         Parameters
@@ -143,6 +139,7 @@ class Trainer:
         with progress(_title(self.saes), total, "tokens", done=done) as bar, log:
             while self.steps < self.config.steps:
                 batch = next(reader)
+                self._check_size(len(batch.tokens))
                 logs = self._step(batch.tokens, batch.positions)
                 bar.advance(tokens, self._note(logs))
                 last = self.steps == self.config.steps
@@ -177,17 +174,26 @@ class Trainer:
             return
         if not bool(torch.isfinite(x).all()):
             raise TrainingError(
-                f"The tokens of step {self.steps} contain values that are not finite; extract them again, in bfloat16 if "
-                "float16 overflowed."
+                f"The tokens of step {self.steps} contain values that are not finite; extract them again, in bfloat16 "
+                "if float16 overflowed."
             )
         saved = list_states(self.out / "checkpoints") if self.out else []
         good = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         which = "" if self.single else f" of SAE {self.names[i]!r}"
         raise TrainingError(
-            f"Training{which} diverged at step {self.steps} (loss {log.loss:.4g}, before about {usual:.4g}); {good}; try a "
-            f"learning_rate below {self.config.learning_rate:g}, more warmup_steps than {self.config.warmup_steps}, or "
-            f"gradient_clip=1.0."
+            f"Training{which} diverged at step {self.steps} (loss {log.loss:.4g}, before about {usual:.4g}); {good}; "
+            f"try a learning_rate below {self.config.learning_rate:g}, more warmup_steps than "
+            f"{self.config.warmup_steps}, or gradient_clip=1.0."
         )
+
+    def _check_size(self, tokens: int) -> None:
+        ranks = 1 if self.fabric is None else self.fabric.world_size
+        if tokens * ranks != self.config.batch_tokens:
+            wanted = self.config.batch_tokens
+            raise UsageError(
+                f"the reader gives {tokens} tokens a batch to each of {ranks} processes, but the training's "
+                f"batch_tokens is {wanted}; make the reader's batch_tokens {wanted // ranks}."
+            )
 
     def _begin(self, reader: Reader) -> None:
         fit_to_sample(self.saes, reader, self.config, self.fabric)
@@ -195,6 +201,8 @@ class Trainer:
 
     @property
     def _writes(self) -> bool:
+        if any(run.split for run in self.runs) and torch.distributed.get_rank() > 0:
+            return False
         return self.out is not None and (self.fabric is None or self.fabric.is_global_zero)
 
     @property
@@ -204,9 +212,13 @@ class Trainer:
 
     def _checkpoint(self, reader: Reader) -> None:
         states = _gather(reader.state_dict(), self.fabric)
-        if self.out is None or not self._writes or not all(run.finite() for run in self.runs):
+        split = any(run.split for run in self.runs)
+        if self.out is None or not (self._writes or split) or not all(run.finite() for run in self.runs):
             return
+        # of a split SAE every rank has to give its part
         tensors = {f"{i}.{name}": t for i, run in enumerate(self.runs) for name, t in run.tensors().items()}
+        if not self._writes:
+            return
         values = {"recipe": self._recipe, "reader": states, "smoothed": self._smoothed}
         keep = self.config.keep_checkpoints
         write_state(self.out / "checkpoints", self.steps, tensors, values, keep=keep)
@@ -226,7 +238,8 @@ class Trainer:
         rank, ranks = (0, 1) if self.fabric is None else (self.fabric.global_rank, self.fabric.world_size)
         if len(states) != ranks:
             raise UsageError(
-                f"{state.path} was written by {len(states)} processes, but {ranks} are running; start as many as before."
+                f"{state.path} was written by {len(states)} processes, but {ranks} are running; start as many as "
+                "before."
             )
         reader.load_state_dict(states[rank])
         for i, run in enumerate(self.runs):

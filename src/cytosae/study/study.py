@@ -167,6 +167,8 @@ class Study:
         """Look at every image of every data set and write the cell tables; from then on ``study.toml`` is there."""
         if not self.datasets:
             raise UsageError(f"{self.path} has no images yet; name a folder: cytosae run IMAGES --study {self.path}.")
+        width = self.backbone.width  # missing weights and impossible sizes are found before hours are spent
+        self.config.sae.sparsity.check(width, self.config.sae.expansion * width)
         results = [self.read_cells(dataset) for dataset in self.datasets]
         self.save_config()
         return results

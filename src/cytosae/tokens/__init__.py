@@ -1,8 +1,9 @@
 """Tokens: extraction, the sharded store on disk, and shuffled reading for training."""
 
-from cytosae.tokens.extract import ExtractConfig, extract, recipe_for
+from cytosae.tokens.extract import ExtractConfig, estimated_bytes, extract, recipe_for
 from cytosae.tokens.reader import ReaderConfig, ShuffledTokens, TokenBatch, TokenReader
 from cytosae.tokens.store import TokenStore, open_tokens
+from cytosae.tokens.stream import TokenStream
 
 __all__ = [
     "ExtractConfig",
@@ -11,6 +12,8 @@ __all__ = [
     "TokenBatch",
     "TokenReader",
     "TokenStore",
+    "TokenStream",
+    "estimated_bytes",
     "extract",
     "open_tokens",
     "recipe_for",

@@ -104,6 +104,11 @@ def extract(
         return open_tokens(out, verify=False)
 
 
+def estimated_bytes(n_cells: int, backbone: Backbone, config: ExtractConfig | None = None) -> int:
+    """Bytes that the tokens of ``n_cells`` cells will take on disk, known before anything is computed."""
+    return n_cells * recipe_for(backbone, config or ExtractConfig()).cell_bytes
+
+
 def recipe_for(backbone: Backbone, config: ExtractConfig) -> Recipe:
     """What decides the stored numbers: compare ``.fingerprint`` with a manifest's ``recipe``."""
     return Recipe(

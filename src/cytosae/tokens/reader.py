@@ -14,7 +14,7 @@ import torch
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError, UsageError
-from cytosae.tokens.encoding import Encoding, Floating, Planes, allocate, bytes_per_token
+from cytosae.tokens.encoding import Encoding, Floating, Planes, allocate, bytes_per_token, decoded, gather
 from cytosae.tokens.shuffle import Order, extents
 from cytosae.tokens.store import TokenStore
 
@@ -87,7 +87,7 @@ class ShuffledTokens(abc.ABC):
         self.step = 0
         self._order = order
         self._encoding = encoding
-        self._first, self._chosen = _positions(config.which, n_tokens)
+        self._first, self._chosen = selection(config.which, n_tokens)
         self._runs: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._pool: tuple[tuple[int, int], _Pool] | None = None
         self._ahead: tuple[tuple[int, int], Future[_Pool]] | None = None
@@ -105,7 +105,7 @@ class ShuffledTokens(abc.ABC):
             pool = self._pool_at(epoch, index)
             rows = pool.order[place : place + self.batch_tokens - done]
             end = done + len(rows)
-            tokens[done:end] = self._encoding.decode({name: plane[rows] for name, plane in pool.planes.items()})
+            self._encoding.decode(gather(pool.planes, rows), tokens[done:end])
             positions[done:end] = self._first + pool.tokens[rows] % self._chosen
             done = end
         self.step += 1
@@ -203,7 +203,7 @@ class TokenReader(ShuffledTokens):
         self.stores = list(stores)
         first = self.stores[0]
         n_tokens = first.n_tokens
-        _, chosen = _positions(config.which, n_tokens)
+        _, chosen = selection(config.which, n_tokens)
         total = sum(len(store) for store in stores) * chosen
         encoding = first.encoding if len({store.dtype for store in stores}) == 1 else Floating(torch.float32)
         whole = total * bytes_per_token(encoding, first.width) <= config.memory_bytes
@@ -219,7 +219,7 @@ class TokenReader(ShuffledTokens):
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(self.tokens_per_epoch, min(n, self.tokens_per_epoch), replace=False, shuffle=False))
         order = torch.from_numpy(rng.permutation(len(chosen)))
-        tokens = self._encoding.decode(self._load(chosen))[order]
+        tokens = decoded(self._encoding, gather(self._load(chosen), order))
         return TokenBatch(tokens, self._first + torch.from_numpy(chosen)[order] % self._chosen)
 
     def _source(self) -> list[str]:
@@ -235,7 +235,7 @@ class TokenReader(ShuffledTokens):
     def _load(self, tokens: np.ndarray) -> Planes:
         if self._held:
             rows = torch.from_numpy(tokens)
-            return {name: plane[rows] for name, plane in self._all().items()}
+            return gather(self._all(), rows)
         return self._read(tokens)
 
     def _all(self) -> Planes:
@@ -264,10 +264,10 @@ class TokenReader(ShuffledTokens):
             last = min(stop, first + (1 << 14))
             stored = store.allocate(last - first)
             store.read_stored(first, last, stored, at=0)
-            planes["tokens"][at + first - start : at + last - start] = store.encoding.decode(stored)
+            store.encoding.decode(stored, planes["tokens"][at + first - start : at + last - start])
 
 
-def _positions(which: Which, n_tokens: int) -> tuple[int, int]:
+def selection(which: Which, n_tokens: int) -> tuple[int, int]:
     """First chosen position in an image, and how many follow from there."""
     choices = {"all": (0, n_tokens), "patches": (1, n_tokens - 1), "cls": (0, 1)}
     if which not in choices:

@@ -19,7 +19,7 @@ import torch
 
 from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.errors import ArtifactError
-from cytosae.tokens.encoding import Planes, allocate, encoding_of
+from cytosae.tokens.encoding import Planes, allocate, decoded, encoding_of
 
 FORMAT = "cytosae-tokens"
 VERSION = 1
@@ -108,7 +108,7 @@ class TokenStore:
             raise IndexError(f"rows {start} to {stop} of a store with {len(self)} cells")
         planes = self.allocate((stop - start) * self.n_tokens)
         self.read_stored(start * self.n_tokens, stop * self.n_tokens, planes, at=0)
-        return self.encoding.decode(planes).view(stop - start, self.n_tokens, self.width)
+        return decoded(self.encoding, planes).view(stop - start, self.n_tokens, self.width)
 
     def batches(self, batch_cells: int) -> Iterator[tuple[int, torch.Tensor]]:
         """All rows in order: (first row, float32 [b, T, D]) with b = ``batch_cells``, the last one smaller."""

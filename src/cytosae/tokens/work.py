@@ -28,6 +28,8 @@ from cytosae.tokens.encoding import Planes, bytes_per_token, encoding_of
 from cytosae.tokens.store import CELL_IDS, FORMAT, MANIFEST, VERSION
 
 _MARGIN = 8 << 20  # bytes kept free for manifest, notes and the file system itself
+LOCK_SECONDS = 10.0
+"""How long to wait for another process: decoding workers of a killed one live, and hold its lock, for five more."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def only_process(out: Path) -> Iterator[None]:
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out.with_name(f".{out.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOCK_SECONDS, poll_interval=0.1)
     except filelock.Timeout as problem:
         raise ArtifactError(
             f"Another process is writing {out} (it holds {lock.lock_file}); wait until it has finished or end it."

@@ -6,7 +6,7 @@ import re
 
 from cytosae.cells.layouts.layout import Layout
 
-CLASSES = frozenset("basophil eosinophil erythroblast ig lymphocyte monocyte neutrophil platelet".split())
+CLASSES = frozenset("basophil eosinophil erythroblast ig lymphocyte monocyte neutrophil platelet".split())  # noqa: SIM905
 
 ACEVEDO = Layout(
     name="acevedo",

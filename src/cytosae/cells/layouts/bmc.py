@@ -6,7 +6,7 @@ import re
 
 from cytosae.cells.layouts.layout import Layout
 
-CLASSES = frozenset("ABE ART BAS BLA EBO EOS FGC HAC KSC LYI LYT MMZ MON MYB NGB NGS NIF OTH PEB PLM PMO".split())
+CLASSES = frozenset("ABE ART BAS BLA EBO EOS FGC HAC KSC LYI LYT MMZ MON MYB NGB NGS NIF OTH PEB PLM PMO".split())  # noqa: SIM905
 
 BMC = Layout(
     name="bmc",

@@ -10,7 +10,7 @@ import pandas as pd
 from cytosae.cells.layouts.layout import Rows
 from cytosae.cells.scan import Scan, find_mask
 
-GENERIC_FOLDERS = frozenset("images image imgs img cells crops pictures files data".split())
+GENERIC_FOLDERS = frozenset("images image imgs img cells crops pictures files data".split())  # noqa: SIM905
 """Names of folders that hold images without saying of what."""
 _RANGE = re.compile(r"\d+([-_]\d+)?")
 
@@ -21,8 +21,8 @@ def rows_of_folders(scan: Scan) -> Rows:
     frame = pd.DataFrame({"image": scan.images, "label": labels}, dtype="string")
     frame["patient"] = frame["diagnosis"] = pd.array([pd.NA] * len(frame), dtype="string")
     frame["mask"] = pd.array([find_mask(image, scan.masks) for image in scan.images], dtype="string")
-    skipped = pd.DataFrame(columns=["path", "reason"], dtype="string")
-    classes = frame["label"].nunique()
+    skipped = pd.DataFrame(columns=pd.Index(["path", "reason"]), dtype="string")
+    classes = len({label for label in labels if label is not None})
     words = f"class folders ({classes} labels)" if classes else "flat folder (no labels)"
     return Rows(frame, skipped, words, "any", scan.root)
 

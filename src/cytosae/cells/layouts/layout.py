@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cytosae.cells.manifest import typed
 from cytosae.cells.scan import Scan, find_mask
 from cytosae.common.errors import InputError
 
@@ -72,11 +73,11 @@ class Layout:
         foreign = [
             (image, f"outside the layout of {self.title} ({self.shape})") for image, match in matches if match is None
         ]
-        frame = pd.DataFrame(found, columns=list(dict.fromkeys([*_CORE, *self.pattern.groupindex])), dtype="string")
+        frame = pd.DataFrame(found, columns=pd.Index(dict.fromkeys([*_CORE, *self.pattern.groupindex])), dtype="string")
         frame["mask"] = pd.array([find_mask(image, scan.masks) for image in frame["image"]], dtype="string")
         if self.columns is not None and len(frame):
             frame = self.columns(scan, frame)
-        skipped = pd.DataFrame(foreign, columns=["path", "reason"], dtype="string")
+        skipped = pd.DataFrame(foreign, columns=pd.Index(["path", "reason"]), dtype="string")
         return Rows(frame, skipped, f"{self.title}: {self.shape}", self.name, scan.root)
 
     def _match(self, image: str) -> re.Match[str] | None:
@@ -106,4 +107,4 @@ def join_by(frame: pd.DataFrame, table: pd.DataFrame, key: str) -> pd.DataFrame:
     """Add the columns of ``table`` to the rows of ``frame`` by the column ``key``; the frame's own columns win."""
     extra = table.drop_duplicates(key).set_index(key)
     extra = extra.drop(columns=[name for name in extra if name in frame or name in {"width", "height", "status"}])
-    return frame.join(extra, on=key)
+    return frame.join(extra.apply(typed), on=key)

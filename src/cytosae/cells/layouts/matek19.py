@@ -11,7 +11,7 @@ from cytosae.cells.layouts.layout import Layout
 from cytosae.cells.scan import Scan
 from cytosae.common.errors import InputError
 
-CLASSES = frozenset("BAS EBO EOS KSC LYA LYT MMZ MOB MON MYB MYO NGB NGS PMB PMO".split())
+CLASSES = frozenset("BAS EBO EOS KSC LYA LYT MMZ MOB MON MYB MYO NGB NGS PMB PMO".split())  # noqa: SIM905
 _EXTRA = ("annotation", "reannotation_1", "reannotation_2")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,29 +81,13 @@ def synthesize(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        rows: list[dict] = []
+        rows: list[dict[str, Any]] = []
         with progress("Drawing cells", patients * cells, "cells") as bar:
             for patient in range(patients):
-                diagnosis = list(DIAGNOSES)[patient % len(DIAGNOSES)]
-                where = names[(patient // len(DIAGNOSES)) % len(names)]
-                mixture = _mixture(diagnosis, seed, patient, difficulty)
-                for cell, label in enumerate(_labels(mixture, cells, seed, patient)):
-                    rng = default_rng(SeedSequence([seed, patient, cell, 2]))
-                    drawing = draw_cell(label, find_domain(where), rng, size=size, difficulty=difficulty)
-                    file = f"P{patient:03d}/{cell:04d}.png"
-                    _save(partial / "images" / file, drawing.image)
-                    _save(partial / "masks" / file, drawing.mask)
-                    rows.append(
-                        {
-                            "image": f"images/{file}",
-                            "label": label,
-                            "patient": f"P{patient:03d}",
-                            "diagnosis": diagnosis,
-                            "mask": f"masks/{file}",
-                            "domain": where,
-                            **drawing.attributes,
-                        }
-                    )
+                # every diagnosis meets every laboratory before the next laboratory begins
+                laboratory = names[(patient // len(DIAGNOSES)) % len(names)]
+                for row in _draw_patient(partial, patient, cells, seed, laboratory, difficulty=difficulty, size=size):
+                    rows.append(row)
                     bar.advance()
         pd.DataFrame(rows).to_csv(partial / "manifest.csv", index=False)
         if out.exists():
@@ -110,6 +96,29 @@ def synthesize(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
+
+
+def _draw_patient(
+    folder: Path, patient: int, cells: int, seed: int, laboratory: str, *, difficulty: float, size: int
+) -> Iterator[dict[str, Any]]:
+    """Write the images and masks of one patient's cells; gives their rows of the manifest one by one."""
+    diagnosis = list(DIAGNOSES)[patient % len(DIAGNOSES)]
+    mixture = _mixture(diagnosis, seed, patient, difficulty)
+    for cell, label in enumerate(_labels(mixture, cells, seed, patient)):
+        rng = default_rng(SeedSequence([seed, patient, cell, 2]))
+        drawing = draw_cell(label, find_domain(laboratory), rng, size=size, difficulty=difficulty)
+        file = f"P{patient:03d}/{cell:04d}.png"
+        _save(folder / "images" / file, drawing.image)
+        _save(folder / "masks" / file, drawing.mask)
+        yield {
+            "image": f"images/{file}",
+            "label": label,
+            "patient": f"P{patient:03d}",
+            "diagnosis": diagnosis,
+            "mask": f"masks/{file}",
+            "domain": laboratory,
+            **drawing.attributes,
+        }
 
 
 def _mixture(diagnosis: str, seed: int, patient: int, difficulty: float) -> np.ndarray:

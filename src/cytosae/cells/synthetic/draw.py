@@ -58,14 +58,17 @@ def draw_cell(label: str, domain: Domain, rng: Generator, *, size: int = 128, di
     _red_cells(canvas, y, x, domain, rng, clear=radius)
     shape = outline(rng, radius, kind.roughness, elongation=rng.uniform(*kind.elongation))
     box = _box(y, x, np.array(centre), 1.45 * radius + 4)
-    warp = [smooth_field(rng, size, scale)[box] for scale in (14, 12, 12)]
+    warp: list[Field] = [smooth_field(rng, size, scale)[box] for scale in (14, 12, 12)]
     near_y, near_x = y[box], x[box]
-    cell = inside_outline(near_y, near_x, centre, radius, shape) + warp[0] * np.float32(0.03 * radius)
+    cell = inside_outline(near_y, near_x, centre, radius, shape)
+    cell += warp[0] * np.float32(0.03 * radius)
     nodes, lobes = kind.shape.nodes(rng, radius)
     nodes = nodes + np.array([*centre, 0.0])
-    bent = near_y + warp[1] * np.float32(0.9), near_x + warp[2] * np.float32(0.9)
+    bent_y, bent_x = (
+        (axis + field * 0.9).astype(np.float32, copy=False) for axis, field in ((near_y, warp[1]), (near_x, warp[2]))
+    )
     # the nucleus stays inside the cell, a thin rim away from its border
-    nucleus = np.minimum(inside_nodes(*bent, nodes), cell - np.float32(0.8))
+    nucleus = np.minimum(inside_nodes(bent_y, bent_x, nodes), cell - np.float32(0.8))
     mask = np.zeros((size, size), dtype=np.uint8)
     mask[box] = np.where(nucleus > 0, 2, np.where(cell > 0, 1, 0))
     counts = _paint(canvas, box, kind, cell, nucleus, rng)
@@ -125,7 +128,7 @@ def _spots(
     *,
     shade: float = 0.0,
 ) -> None:
-    """Lay ``count`` round spots at random places inside ``where`` (an opacity, (H, W)) over the canvas; ``radius`` in px."""
+    """Lay ``count`` round spots at random places inside ``where`` (an opacity, (H, W)); ``radius`` in px."""
     inside = np.flatnonzero(where.ravel() > 0.6)
     if count == 0 or not len(inside):
         return

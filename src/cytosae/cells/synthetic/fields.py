@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline
 
 Field = NDArray[np.float32]
 
@@ -16,23 +15,37 @@ Field = NDArray[np.float32]
 def grid(size: int) -> tuple[Field, Field]:
     """Coordinates (y, x) of pixel centres in units of a 128 px image, origin in the middle; each (size, size)."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) * np.float32(128 / size) - 64
-    return np.meshgrid(axis, axis, indexing="ij")  # type: ignore[return-value]
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    return y, x
 
 
 @cache
-def _basis(size: int, cells: int) -> Field:
-    """(size, cells + 3) cubic B-spline basis: coarse random numbers to a smooth curve."""
-    knots = np.arange(-3, cells + 4, dtype=float)
+def _spline(size: int, cells: int) -> tuple[NDArray[np.intp], Field]:
+    """First of the four coarse numbers that each pixel lies between, (size,), and their cubic weights, (size, 4)."""
     at = (np.arange(size) + 0.5) * cells / size
-    return BSpline.design_matrix(at, knots, 3).toarray().astype(np.float32)
+    first = np.floor(at).astype(np.intp)
+    t = at - first
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1)
+    return first, (weights / 6).astype(np.float32)
 
 
 def smooth_field(rng: Generator, size: int, scale: float) -> Field:
-    """(size, size) random field of unit variance, correlated over about ``scale`` units of a 128 px image."""
-    cells = max(int(round(128 / scale)), 1)
-    basis = _basis(size, cells)
-    coarse = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32)
-    return basis @ coarse @ basis.T * np.float32(2.1)
+    """(size, size) random field of unit variance, correlated over about ``scale`` units of a 128 px image.
+
+    A uniform cubic B-spline over coarse random numbers. Written as sums of four, not as matrix products: those would
+    wake the threads of BLAS for every small field, and may round differently on another machine.
+    """
+    cells = max(round(128 / scale), 1)
+    first, weights = _spline(size, cells)
+    coarse = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32) * np.float32(2.1)
+    rows = weights[:, 0, None] * coarse[first]
+    for k in range(1, 4):
+        rows += weights[:, k, None] * coarse[first + k]
+    columns = np.ascontiguousarray(rows.T)
+    field = weights[:, 0, None] * columns[first]
+    for k in range(1, 4):
+        field += weights[:, k, None] * columns[first + k]
+    return field.T.astype(np.float32, copy=False)
 
 
 def outline(rng: Generator, radius: float, roughness: float, *, elongation: float = 1.0) -> tuple[NDArray, NDArray]:

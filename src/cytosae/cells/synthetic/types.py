@@ -28,7 +28,7 @@ class Granules:
     """
 
     colour: Colour
-    count: Span
+    count: tuple[int, int]
     radius: float
     over_nucleus: bool = False
     opacity: float = 0.9

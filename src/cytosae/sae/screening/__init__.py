@@ -1,1 +1,1 @@
-"""Exact sparse encoding and training faster than the full product: screening with a proven bound, kernels and their twins."""
+"""Exact sparse encoding and training past the full product: a proven bound, kernels and their plain twins."""

@@ -1,18 +1,19 @@
 """How far a cheap product can be from the float32 score: the bound behind exact screening.
 
-The score of token x and latent w with bias b is s = fl(fl(<x, w>) + b): a float32 dot product, then the bias. Screening
-multiplies the roundings x', w' (bfloat16; subnormals become 0) with float32 accumulation and stores t, rounded to bfloat16:
+The score of token x and latent w with bias b is s = fl(fl(<x, w>) + b): a float32 dot product, then the bias.
+Screening multiplies the roundings x', w' (bfloat16; subnormals become 0) with float32 accumulation and stores t,
+rounded to bfloat16:
 
-    |s - b - t|  <=  ||x - x'|| ||w||  +  ||x'|| ||w - w'||      what rounding the factors has changed (Cauchy-Schwarz)
+    |s - b - t|  <=  ||x - x'|| ||w||  +  ||x'|| ||w - w'||      what rounding has changed (Cauchy-Schwarz)
                    + 2 G ||x|| ||w||  +  A                       both accumulations, in any order; underflow
                    + V |t|                                       rounding t for storage
 
-The norms of the residuals are measured, not estimated by the unit roundoff u = 2^-8 (half a unit in the last of 8 significant
-bits): they are about 0.4 u ||x||, and a subnormal that the hardware would flush is in them. G = (1 + 2^-23)^(d + 2) - 1 allows
-every addition to be truncated. Products of two bfloat16 numbers are exact in float32; each product and each partial sum may
-underflow and be flushed, which loses less than 2^-126 at a time, hence A = (4 d + 8) 2^-126. V is 2^-8, or 0 where t stays
-float32 (then x' = x and w' = w, and only the accumulations remain). The proof needs no norm to overflow: `LARGEST_PRODUCT`.
-`docs/performance.md` has it in full.
+The norms of the residuals are measured, not estimated by the unit roundoff u = 2^-8 (half a unit in the last of 8
+significant bits): they are about 0.4 u ||x||, and a subnormal that the hardware would flush is in them.
+G = (1 + 2^-23)^(d + 2) - 1 allows every addition to be truncated. Products of two bfloat16 numbers are exact in
+float32; each product and each partial sum may underflow and be flushed, which loses less than 2^-126 at a time, hence
+A = (4 d + 8) 2^-126. V is 2^-8, or 0 where t stays float32 (then x' = x and w' = w, and only the accumulations
+remain). The proof needs that no sum overflows: `LARGEST_PRODUCT`. `docs/performance.md` has it in full.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """CPU kernels in Numba; `plain` has a twin of each in PyTorch, with the same arguments and the same results.
 
-Every loop over tokens, entries or latents is independent of the others and sums in a fixed order, so results do not depend on
-the number of threads. ``fastmath`` lets sums be reordered when a kernel is compiled (the bound covers any order), never from
-one call to the next.
+Every loop over tokens, entries or latents is independent of the others and sums in a fixed order, so results do not
+depend on the number of threads. ``fastmath`` lets sums be reordered when a kernel is compiled (the bound covers any
+order), never from one call to the next.
 """
+# pyright: reportMissingParameterType=false
+# (Numba infers the types; the docstrings name them)
 
 from __future__ import annotations
 
@@ -21,33 +23,33 @@ FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
 """Freedom of the compiler: order of sums and fused multiply-add, but infinities keep their meaning."""
 
 
-def _wide(stored):  # noqa: ANN001, ANN202
+def _wide(stored):
     """A stored product as float32: bfloat16 comes as int16."""
     raise NotImplementedError
 
 
 @overload(_wide, inline="always")
-def _overload_wide(stored):  # noqa: ANN001, ANN202
-    if stored == types.int16:
+def _overload_wide(stored):
+    if isinstance(stored, types.Integer):
         return lambda stored: np.uint32(np.uint32(np.uint16(stored)) << np.uint32(16)).view(np.float32)
     return lambda stored: stored
 
 
-def _at_most(value, like):  # noqa: ANN001, ANN202
+def _at_most(value, like):
     """A positive float32 in the type of stored products, rounded down."""
     raise NotImplementedError
 
 
 @overload(_at_most, inline="always")
-def _overload_at_most(value, like):  # noqa: ANN001, ANN202
-    if like == types.int16:
+def _overload_at_most(value, like):
+    if isinstance(like, types.Integer):
         return lambda value, like: np.int16(np.float32(value).view(np.uint32) >> np.uint32(16))
     return lambda value, like: np.float32(value)
 
 
 @njit(cache=True, fastmath=FAST)
 def _largest(group, zero):
-    """Largest of some products, or 0. Positive bfloat16 numbers compare as integers, all negative ones lie below."""
+    """Largest of some products, or 0. Positive bfloat16 numbers compare as integers, negative ones lie below."""
     best = zero
     for q in range(group.size):
         best = max(best, group[q])
@@ -73,7 +75,8 @@ def _first_floor(row, zero, low, slack, rounding, k):
     best = np.empty(row.size // GROUP, np.float32)
     for g in range(best.size):
         cell = g * GROUP // CELL
-        best[g] = _wide(_largest(row[g * GROUP : (g + 1) * GROUP], zero)) * (1 - rounding) + low[cell] - slack[cell]
+        t = _wide(_largest(row[g * GROUP : (g + 1) * GROUP], zero))
+        best[g] = t - rounding * t + low[cell] - slack[cell] if t > 0 else np.float32(-3e38)
     return np.partition(best, best.size - k)[best.size - k]
 
 
@@ -97,7 +100,7 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
     low, high, residual, norm = latents
     columns, lower, upper = lists
     first_cell, n_cells = start // CELL, (products.shape[1] + CELL - 1) // CELL
-    zero = products[0, 0] * 0 if products.size else products.dtype.type(0)
+    zero = products.dtype.type(0)
     for i in prange(products.shape[0]):
         count, floor, limit = counts[i], floors[i], limits[i]
         row, near, far = products[i], tokens[0][i], tokens[1][i]
@@ -195,21 +198,90 @@ def top_per_token(values, offsets, k, keep):
             keep[first + e] = take and here[e] > 0
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
-def weighted_rows(columns, offsets, values, matrix, out):
-    """out[i] = sum of values[e] matrix[columns[e]] over the entries e of row i; out (N, d), matrix (m, d) float32."""
-    for i in prange(offsets.size - 1):
-        row = out[i]
-        row[:] = 0
-        for e in range(offsets[i], offsets[i + 1]):
-            a, other = values[e], matrix[columns[e]]
-            for q in range(row.size):
-                row[q] += a * other[q]
+@njit(cache=True)
+def _adam(row, gradient, first, second, rates):
+    """Adam's step of a row as torch does it; rates: size, 1 - beta1, beta2, 1 - beta2, root, epsilon."""
+    size, share, memory, square_share, root, epsilon = rates
+    for q in range(row.size):
+        g = gradient[q]
+        mean = first[q] + share * (g - first[q])
+        square = memory * second[q] + square_share * g * g
+        first[q], second[q] = mean, square
+        row[q] -= size * mean / (np.sqrt(square) / root + epsilon)
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
-def dots(columns, offsets, left, right, out):
-    """out[e] = <left[i], right[columns[e]]> for the entries e of each row i; left (N, d), right (m, d) float32."""
-    for i in prange(offsets.size - 1):
-        for e in range(offsets[i], offsets[i + 1]):
-            out[e] = _dot(left[i], right[columns[e]])
+@njit(cache=True, fastmath=FAST)
+def _round_row(row, out, margins):
+    """Round a row to bfloat16 (subnormals to 0); upper bounds of its norm and of its residual's norm."""
+    raw = row.view(np.uint32)
+    total, rest = np.float32(0), np.float32(0)
+    for q in range(row.size):
+        odd = np.uint32(np.uint32(raw[q] >> np.uint32(16)) & np.uint32(1))  # ties to even
+        near = np.uint32(np.uint32(raw[q] + np.uint32(np.uint32(0x7FFF) + odd)) & np.uint32(0xFFFF0000))
+        bits = np.uint32(near * np.uint32(np.uint32(near & np.uint32(0x7F800000)) != np.uint32(0)))
+        out[q] = np.int16(np.uint16(bits >> np.uint32(16)))
+        gap = row[q] - bits.view(np.float32)
+        total += row[q] * row[q]
+        rest += gap * gap
+    scale, lost, slack = margins
+    return np.sqrt(total * scale + lost) * slack, np.sqrt(rest * scale + lost) * slack
+
+
+@njit(cache=True, parallel=True)
+def round_rows(rows, out, norm, residual, margins):
+    """Round rows (m, d) float32 into out (m, d) int16, the bits of bfloat16, with upper bounds norm, residual (m,)."""
+    for j in prange(rows.shape[0]):
+        norm[j], residual[j] = _round_row(rows[j], out[j], margins)
+
+
+@njit(cache=True, fastmath=FAST)
+def _make_unit(row):
+    """Scale a row to unit norm; one that has it to rounding stays as it is, so that doing it twice changes nothing."""
+    norm = np.sqrt(_dot(row, row))
+    if abs(norm - np.float32(1)) > np.float32(1e-6):
+        scale = np.float32(1) / max(norm, np.float32(1e-12))
+        for q in range(row.size):
+            row[q] *= scale
+
+
+@njit(cache=True, parallel=True)
+def unit_rows(rows):
+    """Bring rows (m, d) float32 to unit norm."""
+    for j in prange(rows.shape[0]):
+        _make_unit(rows[j])
+
+
+@njit(cache=True, fastmath=FAST)
+def _add(total, scale, row):
+    for q in range(total.size):
+        total[q] += scale * row[q]
+
+
+@njit(cache=True, parallel=True)
+def update_rows(rows, first, second, gradients, extra, rates, unit, rounded, norm, residual, margins):
+    """Gather each row's gradient and step it with Adam in one pass, so that no gradient of the matrix's size exists.
+
+    Parameters
+    ----------
+    rows, first, second : (m, d) float32: weights and Adam's moments, changed in place
+    gradients : begin (m + 1,) int64, source (nnz,), scale (nnz,) float32, matrix (n, d) float32: row j's gradient is
+        the sum of scale[e] matrix[source[e]] for begin[j] <= e < begin[j + 1]
+    extra : (m, d) float32 added to it, or (0, d)
+    rates : six float32, see `_adam`
+    unit : take out the gradient's part parallel to its row before, and bring the row to unit norm after the step
+    rounded, norm, residual : as for `round_rows`, refreshed; or of length 0
+    """
+    begin, source, scale, matrix = gradients
+    for c in prange((rows.shape[0] + CHUNK - 1) // CHUNK):
+        gradient = np.empty(rows.shape[1], np.float32)
+        for j in range(c * CHUNK, min((c + 1) * CHUNK, rows.shape[0])):
+            gradient[:] = extra[j] if extra.shape[0] else np.float32(0)
+            for e in range(begin[j], begin[j + 1]):
+                _add(gradient, scale[e], matrix[source[e]])
+            if unit:
+                _add(gradient, -_dot(gradient, rows[j]), rows[j])
+            _adam(rows[j], gradient, first[j], second[j], rates)
+            if unit:
+                _make_unit(rows[j])
+            if rounded.shape[0]:
+                norm[j], residual[j] = _round_row(rows[j], rounded[j], margins)

@@ -1,0 +1,89 @@
+"""Speed of extraction as a share of the bare transformer's: tokens/s of both, in turns, in one run.
+
+    python benchmarks/extraction.py [--images DIR] [--cells N] [--rounds R] [--workers W] [--batch B]
+
+The bare forward pass runs on random tensors of the same shape. The pipeline is all of `cytosae.tokens.extract`:
+decoding in worker processes, preparing, forward pass, rounding, shards with checksums, manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cytosae.backbones import load_backbone
+from cytosae.cells import read_cells
+from cytosae.tokens import ExtractConfig, extract
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument(
+        "--images", type=Path, help="folder of cells; without it, noisy 360 x 363 JPEG images are made"
+    )
+    options.add_argument("--backbone", default="tiny")
+    options.add_argument("--cells", type=int, default=512)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--workers", type=int, default=ExtractConfig.workers)
+    options.add_argument("--batch", type=int, default=ExtractConfig.batch_size)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        images = chosen.images or make_images(Path(folder) / "images", chosen.cells)
+        table = read_cells(images)
+        rows = np.random.default_rng(0).permutation(len(table))[: chosen.cells]
+        compare(load_backbone(chosen.backbone), table.subset(rows), Path(folder), chosen)
+
+
+def compare(backbone, cells, folder: Path, chosen: argparse.Namespace) -> None:
+    config = ExtractConfig(workers=chosen.workers, batch_size=chosen.batch)
+    n_tokens = len(cells) * backbone.n_tokens
+    shape = backbone.prepare([np.zeros((64, 64, 3), np.uint8)]).shape[1:]
+    sizes = [len(part) for part in np.array_split(np.arange(len(cells)), -(-len(cells) // config.batch_size))]
+    bare(backbone, sizes[:2], shape)
+    ratios = []
+    for turn in range(chosen.rounds):
+        before = bare(backbone, sizes, shape)
+        start = time.perf_counter()
+        extract(cells, backbone, folder / f"tokens-{turn}", config=config)
+        whole = time.perf_counter() - start
+        after = bare(backbone, sizes, shape)
+        ratios.append((before + after) / 2 / whole)
+        print(
+            f"round {turn + 1}: bare {n_tokens / before:,.0f} and {n_tokens / after:,.0f} tokens/s, "
+            f"pipeline {n_tokens / whole:,.0f} tokens/s, ratio {ratios[-1]:.3f}"
+        )
+    print(
+        f"{backbone.name}, {len(cells)} cells, batch {config.batch_size}, {config.workers} workers, "
+        f"{torch.get_num_threads()} threads: pipeline / bare = {statistics.median(ratios):.3f} "
+        f"(min {min(ratios):.3f}, max {max(ratios):.3f})"
+    )
+
+
+def bare(backbone, sizes: list[int], shape: torch.Size) -> float:
+    """Seconds of the forward pass alone."""
+    batch = torch.randn(max(sizes), *shape)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for size in sizes:
+            backbone(batch[:size])
+    return time.perf_counter() - start
+
+
+def make_images(folder: Path, n: int) -> Path:
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(n):
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        coarse.resize((360, 363), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg", quality=90)
+    return folder
+
+
+if __name__ == "__main__":
+    main()

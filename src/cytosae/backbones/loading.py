@@ -1,0 +1,180 @@
+"""`load_backbone`: from a name and a weights file to a backbone, or to a sentence that says what is missing."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data.config import resolve_data_config
+from timm.models.eva import Eva
+from torch import nn
+
+from cytosae.backbones.backbone import Backbone
+from cytosae.backbones.checkpoints import (
+    dinobloom_state,
+    first_line,
+    hash_state,
+    hash_weights_file,
+    load_strictly,
+    read_state,
+)
+from cytosae.backbones.preprocessing import Preprocessing
+from cytosae.backbones.registry import REGISTRY, BackboneEntry
+from cytosae.common.errors import UsageError, WeightsError
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, block: int | None = None) -> Backbone:
+    """Load a backbone with its weights, never with random ones.
+
+    Parameters
+    ----------
+    name : ``tiny`` (shipped), ``dinobloom-s``, ``-b``, ``-l``, ``-g``, or ``timm:<model>``, any vision transformer of
+        timm
+    weights : file with the weights: for DinoBloom one as published; for timm a state dict in timm's names (None:
+        fetched through timm); for tiny another training of it (None: the shipped one)
+    block : the block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second
+        to last, as in the paper
+
+    Returns
+    -------
+    Backbone
+        in evaluation mode, on the CPU, in float32
+
+    Raises
+    ------
+    UsageError
+        for an unknown name, or a block that the model does not have.
+    WeightsError
+        where the weights are missing, damaged, unsafe, or do not fit in every key.
+    """
+    path = None if weights is None else Path(weights)
+    if name.startswith("timm:"):
+        return _load_timm(name, path, block)
+    entry = REGISTRY.get(name)
+    if entry is None:
+        raise UsageError(f"Unknown backbone {name!r}; take one of {', '.join(REGISTRY)}, or timm:<model>.")
+    return _load_tiny(entry, path, block) if name == "tiny" else _load_dinobloom(entry, path, block)
+
+
+def _load_tiny(entry: BackboneEntry, path: Path | None, block: int | None) -> Backbone:
+    """Load the bundled backbone: tiny.safetensors, with tiny.json beside it."""
+    shipped = resources.files("cytosae.backbones") / "weights" / entry.files[0]
+    with resources.as_file(shipped) if path is None else nullcontext(path) as file:
+        if not file.is_file():
+            raise WeightsError(
+                f"There is no weights file {file}; install cytosae anew, or train it (scripts/train_tiny.py)."
+            )
+        metadata = _read_metadata(file.with_suffix(".json"))
+        found = hash_weights_file(file)
+        if found != metadata["sha256"]:
+            raise WeightsError(
+                f"{file} is not the file that {file.stem}.json describes (sha256 {found}); install it anew."
+            )
+        model = Eva(**metadata["architecture"]["arguments"])
+        load_strictly(model, read_state(file), str(file))
+    asked = metadata["preprocessing"]
+    preprocessing = Preprocessing(
+        size=asked["size"], mean=tuple(asked["mean"]), std=tuple(asked["std"]), interpolation=asked["interpolation"]
+    )
+    source = entry.origin if path is None else path.name
+    return _backbone(model, entry.name, preprocessing, block, found, source, metadata["licence"])
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """Read the description beside the weights of tiny."""
+    try:
+        metadata = json.loads(path.read_text())
+        known = metadata["architecture"]["class"] == "Eva" and {"sha256", "preprocessing", "licence"} <= metadata.keys()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}, which describes the weights, is missing or damaged; restore it.") from error
+    if not known:
+        raise WeightsError(f"{path} describes weights that this version does not know; install a newer cytosae.")
+    return metadata
+
+
+def _load_dinobloom(entry: BackboneEntry, path: Path | None, block: int | None) -> Backbone:
+    """Load a published DinoBloom checkpoint into timm's DINOv2 of the same size, at 224 px."""
+    if path is None:
+        known = "".join(f" (sha256 of {file}: {value})" for file, value in entry.sha256.items())
+        raise WeightsError(
+            f"The weights of {entry.name} do not come with cytosae: fetch {' or '.join(entry.files)} from "
+            f"{entry.origin}{known}, and pass the file as weights=PATH (--backbone-weights on the command line)."
+        )
+    loaded = read_state(path)
+    found = hash_weights_file(path)
+    expected = entry.sha256.get(path.name)
+    if expected is not None and found != expected:
+        raise WeightsError(
+            f"{path} has the name of a published file but not its checksum (sha256 {found} instead of {expected}); "
+            "fetch it again, or rename it if it is meant to be another one."
+        )
+    model = timm.create_model(entry.timm_model, pretrained=False, num_classes=0, img_size=224, dynamic_img_size=False)
+    load_strictly(model, dinobloom_state(loaded, str(path)), str(path))
+    preprocessing = Preprocessing(size=224, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, interpolation="bilinear")
+    return _backbone(model, entry.name, preprocessing, block, found, f"{path.name} ({entry.origin})", entry.licence)
+
+
+def _load_timm(name: str, path: Path | None, block: int | None) -> Backbone:
+    """Load any vision transformer of timm, from its hub or from a file."""
+    asked = name.removeprefix("timm:")
+    if not timm.is_model(asked):
+        raise UsageError(f"timm has no model {asked!r}; see timm.list_models() for those that it has.")
+    try:
+        model = timm.create_model(asked, pretrained=path is None, num_classes=0)
+    except Exception as error:  # hubs fail in as many ways as there are clients of them
+        raise WeightsError(
+            f"The weights of {name} could not be fetched through timm ({first_line(error)}); "
+            "connect to its hub, or pass a local file as weights=PATH."
+        ) from error
+    licence = str(getattr(model, "pretrained_cfg", {}).get("license") or "see the model's page in timm's hub")
+    if path is None:
+        digest, source = hash_state(model), f"timm {timm.__version__}, pretrained {asked}"
+    else:
+        state = read_state(path)
+        heads = ("head.", "fc_norm.") if not any(k.startswith("fc_norm.") for k in model.state_dict()) else ("head.",)
+        load_strictly(model, {k: v for k, v in state.items() if not k.startswith(heads)}, str(path))
+        digest, source, licence = hash_weights_file(path), path.name, "that of the file given"
+    return _backbone(model, name, _timm_preprocessing(model, name), block, digest, source, licence)
+
+
+def _timm_preprocessing(model: nn.Module, name: str) -> Preprocessing:
+    """Take size, mean, s.d. and interpolation from timm's data config; its centre crop is left out: cells fill images."""
+    config = resolve_data_config({}, model=model)
+    channels, height, width = config["input_size"]
+    if height != width or channels != 3:
+        raise WeightsError(f"{name} takes images {channels} x {height} x {width}; cytosae needs square colour images.")
+    return Preprocessing(
+        size=height, mean=tuple(config["mean"]), std=tuple(config["std"]), interpolation=config["interpolation"]
+    )
+
+
+def _backbone(
+    model: nn.Module, name: str, preprocessing: Preprocessing, block: int | None, digest: str, source: str, licence: str
+) -> Backbone:
+    """Build the backbone, with the block counted from 1."""
+    blocks: Any = getattr(model, "blocks", ())
+    hooked = _block_number(block, len(blocks), name) if len(blocks) else 1  # no blocks: refused by Backbone itself
+    return Backbone(
+        model,
+        name=name,
+        preprocessing=preprocessing,
+        block=hooked,
+        weights_hash=digest,
+        source=source,
+        licence=licence,
+    )
+
+
+def _block_number(block: int | None, depth: int, name: str) -> int:
+    """Return the number of a block, 1 to depth, from a number or a negative index."""
+    asked = -2 if block is None else block
+    number = asked if asked > 0 else depth + 1 + asked
+    if asked == 0 or not 1 <= number <= depth:
+        raise UsageError(f"{name} has blocks 1 to {depth} (or -{depth} to -1), not {asked}.")
+    return number

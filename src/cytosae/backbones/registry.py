@@ -1,0 +1,80 @@
+"""The backbones that cytosae knows by name, with the origin, licence and checksum of their weights beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_DINOBLOOM_LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """One backbone.
+
+    Parameters
+    ----------
+    name : as given to `load_backbone`
+    width, depth : numbers a token, transformer blocks
+    timm_model : the architecture in timm
+    origin : where the weights are published, for people
+    files : the names under which they are published
+    licence : of the weights
+    sha256 : checksum of a published file by its name, where known
+    reference : the publication
+    """
+
+    name: str
+    width: int
+    depth: int
+    timm_model: str
+    origin: str
+    files: tuple[str, ...]
+    licence: str
+    reference: str
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+def _dinobloom(letter: str, width: int, depth: int, timm_model: str, sha256: str | None = None) -> BackboneEntry:
+    published = f"DinoBloom-{letter.upper()}.pth"
+    return BackboneEntry(
+        name=f"dinobloom-{letter}",
+        width=width,
+        depth=depth,
+        timm_model=timm_model,
+        origin="Zenodo record 10908163; Hugging Face MarrLab/DinoBloom",
+        files=(published, f"pytorch_model_{letter}.bin"),
+        licence=_DINOBLOOM_LICENCE,
+        reference="Koch et al., DinoBloom: A Foundation Model for Generalizable Cell Embeddings in Hematology, 2024",
+        sha256={published: sha256} if sha256 else {},
+    )
+
+
+REGISTRY: Mapping[str, BackboneEntry] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            BackboneEntry(
+                name="tiny",
+                width=192,
+                depth=6,
+                timm_model="Eva",
+                origin="shipped with cytosae (scripts/train_tiny.py)",
+                files=("tiny.safetensors",),
+                licence="Apache-2.0",
+                reference="docs/model_card_tiny.md",
+            ),
+            _dinobloom(
+                "s",
+                384,
+                12,
+                "vit_small_patch14_dinov2",
+                "c2f7990b003e89bcece80e379fb8fe0ba2ec392ce19b286e8a294abd99568e44",
+            ),
+            _dinobloom("b", 768, 12, "vit_base_patch14_dinov2"),
+            _dinobloom("l", 1024, 24, "vit_large_patch14_dinov2"),
+            _dinobloom("g", 1536, 40, "vit_giant_patch14_dinov2"),
+        )
+    }
+)

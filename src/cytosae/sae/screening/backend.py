@@ -1,0 +1,70 @@
+"""Who computes: the Numba kernels on a CPU, or their PyTorch twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytosae.sae.screening import plain
+
+
+class Backend(Protocol):
+    """The kernels, with tensors as arguments; `kernels` describes them."""
+
+    scan: Callable[..., None]
+    by_latent: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    scores: Callable[..., None]
+    top_per_token: Callable[..., None]
+    round_rows: Callable[..., None]
+    unit_rows: Callable[..., None]
+    update_rows: Callable[..., None]
+
+
+@cache
+def backend(name: Literal["numba", "plain"] = "numba") -> Backend:
+    """The kernels by ``name``. Numba compiles each at its first use and keeps the result beside the source."""
+    return _Numba() if name == "numba" else plain  # pyright: ignore[reportReturnType]
+
+
+@cache
+def numba_works() -> bool:
+    """Whether the kernels can run here at all."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:  # pragma: no cover - numba is a dependency; some platforms have no build of it
+        return False
+    return True
+
+
+class _Numba:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        import numba
+
+        from cytosae.sae.screening import kernels
+
+        kernel = getattr(kernels, name)
+
+        def call(*arguments: Any) -> Any:
+            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
+            return _tensors(kernel(*_arrays(arguments)))
+
+        setattr(self, name, call)
+        return call
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, tuple):
+        return tuple(_arrays(v) for v in value)
+    return np.float32(value) if isinstance(value, float) else value
+
+
+def _tensors(value: Any) -> Any:
+    return tuple(torch.from_numpy(v) for v in value) if isinstance(value, tuple) else value

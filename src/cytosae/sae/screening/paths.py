@@ -1,0 +1,94 @@
+"""Which way the active latents are found: dense products, or screening in bfloat16 or float32.
+
+Screened entries are bitwise the same for both products, so measuring which is quicker here cannot change a result.
+Whether to screen at all depends on the size of the problem and on the density met, never on a clock: a resumed training
+takes the same way as before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cytosae.common.errors import UsageError
+from cytosae.sae.screening.backend import numba_works
+from cytosae.sae.screening.screen import Screen
+
+Path = Literal["auto", "dense", "blocks", "screened"]
+"""auto; every score by a dense product; screening with products in float32; in bfloat16."""
+WORTH_SCREENING = 1 << 34
+"""Multiplications of a batch (N m d) from which `auto` screens; compiling the kernels has to pay, too."""
+_log = logging.getLogger("cytosae.sae")
+
+
+class Screening:
+    """How one SAE finds its active latents; holds the screen with its copy of the encoder. Not saved, not copied."""
+
+    def __init__(self, path: Path = "auto") -> None:
+        if path not in ("auto", "dense", "blocks", "screened"):
+            raise UsageError(f"path must be auto, dense, blocks or screened, not {path!r}.")
+        self.path: Path = path
+        self.screen: Screen | None = None
+
+    def screen_for(self, x: Tensor, rows: Tensor) -> Screen | None:
+        """The screen for a batch x (N, d) and the encoder's rows (m, d); None where a dense product is to be used."""
+        if self.path == "dense" or (self.path == "auto" and not self._worth(x, rows)):
+            return None
+        if self.path != "auto" and not (rows.device.type == "cpu" and rows.dtype == torch.float32 and numba_works()):
+            raise UsageError(f"path = {self.path!r} needs a float32 SAE on the CPU and numba; use path = 'auto'.")
+        if self.screen is None:
+            dtype = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path) or quickest_product()
+            self.screen = Screen(dtype)
+            _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
+        return self.screen
+
+    @staticmethod
+    def _worth(x: Tensor, rows: Tensor) -> bool:
+        large = x.numel() * len(rows) >= WORTH_SCREENING
+        return large and rows.device.type == "cpu" and rows.dtype == torch.float32 and numba_works()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Screening:
+        return Screening(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "screen": None}
+
+
+@cache
+def quickest_product() -> torch.dtype:
+    """bfloat16 where its product keeps the bound and is quicker than that of float32 (measured once a process)."""
+    if not keeps_bound():
+        return torch.float32
+    g = torch.Generator().manual_seed(0)
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x, rows = (torch.randn(n, 512, generator=g).to(dtype) for n in (512, 2048))
+        out = torch.empty(512, 2048, dtype=dtype)
+        laps = []
+        for _ in range(4):
+            start = time.perf_counter()
+            torch.mm(x, rows.T, out=out)
+            laps.append(time.perf_counter() - start)
+        seconds[dtype] = min(laps[1:])
+    _log.info("product of 512 x 512 x 2048: %s", {str(k): f"{v * 1e3:.2f} ms" for k, v in seconds.items()})
+    return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+@cache
+def keeps_bound() -> bool:
+    """Whether this machine's bfloat16 product accumulates in float32 and rounds to nearest once, as the bound assumes.
+
+    The sum of 1 and 4,096 times 2^-9 is 9, but stays 1 in bfloat16; the other sums lie beside a halfway case.
+    """
+    d = 4097
+    x, rows = torch.ones(32, d, dtype=torch.bfloat16), torch.full((32, d), 2.0**-9, dtype=torch.bfloat16)
+    rows[:, 0] = 1
+    rows[1, 1:], rows[1, 1] = 0, 2.0**-7 * 0.75  # rounds up
+    rows[2, 1:], rows[2, 1] = 0, 2.0**-7 * 0.25  # rounds down
+    found = torch.mm(x, rows.T)[0, :3].float()
+    return torch.equal(found, torch.tensor([9.0, 1 + 2.0**-7, 1.0]))

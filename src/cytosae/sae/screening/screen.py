@@ -1,0 +1,330 @@
+"""Choosing the active latents exactly without computing all scores: a cheap product, a proven bound, exact candidates.
+
+The choice is that of the float32 scores as `kernels.scores` computes them, whatever the cheap product rounds to:
+products in bfloat16 and in float32 give bitwise the same entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cytosae.common.errors import InputError, UsageError
+from cytosae.sae.screening.backend import Backend, backend
+from cytosae.sae.screening.bound import LARGEST_PRODUCT, SLACK, STORED, margins, token_terms, upper_norm
+
+CELL = 256
+"""Latents that share one cut in `kernels.scan`; also the granularity of blocks."""
+BLOCK = 4096
+"""Latents of one product: 2,048 tokens of it take 16 MB, which stay in cache for the scan."""
+TOKENS = 4096
+"""Most tokens screened together; each group of them reads the whole encoder once."""
+PLACES = 1 << 22
+"""Most places in the candidate lists of all tokens screened together (12 bytes each)."""
+SPARE = 32
+"""Room at the end of a list, so that a group of latents always fits."""
+WHOLE = 1 << 21
+"""Scores computed at once for tokens whose candidates overran their list."""
+
+
+class Entries(NamedTuple):
+    """Active places, token by token, latents ascending: scores (nnz,), columns (nnz,) int64, offsets (N + 1,) int64."""
+
+    scores: Tensor
+    columns: Tensor
+    offsets: Tensor
+
+
+class TooDense(Exception):  # noqa: N818 - not an error: dense products are quicker here
+    """More latents are active than screening pays for."""
+
+
+class Part(NamedTuple):
+    """Kept entries of some tokens: tokens (n,), counts (n,), columns and scores, token by token."""
+
+    tokens: Tensor
+    counts: Tensor
+    columns: Tensor
+    scores: Tensor
+
+
+Terms = tuple[Tensor, ...]
+Keep = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(scores, columns, offsets) of candidates to a mask of those that are active."""
+
+
+@dataclass
+class Counters:
+    """What screening has met so far.
+
+    Attributes
+    ----------
+    tokens : tokens screened
+    candidates : latents whose scores were computed exactly, overruns not counted
+    overruns : tokens for which all scores were computed, because their candidates overran or their norm is extreme
+    """
+
+    tokens: int = 0
+    candidates: int = 0
+    overruns: int = 0
+
+
+class LatentTerms:
+    """The encoder as the cheap product sees it, and each latent's side of the bound.
+
+    Attributes
+    ----------
+    rounded : (m, d) bfloat16, or the encoder itself for products in float32
+    norm, residual : (m,) >= ||w||, ||w - w'||
+    """
+
+    def __init__(self, rows: Tensor, dtype: torch.dtype, kernels: Backend) -> None:
+        m, d = rows.shape
+        self.dtype, self.kernels = dtype, kernels
+        self.norm, self.residual = rows.new_empty(m), rows.new_zeros(m)
+        self.rounded = rows.detach() if dtype == torch.float32 else torch.empty(m, d, dtype=dtype, device=rows.device)
+        self._seen: tuple[int, int] | None = None
+
+    def refresh(self, rows: Tensor) -> None:
+        """Follow the encoder's rows (m, d); does nothing where they have not changed since."""
+        if self._seen == _version(rows):
+            return
+        if self.dtype == torch.float32:
+            self.rounded = rows.detach()
+            self.norm = upper_norm(rows.detach())
+        else:
+            self.kernels.round_rows(rows.detach(), self.rounded, self.norm, self.residual, self.row_margins)
+        self.note_fresh(rows)
+
+    def note_fresh(self, rows: Tensor) -> None:
+        """The terms have just been computed from ``rows`` by somebody else (the fused update)."""
+        self._seen = _version(rows)
+
+    @property
+    def row_margins(self) -> tuple[float, float, float]:
+        """Factor, addend and factor that make a sum of squares an upper bound of a norm (`bound.upper_norm`)."""
+        margin = margins(self.rounded.shape[1])
+        return margin.norm, margin.squares, 1 + SLACK
+
+    def sides(self, bias: Tensor, size: Tensor) -> tuple[Terms, Terms]:
+        """(low, high, residual, norm) of each latent and of each cell, for scores with ``bias`` (m,).
+
+        ``size`` (m,) bounds what entered the bias; evaluating the bound rounds in proportion to it.
+        """
+        slack = size * SLACK + margins(self.rounded.shape[1]).absolute
+        latents = (bias - slack, bias + slack, self.residual, self.norm)
+        low, high, residual, norm = (_cells(t) for t in latents)
+        return latents, (low.amin(1), high.amax(1), residual.amax(1), norm.amax(1))
+
+
+class Screen:
+    """Finds active latents of centred tokens for one encoder.
+
+    Parameters
+    ----------
+    dtype : of the cheap product, bfloat16 or float32
+    kernels : who computes, by default Numba
+    capacity : candidates a token may have before all its scores are computed; None for 16 k (at least 512), and 2,048
+        where k is not known
+    """
+
+    def __init__(
+        self, dtype: torch.dtype = torch.bfloat16, *, kernels: Backend | None = None, capacity: int | None = None
+    ) -> None:
+        if dtype not in STORED:
+            raise UsageError(f"screening multiplies in bfloat16 or float32, not in {dtype}.")
+        self.dtype, self.kernels, self.capacity = dtype, kernels or backend(), capacity
+        self.counters = Counters()
+        self.terms: LatentTerms | None = None
+        self._buffers: dict[str, Tensor] = {}
+
+    def follow(self, rows: Tensor) -> LatentTerms:
+        """Terms of the encoder's rows (m, d), refreshed if the rows have changed."""
+        if self.terms is None or self.terms.rounded.shape != rows.shape:
+            self.terms = LatentTerms(rows, self.dtype, self.kernels)
+        self.terms.refresh(rows)
+        return self.terms
+
+    def top_per_token(self, x: Tensor, rows: Tensor, bias: Tensor, k: int) -> Entries:
+        """The k largest scores x rows^T + bias of each token, as far as they are positive; ties to the lower latent.
+
+        x (N, d) centred tokens, rows (m, d), bias (m,) float32.
+        """
+
+        def keep(scores: Tensor, _: Tensor, offsets: Tensor) -> Tensor:
+            mask = torch.empty(len(scores), dtype=torch.bool, device=scores.device)
+            self.kernels.top_per_token(scores, offsets, k, mask)
+            return mask
+
+        return self._entries(x, rows, bias, 0.0, k, keep)
+
+    def above(
+        self, x: Tensor, rows: Tensor, bias: Tensor, threshold: Tensor | float, *, densest: float = 1.0
+    ) -> Entries:
+        """All scores greater than ``threshold``, one number or one for each latent (m,).
+
+        Raises
+        ------
+        TooDense
+            where more than the share ``densest`` of the latents screened so far are candidates.
+        """
+
+        def keep(scores: Tensor, columns: Tensor, _: Tensor) -> Tensor:
+            return scores > (threshold[columns.long()] if isinstance(threshold, Tensor) else threshold)
+
+        return self._entries(x, rows, bias, threshold, 0, keep, densest)
+
+    def top_of_batch(self, x: Tensor, rows: Tensor, bias: Tensor, k: int) -> Entries:
+        """The k N largest scores of N tokens, as far as they are positive; ties to the earlier token, lower latent."""
+        wanted, share = k * len(x), 1.4 * k / len(rows)
+        while True:
+            guess = self._guess(x, rows, bias, share)
+            found = self.above(x, rows, bias, guess)
+            if len(found.scores) >= wanted or guess == 0:
+                break
+            share *= 2
+        if len(found.scores) <= wanted:
+            return found
+        least = torch.topk(found.scores, wanted, sorted=False).values.min()
+        mask = found.scores > least
+        ties = (found.scores == least).nonzero()[:, 0]
+        mask[ties[: wanted - int(mask.sum())]] = True
+        return _masked(found, mask)
+
+    def _guess(self, x: Tensor, rows: Tensor, bias: Tensor, share: float) -> float:
+        """Score that about ``share`` of all entries exceed, roughly and from every n-th token; never below 0."""
+        some = token_terms(x[:: max(len(x) // 64, 1)].detach(), self.dtype).rounded
+        scores = (torch.mm(some, self.follow(rows).rounded.T) + bias.detach()).float().flatten()
+        count = int(share * len(scores)) + 1
+        if count >= len(scores):
+            return 0.0
+        return max(float(torch.topk(scores, count, sorted=False).values.min().nan_to_num()), 0.0)
+
+    def _entries(
+        self, x: Tensor, rows: Tensor, bias: Tensor, threshold: Tensor | float, k: int, keep: Keep, densest: float = 1.0
+    ) -> Entries:
+        """Entries that ``keep`` marks among the latents that may exceed the threshold (and be of the top k)."""
+        x, rows, bias = x.detach().contiguous(), rows.detach(), bias.detach()
+        _require_finite(x)
+        floor, shifted, size = threshold, bias, bias.abs()
+        if isinstance(threshold, Tensor):  # one for each latent: 0 for scores from which it has been subtracted
+            floor, shifted, size = 0.0, bias - threshold, size + threshold.abs()
+        sides = self.follow(rows).sides(shifted, size)
+        parts, start = [], 0
+        capacity = min(self.capacity or (max(16 * k, 512) if k else 2048), len(rows)) + SPARE
+        for tokens in x.split(min(max(PLACES // capacity, 256), TOKENS)):
+            columns, counts = self._candidates(tokens, sides, float(floor), k, capacity, densest)
+            parts.extend(self._exact(tokens, rows, bias, columns, counts, keep, start))
+            start += len(tokens)
+        return _joined(parts, len(x))
+
+    def _candidates(
+        self, x: Tensor, sides: tuple[Terms, Terms], floor: float, k: int, capacity: int, densest: float
+    ) -> tuple[Tensor, Tensor]:
+        """Columns (nnz,) int32, token by token, and counts (N,), -1 for tokens whose scores must all be computed."""
+        assert self.terms is not None  # noqa: S101
+        n = len(x)
+        columns = self._buffer("columns", (n, capacity), torch.int32, x)
+        lower, upper = (self._buffer(name, (n, capacity), torch.float32, x) for name in ("lower", "upper"))
+        tokens = token_terms(x, self.dtype)
+        counts = torch.zeros(n, dtype=torch.int32, device=x.device)
+        counts[~(tokens.near * self.terms.norm.max() < LARGEST_PRODUCT)] = -1
+        floors = x.new_full((n,), floor)
+        limits = torch.full((n,), 2 * k + SPARE, dtype=torch.int32, device=x.device)
+        state = ((columns, lower, upper), counts, floors, limits)
+        for start, product in self._products(tokens.rounded, self.terms.rounded):
+            self.kernels.scan(product, start, *sides, (tokens.near, tokens.far), STORED[self.dtype], k, *state)
+            if densest < 1 and int(torch.where(counts < 0, capacity, counts).sum()) > densest * n * (
+                start + product.shape[1]
+            ):
+                raise TooDense
+        width = int(counts.max().clamp_min(0)) if n else 0
+        inside = torch.arange(width, device=x.device) < counts[:, None]
+        inside &= upper[:, :width] >= floors[:, None]
+        return columns[:, :width][inside], torch.where(counts < 0, counts, inside.sum(1).to(counts.dtype))
+
+    def _products(self, x: Tensor, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+        block = self._buffer("product", (len(x) * min(BLOCK, len(rows)),), x.dtype, x)
+        for start in range(0, len(rows), BLOCK):
+            here = rows[start : start + BLOCK]
+            out = block[: len(x) * len(here)].view(len(x), len(here))
+            yield start, torch.mm(x, here.T, out=out)
+
+    def _exact(
+        self, x: Tensor, rows: Tensor, bias: Tensor, columns: Tensor, counts: Tensor, keep: Keep, start: int
+    ) -> Iterator[Part]:
+        """What is kept of the candidates, then of the tokens that overran; ``start`` is the first token's number."""
+        over = (counts < 0).nonzero()[:, 0]
+        self.counters.tokens += len(x)
+        self.counters.candidates += len(columns)
+        self.counters.overruns += len(over)
+        everyone = torch.arange(start, start + len(x), device=x.device)
+        yield self._kept(x, rows, bias, columns, counts.clamp_min(0), keep, everyone)
+        every = torch.arange(len(rows), dtype=torch.int32, device=x.device)
+        for group in over.split(max(WHOLE // len(rows), 1)):
+            full = torch.full((len(group),), len(rows), device=x.device)
+            yield self._kept(x[group], rows, bias, every.repeat(len(group)), full, keep, start + group)
+
+    def _kept(
+        self, x: Tensor, rows: Tensor, bias: Tensor, columns: Tensor, counts: Tensor, keep: Keep, tokens: Tensor
+    ) -> Part:
+        offsets = _offsets(counts)
+        order, token, _ = self.kernels.by_latent(columns, offsets, len(rows))
+        scores = x.new_empty(len(columns))
+        self.kernels.scores(x, rows, bias, columns, order, token, scores)
+        if not bool(torch.isfinite(scores).all()):
+            raise InputError("scores of this batch overflow float32; scale the tokens or the encoder down.")
+        mask = keep(scores, columns, offsets)
+        return Part(tokens, _offsets(mask)[offsets].diff(), columns[mask].long(), scores[mask])
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+        """Memory that is kept from call to call: fresh pages cost more than what is written to them."""
+        size = 1
+        for length in shape:
+            size *= length
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size or buffer.dtype != dtype:
+            buffer = self._buffers[name] = torch.empty(size, dtype=dtype, device=like.device)
+        return buffer[:size].view(shape)
+
+
+def _require_finite(x: Tensor) -> None:
+    finite = torch.isfinite(x).all(1)
+    if not bool(finite.all()):
+        raise InputError(
+            f"token {int((~finite).nonzero()[0])} of this batch of {len(x)} has values that are not finite; extract "
+            "the tokens again, in bfloat16 if float16 overflowed."
+        )
+
+
+def _joined(parts: list[Part], n: int) -> Entries:
+    tokens, counts, columns, scores = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    totals = counts.new_zeros(n).index_add_(0, tokens, counts)
+    if len(tokens) > n:  # overruns come after the others: back into the order of tokens
+        order = torch.argsort(tokens.repeat_interleave(counts), stable=True)
+        columns, scores = columns[order], scores[order]
+    return Entries(scores, columns, _offsets(totals))
+
+
+def _masked(entries: Entries, mask: Tensor) -> Entries:
+    return Entries(entries.scores[mask], entries.columns[mask], _offsets(mask)[entries.offsets])
+
+
+def _cells(values: Tensor) -> Tensor:
+    """(cells, CELL): values (m,) by cell, the last one filled up with its last value."""
+    missing = -len(values) % CELL
+    return torch.cat([values, values[-1:].expand(missing)]).view(-1, CELL)
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return offsets
+
+
+def _version(rows: Tensor) -> tuple[int, int]:
+    return rows.data_ptr(), rows._version

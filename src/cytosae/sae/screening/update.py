@@ -1,0 +1,134 @@
+"""The fused update: weight gradients exist only row by row, in the pass that also steps, normalises and rounds the row.
+
+While a `RowUpdate` listens, backward passes through `sparse` leave their part of a weight gradient as places, scales
+and tokens instead of a matrix; what else autograd puts into ``.grad`` (ghost gradients, dense steps) is added.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cytosae.sae.screening.backend import Backend, backend
+
+if TYPE_CHECKING:
+    from cytosae.sae.screening.screen import LatentTerms
+
+
+class Places(Protocol):
+    """Active places (`sparse.Pattern`): columns (nnz,) int64, token by token, and offsets (N + 1,)."""
+
+    @property
+    def columns(self) -> Tensor: ...  # noqa: D102
+    @property
+    def offsets(self) -> Tensor: ...  # noqa: D102
+
+
+class RowGradient:
+    """Parts of the gradient of a matrix (m, d), each sum over its entries (i, j) of scale * matrix[i], for row j."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Places, Tensor, Tensor]] = []
+
+    def add(self, places: Places, scales: Tensor, matrix: Tensor) -> None:
+        """A part: scales (nnz,) at the places, matrix (N, d)."""
+        self.parts.append((places, scales.detach(), matrix.detach()))
+
+    def gathered(self, m: int, d: int, kernels: Backend) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(begin (m + 1,), source (nnz,), scale (nnz,), matrix (n, d)) as `kernels.update_rows` takes it."""
+        if not self.parts:
+            none = torch.empty(0)
+            return torch.zeros(m + 1, dtype=torch.int64), torch.empty(0, dtype=torch.int32), none, none.view(0, d)
+        columns = torch.cat([places.columns for places, _, _ in self.parts]).to(torch.int32)
+        counts = torch.cat([places.offsets.diff() for places, _, _ in self.parts])
+        offsets = torch.zeros(len(counts) + 1, dtype=torch.int64)
+        torch.cumsum(counts, 0, out=offsets[1:])
+        order, source, begin = kernels.by_latent(columns, offsets, m)
+        scales = torch.cat([scale for _, scale, _ in self.parts])
+        matrices = [matrix.contiguous() for _, _, matrix in self.parts]
+        return begin, source, scales[order], matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+
+
+class RowUpdate:
+    """Adam for the encoder and the decoder of one SAE, row by row; the optimizer keeps owning moments and rates.
+
+    Parameters
+    ----------
+    encoder : W_enc (d, m), its transpose contiguous
+    decoder : W_dec (m, d)
+    adam : the optimizer that has both among its parameters (no weight decay, no amsgrad)
+    """
+
+    def __init__(
+        self, encoder: nn.Parameter, decoder: nn.Parameter, adam: torch.optim.Adam, kernels: Backend | None = None
+    ) -> None:
+        self.encoder, self.decoder, self.adam, self.kernels = encoder, decoder, adam, kernels or backend()
+        self._unit: tuple[int, int] | None = None
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Listen to the next backward pass; the decoder's rows are brought to unit norm if they have been changed."""
+        if self._unit != _version(self.decoder):
+            self.kernels.unit_rows(self.decoder)
+            _touch(self.decoder)
+            self._unit = _version(self.decoder)
+        for parameter in (self.encoder, self.decoder):
+            parameter.row_gradient = RowGradient()  # pyright: ignore[reportAttributeAccessIssue]
+
+    @torch.no_grad()
+    def finish(self, terms: LatentTerms | None) -> None:
+        """Step both matrices and take their gradients away; refresh the ``terms`` of a screen of the encoder."""
+        self._step(self.decoder, self.decoder, None, unit=True)
+        self._unit = _version(self.decoder)
+        rounds = terms is not None and terms.dtype == torch.bfloat16
+        self._step(self.encoder, self.encoder.T, terms if rounds else None, unit=False)
+
+    def _step(self, parameter: nn.Parameter, rows: Tensor, terms: LatentTerms | None, *, unit: bool) -> None:
+        gradient: RowGradient = parameter.row_gradient  # pyright: ignore[reportAttributeAccessIssue]
+        parameter.row_gradient = None  # pyright: ignore[reportAttributeAccessIssue]
+        extra = parameter.grad
+        parameter.grad = None
+        if not gradient.parts and extra is None:
+            return  # as torch.optim.Adam: no gradient, no step
+        first, second, rates = self._moments(parameter)
+        if rows is not parameter:
+            first, second, extra = first.T, second.T, None if extra is None else extra.T
+        extra = rows.new_empty(0, rows.shape[1]) if extra is None else extra.contiguous()
+        copy = (_NOTHING, rows.new_empty(0), rows.new_empty(0))
+        margins = (1.0, 0.0, 1.0)
+        if terms is not None:
+            copy, margins = (terms.rounded, terms.norm, terms.residual), terms.row_margins
+        gathered = gradient.gathered(rows.shape[0], rows.shape[1], self.kernels)
+        self.kernels.update_rows(rows, first, second, gathered, extra, rates, unit, *copy, margins)
+        _touch(parameter)
+        if terms is not None:
+            terms.note_fresh(rows)
+
+    def _moments(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+        """Adam's moments of the parameter, made as torch makes them, and the rates of `kernels.update_rows`."""
+        state = self.adam.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        state["step"] += 1
+        step = float(state["step"])
+        group = next(g for g in self.adam.param_groups if any(p is parameter for p in g["params"]))
+        beta1, beta2 = group["betas"]
+        size, root = group["lr"] / (1 - beta1**step), math.sqrt(1 - beta2**step)
+        return state["exp_avg"], state["exp_avg_sq"], (size, 1 - beta1, beta2, 1 - beta2, root, group["eps"])
+
+
+_NOTHING = torch.empty(0, 0, dtype=torch.bfloat16)
+
+
+def _touch(parameter: Tensor) -> None:
+    """Count a change that a kernel made behind torch's back, so that caches see it."""
+    parameter[:0].zero_()
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), tensor._version

@@ -1,0 +1,175 @@
+"""Miniature copies of the field's data sets, quirks included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytosae.cells import (
+    cell_type_table,
+    harmonise,
+    join_annotations,
+    load_image,
+    read_attributes,
+    read_cells,
+    read_expert_annotations,
+    unpack_medmnist,
+)
+from cytosae.cells.layouts import KNOWN
+from cytosae.common.errors import InputError
+
+Put = Callable[..., Path]
+
+
+def columns(frame: pd.DataFrame, *names: str) -> dict[str, list]:
+    """Image file name -> values."""
+    return {Path(row["image"]).name: [row[name] for name in names] for _, row in frame.iterrows()}
+
+
+def test_mll23(put: Put, tmp_path: Path) -> None:
+    for label in sorted(KNOWN["mll23"].classes or ()):
+        put(f"MLL23/{label}/{label}_1.TIF")
+    put("MLL23/__MACOSX/basophil/._basophil_1.TIF")
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith("MLL23")
+    assert len(cells) == len(cells.labels) == 18
+    assert columns(cells.frame, "cell_type")["normoblast_1.TIF"] == ["erythroblast"]
+    assert cells.frame["cell_type"].notna().all()
+
+
+def test_acevedo_prefixes_split_two_folders(put: Put, tmp_path: Path) -> None:
+    for name in (
+        "neutrophil/BNE_1.jpg",
+        "neutrophil/SNE_2.jpg",
+        "ig/PMY_3.jpg",
+        "ig/IG_4.jpg",
+        "platelet/PLATELET_5.jpg",
+    ):
+        put(f"PBC_dataset_normal_DIB/{name}")
+    (tmp_path / "attributes.csv").write_text(
+        "image,label,cell_size\nPBC_dataset_normal_DIB/neutrophil/BNE_1.jpg,x,big\n"
+    )
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith("Acevedo")
+    found = columns(cells.frame, "label", "sublabel", "cell_type")
+    assert found["BNE_1.jpg"] == ["neutrophil", "BNE", "neutrophil_band"]
+    assert found["PMY_3.jpg"] == ["ig", "PMY", "promyelocyte"]
+    joined = join_annotations(cells, read_attributes(tmp_path / "attributes.csv"))
+    assert columns(joined.frame, "cell_size")["BNE_1.jpg"] == ["big"]
+    assert len(joined) == len(cells)
+    assert joined.frame["cell_size"].notna().sum() == 1
+
+
+def test_matek19_rgba_and_annotations(put: Put, tmp_path: Path) -> None:
+    put("BAS/BAS_0001.tiff", mode="RGBA")
+    put("PMB/PMB_0001.tiff", mode="RGBA")
+    (tmp_path / "annotations.dat").write_text("BAS/BAS_0001.tiff BAS nan BAS\nPMB/PMB_0001.tiff PMB PMO nan\n")
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith("Matek19")
+    assert columns(cells.frame, "label", "cell_type", "annotation")["PMB_0001.tiff"] == [
+        "PMB",
+        "promyelocyte_atypical",
+        "PMB",
+    ]
+    assert columns(cells.frame, "reannotation_1")["PMB_0001.tiff"] == ["PMO"]
+    assert cells.frame["reannotation_1"].isna().sum() == 1
+    assert load_image(cells.image_path(0)).shape == (12, 16, 3)
+
+
+def test_bmc_nested_ranges_and_the_broken_image(put: Put, tmp_path: Path) -> None:
+    for number in range(1, 12):
+        put(f"BM_cytomorphology_data/MYB/0001-1000/MYB_{number:05d}.jpg")
+    put("BM_cytomorphology_data/FGC/FGC_00001.jpg")
+    broken = put("BM_cytomorphology_data/MYB/5001-6000/MYB_05527.jpg")
+    broken.write_bytes(broken.read_bytes()[:-100])
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith("BMC")
+    assert cells.labels == ["FGC", "MYB"]
+    assert cells.skipped["path"].tolist() == ["BM_cytomorphology_data/MYB/5001-6000/MYB_05527.jpg"]
+    assert columns(cells.frame, "cell_type")["FGC_00001.jpg"] == ["faggot_cell"]
+
+
+def test_hehr_patients_with_metadata_and_experts(put: Put, tmp_path: Path) -> None:
+    put("data/PML_RARA/ABC/103.tif")
+    put("data/control/DEF/103.tif")
+    (tmp_path / "metadata.csv").write_text("patient_id,sex_1f_2m,age,bag_label,pb_myeloblast\nABC,1,50,PML_RARA,12\n")
+    (tmp_path / "experts.csv").write_text(
+        ",mll_annotation,prediction,ID,im_tiffname\n0,faggot cell,other,ABC,103.TIF\n"
+    )
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith("AML_Hehr")
+    assert cells.labels == []
+    assert cells.frame["diagnosis"].tolist() == ["PML_RARA", "control"]
+    assert cells.frame["patient"].tolist() == ["ABC", "DEF"]
+    assert cells.frame["pb_myeloblast"][0] == 12
+    joined = join_annotations(cells, read_expert_annotations(tmp_path / "experts.csv"))
+    assert joined.frame["expert_label"][0] == "faggot cell"
+    assert joined.frame["expert_label"].isna().tolist() == [False, True]
+
+
+def test_apl_cohort_signed_and_unsigned(put: Put, tmp_path: Path) -> None:
+    put("Patient_01/Signed slides/Promyelocyte/PMY_1.jpg", seed=1)
+    put("Patient_01/Signed slides/Myelocyte/MY_1.jpg", seed=1)
+    put("Patient_02/Smear 1/Signed slides/Blast, no lineage spec/BL_1.jpg")
+    put("Patient_02/Smear 1/Unsigned slides/Smudge cells/SM_1.jpg")
+    (tmp_path / "Patient_01/Thumbs.db").write_bytes(b"x")
+    (tmp_path / "master.csv").write_text(
+        "Patient_ID,Diagnosis,Cohort,Age\nPatient_01,APL,Discovery,50\nPatient_02,AML,Validation,60\n"
+    )
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith("APL cohort")
+    found = columns(cells.frame, "patient", "diagnosis", "cohort", "signed")
+    assert found["BL_1.jpg"] == ["Patient_02", "AML", "Validation", True]
+    assert found["SM_1.jpg"] == ["Patient_02", "AML", "Validation", False]
+    assert cells.labels == ["Blast, no lineage spec", "Myelocyte"]
+    assert columns(cells.frame, "suggested_label", "smear")["SM_1.jpg"] == ["Smudge cells", "Smear 1"]
+    assert cells.duplicates["labels_differ"].tolist() == [True]
+
+
+def test_recognition_can_be_overruled(put: Put, tmp_path: Path) -> None:
+    put("set/neutrophil/BNE_1.jpg")
+    put("set/other/x.png")
+    assert read_cells(tmp_path).layout.startswith("class folders")
+    forced = read_cells(tmp_path, layout="acevedo", max_unusable=0.5)
+    assert forced.frame["image"].tolist() == ["set/neutrophil/BNE_1.jpg"]
+    assert forced.skipped["reason"].str.contains("outside the layout of Acevedo").all()
+    with pytest.raises(InputError, match="no image in the layout 'bmc'"):
+        read_cells(tmp_path, layout="bmc")
+
+
+def test_bloodmnist_is_unpacked_to_a_folder(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), dtype=np.uint8)
+    arrays = {
+        f"{s}_{k}": v
+        for s in ("train", "val", "test")
+        for k, v in (("images", images), ("labels", np.arange(4)[:, None]))
+    }
+    np.savez_compressed(
+        tmp_path / "bloodmnist.npz", **(arrays | {"val_images": images // 2, "test_images": images // 3})
+    )
+    cells = read_cells(unpack_medmnist(tmp_path / "bloodmnist.npz", tmp_path / "out"))
+    assert len(cells) == 12
+    assert cells.frame["label"][3] == "ig"
+    np.testing.assert_array_equal(load_image(cells.image_path(1)), images[1])
+    (tmp_path / "bad.npz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"bad\.npz cannot be read as a MedMNIST archive"):
+        unpack_medmnist(tmp_path / "bad.npz", tmp_path / "out2")
+
+
+def test_every_class_of_every_layout_has_a_harmonised_name() -> None:
+    table = cell_type_table()
+    assert not table.duplicated(["dataset", "original"]).any()
+    for name, layout in KNOWN.items():
+        labels = pd.Series(sorted(layout.classes or ()), dtype="string")
+        assert harmonise(labels, name).notna().all()
+
+
+def test_shared_expert_annotations(shared_reference: Path) -> None:
+    table = read_expert_annotations(shared_reference / "hehr_expert_annotations.csv")
+    assert len(table) == 2471
+    assert table["expert_cell_type"].notna().all()
+    assert table.loc[table["expert_label"] == "faggot cell", "expert_pathognomonic"].sum() == 8
