@@ -149,12 +149,13 @@ def test_numbers_are_set_as_in_print(value, shown):
 
 
 def test_shares_counts_and_durations_are_set_as_in_print():
-    assert [percent(v) for v in (0, 0.00001, 0.0027, 0.123, 1)] == [
+    assert [percent(v) for v in (0, 0.00001, 0.0027, 0.123, 1, -12.5)] == [
         f"0{THIN}%",
         f"<{THIN}0.01{THIN}%",
         f"0.27{THIN}%",
         f"12.3{THIN}%",
         f"100{THIN}%",
+        f"−1{THIN}250{THIN}%",
     ]
     assert whole(1234567) == f"1{THIN}234{THIN}567"
     assert [duration(v) for v in (3.14, 61, 3700)] == [f"3.1{THIN}s", f"1{THIN}min 1{THIN}s", f"1{THIN}h 1{THIN}min"]

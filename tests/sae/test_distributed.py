@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from sae.run_distributed import STEPS, M, Reader, make, train
 from cytosae.common.errors import UsageError
 from cytosae.sae import FromData, SparseAutoencoder, TopK, Trainer, load_sae, save_sae
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DATA = ["data-relu_l1", "data-ghost", "data-topk", "data-jump_relu", "data-batch_topk"]
 SPLIT = ["split-relu_l1", "split-ghost", "split-topk", "split-batch_topk", "split-matryoshka", "split-jump_relu"]
 RESUMED = ["resumed-relu_l1", "resumed-topk"]
@@ -34,19 +36,23 @@ def batches():
     return (codes @ random.normal(size=(32, 16)) + 0.3).astype(np.float32)
 
 
+def launch(script, directory):
+    """Run a script with its arguments in two gloo processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launcher, *script],
+        cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 @pytest.fixture(scope="module")
 def folder(batches, tmp_path_factory):
     """What two processes have left for each case."""
     path = tmp_path_factory.mktemp("ranks")
     np.savez(path / "tokens.npz", batches=batches)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    script = Path(__file__).with_name("run_distributed.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*launcher, script, path, *DATA, *SPLIT, *RESUMED],
-        env=environment, capture_output=True, text=True, check=False, timeout=250,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch([Path(__file__).with_name("run_distributed.py"), path, *DATA, *SPLIT, *RESUMED], path)
     return path
 
 
@@ -139,6 +145,14 @@ def test_a_split_training_resumes_from_checkpoints_of_the_ordinary_format(folder
     assert result.resumed_from == STEPS
     for key, tensor in again.state_dict().items():
         np.testing.assert_array_equal(ranks[f"resumed-{name}"][1][key], tensor.numpy(), err_msg=key)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "distributed.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    (tmp_path / "wide.py").write_text(example)
+    launch([tmp_path / "wide.py"], tmp_path)
+    assert load_sae(tmp_path / "wide-sae").d_sae == 512
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
@@ -276,3 +278,16 @@ def test_wrong_calls_are_refused_before_anything_is_sent(hub, artifact, tmp_path
     with pytest.raises(InputError, match="exists already"):
         pull_sae(REPO, out=tmp_path, endpoint=hub.endpoint)
     assert hub.requests == []
+
+
+def test_the_examples_of_the_documentation_run(hub, tmp_path, shared_reference, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "sharing.md"
+    shutil.copyfile(shared_reference / "official_sae_small" / "official_checkpoint.pt", tmp_path / "cytosae.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    (tmp_path / "token").write_text("hf_test")
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(compile(example, str(page), "exec"), {})
+    assert "hospital/blood-sae" in hub.repos

@@ -132,19 +132,20 @@ def _load_timm(name: str, path: Path | None, block: int | None) -> Backbone:
             f"The weights of {name} could not be fetched through timm ({first_line(error)}); "
             "connect to its hub, or pass a local file as weights=PATH."
         ) from error
-    licence = str(getattr(model, "pretrained_cfg", {}).get("license") or "see the model's page in timm's hub")
     if path is None:
         digest, source = hash_state(model), f"timm {timm.__version__}, pretrained {asked}"
+        licence = str(getattr(model, "pretrained_cfg", {}).get("license") or "see the model's page in timm's hub")
     else:
         state = read_state(path)
-        heads = ("head.", "fc_norm.") if not any(k.startswith("fc_norm.") for k in model.state_dict()) else ("head.",)
-        load_strictly(model, {k: v for k, v in state.items() if not k.startswith(heads)}, str(path))
+        # the classifier is no part of a backbone; everything else must fit
+        state = {key: value for key, value in state.items() if not key.startswith(("head.", "head_dist."))}
+        load_strictly(model, state, str(path))
         digest, source, licence = hash_weights_file(path), path.name, "that of the file given"
     return _backbone(model, name, _timm_preprocessing(model, name), block, digest, source, licence)
 
 
 def _timm_preprocessing(model: nn.Module, name: str) -> Preprocessing:
-    """Take size, mean, s.d. and interpolation from timm's data config; its centre crop is left out: cells fill images."""
+    """Take size, mean, s.d. and interpolation from timm's data config; without its crop: cells fill images."""
     config = resolve_data_config({}, model=model)
     channels, height, width = config["input_size"]
     if height != width or channels != 3:

@@ -25,7 +25,7 @@ class Preprocessing:
     """A plain resize to a square (no crop), scaling to [0, 1], and normalisation; call it with images.
 
     The resize is Pillow's, which smooths when it shrinks: what torchvision's `Resize` does to a PIL image, and so what
-    the published code does. It maps the whole image to the square, whatever its proportions (paper.md, training recipe).
+    the published code does. It maps the whole image to the square, whatever its proportions (Dasdelen et al. 2025).
     It is a small value of its own, and not a method of the network, so that worker processes get only it.
 
     Parameters

@@ -196,7 +196,8 @@ def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
     ticks = [(float(np.log10(step) + power), step, power) for power in powers for step in steps]
     ticks = [tick for tick in ticks if low - 0.05 <= tick[0] <= high + 0.05]
-    labels = [f"{step * 10.0**power:g}" if power >= -3 else f"$10^{{{power}}}$" for _, step, power in ticks]
+    times = {1: "", 2: "2\\cdot", 5: "5\\cdot"}
+    labels = [f"{step * 10.0**p:g}" if p >= -3 else f"${times[step]}10^{{{p}}}$" for _, step, p in ticks]
     return [place for place, _, _ in ticks], labels
 
 

@@ -137,7 +137,8 @@ def percent(value: float | None) -> str:
     shown = 100 * value
     if 0 < shown < 0.01:
         return f"<{THIN}0.01{THIN}%"
-    return (f"{shown:.0f}" if shown >= 99.95 or shown == 0 else f"{shown:.{1 if shown >= 1 else 2}f}") + f"{THIN}%"
+    places = 0 if abs(shown) >= 99.95 or shown == 0 else 1 if abs(shown) >= 1 else 2
+    return f"{shown:,.{places}f}{THIN}%".replace(",", THIN).replace("-", "−")
 
 
 def whole(value: float | None) -> str:

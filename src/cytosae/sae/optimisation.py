@@ -138,9 +138,10 @@ class Optimisation:
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Inverse of `tensors`."""
         weights = {name.removeprefix("sae."): t for name, t in tensors.items() if name.startswith("sae.")}
-        with torch.no_grad():
-            for name, tensor in self.sae.state_dict().items():
-                _copy_into(tensor, weights[name])
+        shards = {name: p for name, p in self.sae.named_parameters() if is_split(p)}
+        self.sae.load_state_dict({name: t for name, t in weights.items() if name not in shards}, strict=not shards)
+        for name, parameter in shards.items():
+            _copy_into(parameter.detach(), weights[name])
         for name, parameter in self.sae.named_parameters():
             prefix = f"optimizer.{name}."
             state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

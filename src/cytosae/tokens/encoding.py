@@ -15,6 +15,9 @@ StoredType = Literal["float16", "bfloat16", "uint8"]
 Planes = dict[str, torch.Tensor]
 """Stored tensors by name: ``tokens`` [..., D] and, for 8 bits, ``scale`` and ``offset`` [...]."""
 
+Memory = dict[str, memoryview]
+"""The bytes of stored tensors by name."""
+
 
 class Encoding(Protocol):
     """One way of storing float32 tokens [..., D]."""
@@ -111,6 +114,11 @@ def encoding_of(dtype: str) -> Encoding:
 def allocate(encoding: Encoding, shape: tuple[int, ...], width: int) -> Planes:
     """Uninitialised stored tensors for tokens of ``shape`` + (width,)."""
     return {name: torch.empty(shape + tail, dtype=kind) for name, (kind, tail) in encoding.layout(width).items()}
+
+
+def memory_of(planes: Planes) -> Memory:
+    """The memory of contiguous stored tensors, to read into without making a tensor for each piece."""
+    return {name: plane.view(-1).view(torch.uint8).numpy().data for name, plane in planes.items()}
 
 
 def bytes_per_token(encoding: Encoding, width: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytosae.common.artifact import hash_file
-from cytosae.tokens.encoding import Planes
+from cytosae.tokens.encoding import Planes, memory_of
 from cytosae.tokens.store import CELL_IDS, MANIFEST, ShardFile
 from cytosae.tokens.work import Shard, Work
 
@@ -43,6 +43,7 @@ class KnownRows:
 
     def copy(self, shard: Shard, n_tokens: int, into: Planes) -> None:
         """Copy all known rows of ``shard`` into its stored tensors [rows * T, ...]."""
+        memory = memory_of(into)
         for row, cell in enumerate(shard.cell_ids):
             place = self._places.get(cell)
             if place is None:
@@ -51,7 +52,7 @@ class KnownRows:
                 self._files.clear()  # one open file is enough: neighbours mostly come from the same shard
                 self._files[place.file] = ShardFile(place.file)
             start = place.row * n_tokens
-            self._files[place.file].read(start, start + n_tokens, into, at=row * n_tokens)
+            self._files[place.file].read(start, start + n_tokens, memory, at=row * n_tokens)
 
 
 def _published(out: Path, recipe: str) -> list[tuple[Path, str, list[str]]]:

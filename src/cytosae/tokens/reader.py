@@ -14,7 +14,7 @@ import torch
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError, UsageError
-from cytosae.tokens.encoding import Encoding, Floating, Planes, allocate, bytes_per_token, decoded, gather
+from cytosae.tokens.encoding import Encoding, Floating, Planes, allocate, bytes_per_token, decoded, gather, memory_of
 from cytosae.tokens.shuffle import Order, extents
 from cytosae.tokens.store import TokenStore
 
@@ -245,25 +245,26 @@ class TokenReader(ShuffledTokens):
 
     def _read(self, tokens: np.ndarray) -> Planes:
         planes = allocate(self._encoding, (len(tokens),), self.width)
+        memory = memory_of(planes)
         at = 0
         borders = np.searchsorted(tokens, self._starts)
         for index, store in enumerate(self.stores):
             own = tokens[borders[index] : borders[index + 1]] - self._starts[index]
             stored = own // self._chosen * self.n_tokens + self._first + own % self._chosen
             for start, stop in extents(stored):
-                self._read_extent(store, start, stop, planes, at)
+                if store.encoding == self._encoding:
+                    store.read_stored(start, stop, memory, at=at)
+                else:
+                    self._read_decoded(store, start, stop, planes, at)
                 at += stop - start
         return planes
 
-    def _read_extent(self, store: TokenStore, start: int, stop: int, planes: Planes, at: int) -> None:
-        if store.encoding == self._encoding:
-            store.read_stored(start, stop, planes, at=at)
-            return
-        # Stores of different types: brought to float32, a piece at a time.
+    def _read_decoded(self, store: TokenStore, start: int, stop: int, planes: Planes, at: int) -> None:
+        """Stores of different types are brought to float32, a piece at a time."""
         for first in range(start, stop, 1 << 14):
             last = min(stop, first + (1 << 14))
             stored = store.allocate(last - first)
-            store.read_stored(first, last, stored, at=0)
+            store.read_stored(first, last, memory_of(stored), at=0)
             store.encoding.decode(stored, planes["tokens"][at + first - start : at + last - start])
 
 

@@ -19,7 +19,7 @@ import torch
 
 from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.errors import ArtifactError
-from cytosae.tokens.encoding import Planes, allocate, decoded, encoding_of
+from cytosae.tokens.encoding import Memory, Planes, allocate, decoded, encoding_of, memory_of
 
 FORMAT = "cytosae-tokens"
 VERSION = 1
@@ -107,7 +107,7 @@ class TokenStore:
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start} to {stop} of a store with {len(self)} cells")
         planes = self.allocate((stop - start) * self.n_tokens)
-        self.read_stored(start * self.n_tokens, stop * self.n_tokens, planes, at=0)
+        self.read_stored(start * self.n_tokens, stop * self.n_tokens, memory_of(planes), at=0)
         return decoded(self.encoding, planes).view(stop - start, self.n_tokens, self.width)
 
     def batches(self, batch_cells: int) -> Iterator[tuple[int, torch.Tensor]]:
@@ -119,8 +119,8 @@ class TokenStore:
         """Room for ``n`` tokens as they are stored."""
         return allocate(self.encoding, (n,), self.width)
 
-    def read_stored(self, start: int, stop: int, into: Planes, *, at: int) -> None:
-        """Read tokens [start, stop) as stored into rows ``at``, at + 1, ... of ``into``.
+    def read_stored(self, start: int, stop: int, into: Memory, *, at: int) -> None:
+        """Read tokens [start, stop) as stored into rows ``at``, at + 1, ... of tensors whose memory is ``into``.
 
         Tokens are counted through the store: token ``t`` of row ``r`` is ``r * T + t``.
         """
@@ -178,15 +178,14 @@ class ShardFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    def read(self, start: int, stop: int, into: Planes, *, at: int) -> None:
+    def read(self, start: int, stop: int, into: Memory, *, at: int) -> None:
         """Read tokens [start, stop) of this shard (row * T + position) as stored into rows ``at``, ... of ``into``."""
         for name, plane in self._planes.items():
-            bytes_of = into[name].view(-1).view(torch.uint8).numpy().data
-            room = bytes_of[at * plane.token_bytes : (at + stop - start) * plane.token_bytes]
+            room = into[name][at * plane.token_bytes : (at + stop - start) * plane.token_bytes]
             self._fill(room, plane.offset + start * plane.token_bytes)
 
     def _fill(self, room: memoryview, offset: int) -> None:
-        done = 0
+        done = os.preadv(self._descriptor, [room], offset)
         while done < len(room):
             got = os.preadv(self._descriptor, [room[done:]], offset + done)
             if got == 0:

@@ -126,7 +126,7 @@ def test_every_score_lies_within_its_bound(kind: str, dtype: torch.dtype) -> Non
     assert bool(((exact - t).abs() <= error).all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     n=st.integers(1, 9),

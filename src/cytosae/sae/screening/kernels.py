@@ -92,7 +92,7 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
     tokens : two (N,) float32: near, far, a token's side of the bound (`bound.TokenTerms`)
     rounding : float32, V of the bound
     k : how many scores are wanted of each token; 0 for all above the floor
-    lists : columns (N, L) int32, lower and upper (N, L) float32: candidates and the bounds of their scores, extended here
+    lists : columns (N, L) int32, lower and upper (N, L) float32: candidates and their scores' bounds, extended here
     counts : (N,) int32, candidates of each token so far, -1 once there were more than L
     floors : (N,) float32, what an upper bound must reach, raised here where k > 0
     limits : (N,) int32, number of candidates at which the floor is raised next
@@ -275,7 +275,9 @@ def update_rows(rows, first, second, gradients, extra, rates, unit, rounded, nor
     for c in prange((rows.shape[0] + CHUNK - 1) // CHUNK):
         gradient = np.empty(rows.shape[1], np.float32)
         for j in range(c * CHUNK, min((c + 1) * CHUNK, rows.shape[0])):
-            gradient[:] = extra[j] if extra.shape[0] else np.float32(0)
+            gradient[:] = np.float32(0)
+            if extra.shape[0]:
+                gradient[:] = extra[j]
             for e in range(begin[j], begin[j + 1]):
                 _add(gradient, scale[e], matrix[source[e]])
             if unit:

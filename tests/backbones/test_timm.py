@@ -1,0 +1,97 @@
+"""Any vision transformer of timm, from a local file or its hub; the unsuitable ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from cytosae.backbones import load_backbone
+from cytosae.common.errors import InputError, UsageError, WeightsError
+
+
+def save_model(name: str, path: Path, **changes: object) -> torch.nn.Module:
+    torch.manual_seed(3)
+    model = timm.create_model(name, **changes).eval()
+    save_file(model.state_dict(), path)
+    return model
+
+
+def test_local_file_with_its_classifier_gives_timms_tokens(tmp_path: Path, images: list[np.ndarray]) -> None:
+    model = save_model("test_vit", tmp_path / "vit.safetensors")
+    backbone = load_backbone("timm:test_vit", tmp_path / "vit.safetensors")
+    batch = backbone.prepare(images)
+    seen = []
+    model.blocks[4].register_forward_hook(lambda _m, _i, output: seen.append(output))  # pyright: ignore
+    with torch.no_grad():
+        whole = model.forward_features(batch)  # pyright: ignore
+    assert torch.equal(backbone(batch), seen[0])
+    torch.testing.assert_close(backbone.finish(backbone(batch)), whole)
+    assert (backbone.side, backbone.n_tokens, backbone.preprocessing.size) == (10, 101, 160)
+    assert backbone.preprocessing.mean == tuple(model.pretrained_cfg["mean"])  # pyright: ignore
+
+
+def test_register_tokens_are_left_out_and_finish_says_why(tmp_path: Path, images: list[np.ndarray]) -> None:
+    # vit_tiny with rotary positions, a CLS token and four registers
+    save_model("vit_tiny_patch16_dinov3_qkvb", tmp_path / "vit.safetensors")
+    backbone = load_backbone("timm:vit_tiny_patch16_dinov3_qkvb", tmp_path / "vit.safetensors")
+    tokens = backbone(backbone.prepare(images))
+    assert tokens.shape == (3, 1 + 16 * 16, backbone.width)
+    assert backbone.describe()["registers_left_out"] == 4
+    with pytest.raises(InputError, match="has 4 register tokens"):
+        backbone.finish(tokens)
+
+
+def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    save_model("vit_tiny_patch16_224", tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"other\.safetensors do not fit .*lacks .*wrong shapes for"):
+        load_backbone("timm:test_vit", tmp_path / "other.safetensors")
+
+
+def test_unreachable_hub_is_said_and_nothing_is_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_args: object, **options: object) -> None:
+        assert options["pretrained"] is True
+        raise OSError("no route to the hub\nand more lines")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(
+        WeightsError, match=r"could not be fetched through timm \(no route to the hub\); .*weights=PATH"
+    ):
+        load_backbone("timm:test_vit")
+
+
+def test_model_without_published_weights_is_not_started_at_random() -> None:
+    unpublished = "eva02_small_patch16_clip_224"
+    if not timm.is_model(unpublished):  # pragma: no cover
+        unpublished = next(n for n in timm.list_models("vit_*") if not timm.is_model_pretrained(n))
+    if timm.is_model_pretrained(unpublished):
+        unpublished = next(n for n in timm.list_models("vit_small*") if not timm.is_model_pretrained(n))
+    with pytest.raises(WeightsError, match="could not be fetched"):
+        load_backbone(f"timm:{unpublished}")
+
+
+def test_unknown_model_is_named() -> None:
+    with pytest.raises(UsageError, match="timm has no model 'vit_nobody'"):
+        load_backbone("timm:vit_nobody")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("test_vit2", "has no CLS token"), ("test_resnet", "not a plain vision transformer")],
+)
+def test_unsuitable_models_are_refused(name: str, said: str, tmp_path: Path) -> None:
+    save_model(name, tmp_path / "model.safetensors", num_classes=0)
+    with pytest.raises(WeightsError, match=said):
+        load_backbone(f"timm:{name}", tmp_path / "model.safetensors")
+
+
+def test_oblong_grids_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **o: create(name, **o, img_size=(160, 128)))
+    save_model("test_vit", tmp_path / "model.safetensors", num_classes=0)
+    with pytest.raises(WeightsError, match=r"10 x 8 patches; cytosae needs a square grid"):
+        load_backbone("timm:test_vit", tmp_path / "model.safetensors")
