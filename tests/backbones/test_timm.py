@@ -48,7 +48,9 @@ def test_register_tokens_are_left_out_and_finish_says_why(tmp_path: Path, images
 
 def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_model("vit_tiny_patch16_224", tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match=r"other\.safetensors do not fit .*lacks .*wrong shapes for"):
+    with pytest.raises(
+        WeightsError, match=r"other\.safetensors do not fit .*has in excess 72 keys .*has in another shape 78 keys"
+    ):
         load_backbone("timm:test_vit", tmp_path / "other.safetensors")
 
 
@@ -65,11 +67,7 @@ def test_unreachable_hub_is_said_and_nothing_is_random(monkeypatch: pytest.Monke
 
 
 def test_model_without_published_weights_is_not_started_at_random() -> None:
-    unpublished = "eva02_small_patch16_clip_224"
-    if not timm.is_model(unpublished):  # pragma: no cover
-        unpublished = next(n for n in timm.list_models("vit_*") if not timm.is_model_pretrained(n))
-    if timm.is_model_pretrained(unpublished):
-        unpublished = next(n for n in timm.list_models("vit_small*") if not timm.is_model_pretrained(n))
+    unpublished = next(name for name in timm.list_models("vit_small*") if not timm.is_model_pretrained(name))
     with pytest.raises(WeightsError, match="could not be fetched"):
         load_backbone(f"timm:{unpublished}")
 

@@ -37,8 +37,8 @@ def explain_cell(
 ) -> Explanation:
     """Explain one cell by the concepts of an atlas.
 
-    Latents are ordered by *surprise*, the cell's mean activation times -ln(activation frequency on the atlas): what fires
-    on every cell says nothing about this one. Latents that never fire on the atlas are counted as seen in half a cell.
+    Latents are ordered by *surprise*, the cell's mean activation times -ln(activation frequency on the atlas): what
+    fires on every cell says nothing about this one. Latents that never fire on the atlas count as seen in half a cell.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def explain_cell(
 
 
 def similar_cells(activation: np.ndarray, atlas: ad.AnnData, n: int) -> pd.DataFrame:
-    """The ``n`` atlas cells with the largest cosine of mean activations to ``activation`` (m,), rare latents weighing more.
+    """The ``n`` atlas cells with the largest cosine of mean activations to ``activation`` (m,).
 
-    Each latent is weighted by -ln of its activation frequency, as in `explain_cell`.
+    Rare latents weigh more: each counts by -ln of its activation frequency, as in `explain_cell`.
     """
     weight = -np.log(np.clip(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1), 1.0))
     matrix = sp.csr_array(atlas.X).multiply(weight[None, :]).tocsr()

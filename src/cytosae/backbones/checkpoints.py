@@ -38,9 +38,9 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     shared = [key for key in own if key in state]
     problems = [
         ("lacks", [key for key in own if key not in state]),
-        ("has unknown", [key for key in state if key not in own]),
+        ("has in excess", [key for key in state if key not in own]),
         (
-            "has wrong shapes for",
+            "has in another shape",
             [
                 f"{k} {list(state[k].shape)} instead of {list(own[k].shape)}"
                 for k in shared
@@ -48,10 +48,10 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
             ],
         ),
     ]
-    found = "; ".join(f"{verb} {len(keys)} ({_some(keys)})" for verb, keys in problems if keys)
+    found = "; ".join(f"{verb} {len(keys)} keys ({_some(keys)})" for verb, keys in problems if keys)
     if found:
         raise WeightsError(
-            f"The weights in {source} do not fit {type(model).__name__}: keys: it {found}; check the name."
+            f"The weights in {source} do not fit {type(model).__name__}: it {found}; check that it is of this backbone."
         )
     model.load_state_dict(dict(state))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -34,13 +34,20 @@ StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study;
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
 Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
-RunOptions = options_of(
-    StudyConfig, "cells", "backbone", "extract", "reading", "sae", "atlas", "localisation", "report", "runtime"
-)
-ExtractOptions = options_of(StudyConfig, "cells", "backbone", "extract", "runtime")
-TrainOptions = options_of(StudyConfig, "sae", "reading", "runtime")
-AtlasOptions = options_of(StudyConfig, "atlas", "localisation", "runtime")
-ReportOptions = options_of(StudyConfig, "report")
+if TYPE_CHECKING:  # types made while running mean nothing to a type checker
+    RunOptions = Any
+    ExtractOptions = Any
+    TrainOptions = Any
+    AtlasOptions = Any
+    ReportOptions = Any
+else:
+    RunOptions = options_of(
+        StudyConfig, "cells", "backbone", "extract", "reading", "sae", "atlas", "localisation", "report", "runtime"
+    )
+    ExtractOptions = options_of(StudyConfig, "cells", "backbone", "extract", "runtime")
+    TrainOptions = options_of(StudyConfig, "sae", "reading", "runtime")
+    AtlasOptions = options_of(StudyConfig, "atlas", "localisation", "runtime")
+    ReportOptions = options_of(StudyConfig, "report")
 
 
 @app.command

@@ -29,7 +29,7 @@ def check_data(images: Path, /, *, layout: str | None = None, as_json: Json = Fa
     counts = table.frame["label"].fillna("(no label)").value_counts()
     output.line(f"{images}: {len(table):,} cells, read as {table.layout}")
     output.table(["label", "cells"], [[label, int(count)] for label, count in counts.items()])
-    patients = table.frame["patient"].nunique()
+    patients = int(table.frame["patient"].nunique())
     if patients:
         output.line(f"{patients} patients")
     if len(table.skipped):

@@ -58,7 +58,7 @@ def _optional(kind: type, group: Group) -> type:
     fields = []
     for field in dataclasses.fields(kind):
         text = texts.get(field.name, "")
-        classes = [option for option in _members(hints[field.name]) if dataclasses.is_dataclass(option)]
+        classes: list[Any] = [option for option in _members(hints[field.name]) if dataclasses.is_dataclass(option)]
         if classes:
             inner = _choice(classes, text, group) if len(classes) > 1 else _optional(classes[0], group)
             fields.append(_field(field.name, inner, "", group, dataclasses.field(default_factory=inner)))
@@ -83,7 +83,7 @@ def _texts(kind: type) -> dict[str, str]:
 
 def _choice(classes: list[Any], text: str, group: Group) -> type:
     """One optional dataclass with the fields of several, and ``type`` to choose among them."""
-    kinds = Literal[tuple(c.__name__ for c in classes)]  # type: ignore[valid-type]
+    kinds: Any = Literal[tuple(c.__name__ for c in classes)]
     fields = {"type": _field("type", kinds | None, text, group)}
     for option in classes:
         for name, hint in typing.get_type_hints(option).items():

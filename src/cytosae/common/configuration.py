@@ -83,7 +83,7 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
 def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in options:
         return None
-    classes = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+    classes: dict[str, Any] = {getattr(o, "__name__", ""): o for o in options if dataclasses.is_dataclass(o)}
     if classes and isinstance(value, Mapping):
         name = value.get("type")
         if name not in classes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -18,6 +18,7 @@ from cytosae.report.figures import THUMBNAIL, overlay, picture_uri, thumbnail
 from cytosae.report.html import render, resource
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from cytosae.atlas.explain import Explanation
@@ -50,19 +51,12 @@ def write_explanation(
     size : pixels of the large pictures
     """
     picture = thumbnail(load_image(image), size)
-    rows = cells.frame.reset_index().set_index("cell_id")["index"]
+    table = explanation.concepts.reset_index().to_dict("records")
     concepts = [
-        {
-            **row._asdict(),
-            "map": picture_uri(_map_over(picture, grid)),
-            "references": _references(row.Index, atlas, cells),
-        }
-        for row, grid in zip(explanation.concepts.itertuples(), explanation.maps, strict=True)
+        {**row, "map": picture_uri(_map_over(picture, grid)), "references": _references(row["latent"], atlas, cells)}
+        for row, grid in zip(table, explanation.maps, strict=True)
     ]
-    similar = [
-        _view(cells, rows.get(str(cell)), str(row.label), float(row.similarity))
-        for cell, row in zip(explanation.similar.index, explanation.similar.itertuples(), strict=True)
-    ]
+    similar = _views(explanation.similar.reset_index().rename(columns={"similarity": "value"}), cells)
     html = render(
         "explanation.html.j2",
         {
@@ -86,18 +80,21 @@ def _map_over(picture: NDArray[np.uint8], grid: NDArray[np.float32]) -> NDArray[
     return overlay(picture, grid, float(grid.max(initial=0.0)))
 
 
-def _references(latent: Any, atlas: AnnData, cells: CellTable) -> list[CellView]:
-    rows = cells.frame.reset_index().set_index("cell_id")["index"]
-    table = reference_table(atlas, int(latent)).head(REFERENCES)
+def _references(latent: int, atlas: AnnData, cells: CellTable) -> list[CellView]:
+    return _views(reference_table(atlas, latent).head(REFERENCES).reset_index(), cells)
+
+
+def _views(found: pd.DataFrame, cells: CellTable) -> list[CellView]:
+    """Cells of a table with the columns cell_id, label and value."""
+    rows = {str(cell): row for row, cell in enumerate(cells.frame["cell_id"])}
     return [
-        _view(cells, rows.get(str(cell)), str(row.label), float(row.value))
-        for cell, row in zip(table.index, table.itertuples(), strict=True)
+        CellView(_picture(cells, rows.get(str(r["cell_id"]))), str(r["label"] or "unlabelled"), float(r["value"]))
+        for r in found.to_dict("records")
     ]
 
 
-def _view(cells: CellTable, row: Any, label: str, value: float) -> CellView:
+def _picture(cells: CellTable, row: int | None) -> str | None:
     try:
-        picture = None if row is None else picture_uri(thumbnail(load_image(cells.image_path(int(row)))))
+        return None if row is None else picture_uri(thumbnail(load_image(cells.image_path(row))))
     except CytosaeError:
-        picture = None
-    return CellView(picture, label, value)
+        return None

@@ -254,8 +254,9 @@ class Study:
         """Compare maps with nucleus and cytoplasm masks, where at least `MASKED_CELLS` cells have one."""
         from cytosae.atlas import localisation, save_localisation
 
-        masked = [name for name in self.datasets if self.cells(name).frame["mask"].notna().any()]
-        if sum(int(self.cells(name).frame["mask"].notna().sum()) for name in masked) < MASKED_CELLS:
+        counts = {name: int(self.cells(name).frame["mask"].notna().sum()) for name in self.datasets}
+        masked = [name for name, count in counts.items() if count]
+        if sum(counts.values()) < MASKED_CELLS:
             return []
         inputs = {f"{kind}/{name}": self._fingerprint(kind, name) for kind in ("tokens", "cells") for name in masked}
         inputs["sae"] = self._fingerprint("sae")

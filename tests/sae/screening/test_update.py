@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cytosae.sae.screening.backend import backend
 from cytosae.sae.screening.bound import SLACK, margins, rounded, upper_norm
 from cytosae.sae.screening.screen import LatentTerms, Screen
-from cytosae.sae.screening.update import RowUpdate
+from cytosae.sae.screening.update import RowUpdate, row_gradient
 from cytosae.sae.sparse import Pattern
 
 N, M, D = 40, 300, 24
@@ -46,20 +46,23 @@ def test_steps_follow_dense_gradients_and_torch_adam(name: str, with_dense_part:
     other_encoder, other_decoder, other_adam = make()
     update = RowUpdate(encoder, decoder, adam, backend(name))  # pyright: ignore[reportArgumentType]
     for step in range(5):
-        update.begin()
         with torch.no_grad():
             other_decoder /= torch.linalg.vector_norm(other_decoder, dim=1, keepdim=True)
         other_encoder.grad, other_decoder.grad = torch.zeros(M, D).T, torch.zeros(M, D)
-        for parameter, other, seeds in ((encoder, other_encoder, [1]), (decoder, other_decoder, [2, 3])):
-            for seed in seeds:
-                part = sparse_part(10 * step + seed)
-                parameter.row_gradient.add(*part)  # pyright: ignore[reportAttributeAccessIssue]
-                gradient = dense(*part).float()
-                other.grad += gradient.T if other is other_encoder else gradient
-            if with_dense_part:
-                extra = torch.randn(other.shape, generator=torch.Generator().manual_seed(step))
-                parameter.grad = extra.clone()
-                other.grad += extra
+        with update.listen():
+            for parameter, other, seeds in ((encoder, other_encoder, [1]), (decoder, other_decoder, [2, 3])):
+                listening = row_gradient(parameter)
+                assert listening is not None
+                for seed in seeds:
+                    part = sparse_part(10 * step + seed)
+                    listening.add(*part)
+                    gradient = dense(*part).float()
+                    other.grad += gradient.T if other is other_encoder else gradient
+                if with_dense_part:
+                    extra = torch.randn(other.shape, generator=torch.Generator().manual_seed(step))
+                    parameter.grad = extra.clone()
+                    other.grad += extra
+        assert row_gradient(encoder) is None
         update.finish(None)
         rows = other_decoder.detach()
         other_decoder.grad -= (other_decoder.grad * rows).sum(1, keepdim=True) * rows
@@ -83,8 +86,8 @@ def test_the_rounded_encoder_follows_the_step(name: str) -> None:
     screen = Screen(kernels=kernels)
     terms = screen.follow(encoder.T.detach())
     update = RowUpdate(encoder, decoder, adam, kernels)
-    update.begin()
-    encoder.row_gradient.add(*sparse_part(1))  # pyright: ignore[reportAttributeAccessIssue]
+    with update.listen():
+        update.gradients[0].add(*sparse_part(1))
     update.finish(terms)
     fresh = LatentTerms(encoder.T, torch.bfloat16, kernels)
     fresh.refresh(encoder.T)

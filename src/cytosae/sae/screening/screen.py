@@ -39,6 +39,10 @@ class Entries(NamedTuple):
     offsets: Tensor
 
 
+class NotFinite(InputError):
+    """Tokens or scores are not finite numbers."""
+
+
 class TooDense(Exception):  # noqa: N818 - not an error: dense products are quicker here
     """More latents are active than screening pays for."""
 
@@ -98,6 +102,8 @@ class LatentTerms:
             self.norm = upper_norm(rows.detach())
         else:
             self.kernels.round_rows(rows.detach(), self.rounded, self.norm, self.residual, self.row_margins)
+        if not bool(torch.isfinite(self.norm).all()):
+            raise NotFinite("the encoder has weights that are not finite or too large for float32; load another state.")
         self.note_fresh(rows)
 
     def note_fresh(self, rows: Tensor) -> None:
@@ -277,7 +283,7 @@ class Screen:
         scores = x.new_empty(len(columns))
         self.kernels.scores(x, rows, bias, columns, order, token, scores)
         if not bool(torch.isfinite(scores).all()):
-            raise InputError("scores of this batch overflow float32; scale the tokens or the encoder down.")
+            raise NotFinite("scores of this batch overflow float32; scale the tokens or the encoder down.")
         mask = keep(scores, columns, offsets)
         return Part(tokens, _offsets(mask)[offsets].diff(), columns[mask].long(), scores[mask])
 
@@ -295,7 +301,7 @@ class Screen:
 def _require_finite(x: Tensor) -> None:
     finite = torch.isfinite(x).all(1)
     if not bool(finite.all()):
-        raise InputError(
+        raise NotFinite(
             f"token {int((~finite).nonzero()[0])} of this batch of {len(x)} has values that are not finite; extract "
             "the tokens again, in bfloat16 if float16 overflowed."
         )

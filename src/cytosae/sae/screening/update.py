@@ -7,6 +7,8 @@ and tokens instead of a matrix; what else autograd puts into ``.grad`` (ghost gr
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -66,29 +68,36 @@ class RowUpdate:
         self, encoder: nn.Parameter, decoder: nn.Parameter, adam: torch.optim.Adam, kernels: Backend | None = None
     ) -> None:
         self.encoder, self.decoder, self.adam, self.kernels = encoder, decoder, adam, kernels or backend()
+        self.gradients = (RowGradient(), RowGradient())
         self._unit: tuple[int, int] | None = None
 
-    @torch.no_grad()
-    def begin(self) -> None:
-        """Listen to the next backward pass; the decoder's rows are brought to unit norm if they have been changed."""
-        if self._unit != _version(self.decoder):
-            self.kernels.unit_rows(self.decoder)
-            _touch(self.decoder)
-            self._unit = _version(self.decoder)
-        for parameter in (self.encoder, self.decoder):
-            parameter.row_gradient = RowGradient()  # pyright: ignore[reportAttributeAccessIssue]
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Take in what backward passes leave for the two matrices; the decoder's rows have unit norm then."""
+        with torch.no_grad():
+            if self._unit != _version(self.decoder):
+                self.kernels.unit_rows(self.decoder)
+                _touch(self.decoder)
+                self._unit = _version(self.decoder)
+        self.gradients = (RowGradient(), RowGradient())
+        self.encoder.row_gradient, self.decoder.row_gradient = self.gradients  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            yield
+        finally:
+            del self.encoder.row_gradient, self.decoder.row_gradient
 
     @torch.no_grad()
     def finish(self, terms: LatentTerms | None) -> None:
         """Step both matrices and take their gradients away; refresh the ``terms`` of a screen of the encoder."""
-        self._step(self.decoder, self.decoder, None, unit=True)
+        encoder, decoder = self.gradients
+        self._step(decoder, self.decoder, self.decoder, None, unit=True)
         self._unit = _version(self.decoder)
         rounds = terms is not None and terms.dtype == torch.bfloat16
-        self._step(self.encoder, self.encoder.T, terms if rounds else None, unit=False)
+        self._step(encoder, self.encoder, self.encoder.T, terms if rounds else None, unit=False)
 
-    def _step(self, parameter: nn.Parameter, rows: Tensor, terms: LatentTerms | None, *, unit: bool) -> None:
-        gradient: RowGradient = parameter.row_gradient  # pyright: ignore[reportAttributeAccessIssue]
-        parameter.row_gradient = None  # pyright: ignore[reportAttributeAccessIssue]
+    def _step(
+        self, gradient: RowGradient, parameter: nn.Parameter, rows: Tensor, terms: LatentTerms | None, *, unit: bool
+    ) -> None:
         extra = parameter.grad
         parameter.grad = None
         if not gradient.parts and extra is None:
@@ -123,6 +132,11 @@ class RowUpdate:
 
 
 _NOTHING = torch.empty(0, 0, dtype=torch.bfloat16)
+
+
+def row_gradient(parameter: Tensor) -> RowGradient | None:
+    """What listens to the gradient of ``parameter``, if anything does."""
+    return getattr(parameter, "row_gradient", None)
 
 
 def _touch(parameter: Tensor) -> None:
