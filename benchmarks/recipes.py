@@ -52,26 +52,24 @@ from cytosae.sae import (
 )
 from cytosae.tokens import ReaderConfig, TokenReader
 
+EXPANSION = 8
 CANDIDATES = {
-    "TopK 32, raw tokens": (TopK(32), NoNormalisation(), Tied(), 16),
-    "TopK 32, mean norm": (TopK(32), MeanNorm(), Tied(), 16),
-    "TopK 32, position means out": (TopK(32), PositionMean(), Tied(), 16),
-    "TopK 32, whitened": (TopK(32), Whitening(), Tied(), 16),
-    "TopK 16, position means out": (TopK(16), PositionMean(), Tied(), 16),
-    "TopK 16, whitened": (TopK(16), Whitening(), Tied(), 16),
-    "TopK 32, whitened, m = 8 d": (TopK(32), Whitening(), Tied(), 8),
-    "BatchTopK 32, whitened": (BatchTopK(32), Whitening(), Tied(), 16),
-    "BatchTopK 16, position means out": (BatchTopK(16), PositionMean(), Tied(), 16),
-    "Matryoshka 32, whitened": (Matryoshka(32), Whitening(), Tied(), 16),
-    "JumpReLU, whitened": (JumpRelu(), Whitening(), Tied(), 16),
-    "ReLU + L1 (paper), m = 16 d": (ReluL1(8e-5), NoNormalisation(), Independent(), 16),
+    "TopK 32, raw tokens": (TopK(32), NoNormalisation(), Tied()),
+    "TopK 32, mean norm": (TopK(32), MeanNorm(), Tied()),
+    "TopK 32, position means out": (TopK(32), PositionMean(), Tied()),
+    "TopK 32, whitened": (TopK(32), Whitening(), Tied()),
+    "TopK 16, position means out": (TopK(16), PositionMean(), Tied()),
+    "BatchTopK 32, position means out": (BatchTopK(32), PositionMean(), Tied()),
+    "Matryoshka 32, position means out": (Matryoshka(32), PositionMean(), Tied()),
+    "JumpReLU, position means out": (JumpRelu(), PositionMean(), Tied()),
+    "ReLU + L1 (paper)": (ReluL1(8e-5), NoNormalisation(), Independent()),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--only", nargs="*", help="words of candidates to measure, by default all")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="lbfgs failed to converge|Increase the number of iterations")
@@ -90,10 +88,9 @@ def compare(data: Path, work: Path, steps: int, words: list[str]) -> None:
     names = [name for name in CANDIDATES if any(word in name for word in words)]
     rows = []
     for name in names:
-        sparsity, normalisation, initialisation, expansion = CANDIDATES[name]
-        sae = SparseAutoencoder(
-            backbone.width, expansion * backbone.width, sparsity, normalisation, initialisation=initialisation
-        )
+        sparsity, normalisation, initialisation = CANDIDATES[name]
+        width = EXPANSION * backbone.width
+        sae = SparseAutoencoder(backbone.width, width, sparsity, normalisation, initialisation=initialisation)
         seconds = fit(sae, stores["seen"], steps)
         rows.append({"recipe": name, **measure(sae, stores["unseen"], unseen, sources, data), "s a step": seconds})
         print(rows[-1], flush=True)
@@ -116,7 +113,7 @@ def fit(sae: SparseAutoencoder, store: object, steps: int) -> float:
 
 
 def measure(sae, unseen_store, unseen, sources, data) -> dict[str, float]:
-    m = evaluate(sae, unseen_store, 65_536)
+    m = evaluate(sae, unseen_store, 32_768)
     found = localisation(sae, sources, config=LocalisationConfig(bootstrap=200, permutations=5)).table
     latents = found[found["family"] == "SAE latent"].set_index("structure")["iou"]
     codes = torch.vstack([mean_code(sae, tokens) for _, tokens in unseen_store.batches(32)]).numpy()

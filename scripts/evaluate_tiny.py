@@ -11,6 +11,7 @@ patient), or the 2.5 and 97.5 percentiles of 1,000 bootstrap draws of the test c
 from __future__ import annotations
 
 import argparse
+import hashlib
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
@@ -32,6 +33,8 @@ from torchvision.transforms import v2
 from cytosae.backbones import Backbone, load_backbone
 
 DOMAINS = ("acevedo", "bccd_cells", "tecom_wbc", "cellavision_wbc", "apl_cohort")
+CHANGED = 400  # cells of each domain whose colours are changed
+STRENGTHS = (0.0003, 0.003, 0.03)  # inverse regularisation
 SHARED_CELLS = ("neutrophil", "lymphocyte", "monocyte", "eosinophil")
 NEUTROPHIL_NAMES = {
     "segmented neutrophils": "neutrophil",
@@ -49,7 +52,8 @@ class Domain:
 
     cells: pd.DataFrame  # path, label, group, mask
     pooled: dict[str, np.ndarray] = field(default_factory=dict)  # net -> [N, F]
-    jittered: dict[str, np.ndarray] = field(default_factory=dict)
+    changed: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int))  # cells seen in changed colours, too
+    jittered: dict[str, np.ndarray] = field(default_factory=dict)  # net -> [len(changed), F]
     patches: dict[str, np.ndarray] = field(default_factory=dict)  # net -> [N, 256, D] float16
 
 
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument("--quick", type=int, default=1, help="take only every n-th cell of acevedo and apl_cohort")
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
     options = parser.parse_args()
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # three files of apl_cohort lack their last bytes
     warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is judged by its score like any other
     trained = load_backbone("tiny", options.weights)
     print(f"weights sha256 {trained.weights_hash}\n", flush=True)
@@ -80,9 +85,8 @@ def read_cells(data: Path, name: str) -> pd.DataFrame:
     if name == "acevedo":
         paths = sorted((data / name).glob("PBC_dataset_normal_DIB/*/*.jpg"))
         cells = pd.DataFrame({"path": paths, "label": [p.parent.name for p in paths], "mask": None})
-        cells["group"] = [p.read_bytes() for p in paths]  # exact duplicates are one source image
-        cells["group"] = cells["group"].map(hash)
-        return cells
+        # exact duplicates under two names are one source image
+        return cells.assign(group=[hashlib.sha256(p.read_bytes()).hexdigest() for p in paths])
     frame = pd.read_csv(data / name / "manifest.csv")
     cells = pd.DataFrame(
         {"path": [data / name / image for image in frame["image"]], "label": frame["label"].str.lower()}
@@ -98,11 +102,18 @@ def compute(domain: Domain, trained: Backbone, nets: list[str]) -> None:
     """Fill in pooled tokens of all cells, plain and with changed colours, and patch tokens of some."""
     torch.manual_seed(0)
     jitter = v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.4, hue=0.06)
-    images = [Image.open(path).convert("RGB") for path in domain.cells["path"]]
-    changed = [jitter(image) for image in images]
+    images = [load(path) for path in domain.cells["path"]]
+    domain.changed = np.sort(np.random.default_rng(0).permutation(len(images))[:CHANGED])
+    changed = [jitter(images[i]) for i in domain.changed]
     for net in nets:
         domain.pooled[net], domain.patches[net] = features(net, trained, images)
         domain.jittered[net], _ = features(net, trained, changed)
+
+
+def load(path: Path) -> Image.Image:
+    """A cell's image."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def features(net: str, trained: Backbone, images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -139,21 +150,19 @@ def untrained(trained: Backbone) -> Backbone:
     )  # fmt: skip
 
 
-def probe(strength: float) -> Pipeline:
+def probe(strength: float, iterations: int = 150) -> Pipeline:
     """Logistic regression on standardised features, classes weighted alike."""
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=150, tol=1e-3)
-    )
+    regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=iterations, tol=1e-3)
+    return make_pipeline(StandardScaler(), regression)
 
 
 def fit_probe(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Pipeline:
     """Choose the strength of regularisation on one inner split of the training cells, then fit on all of them."""
     inner, held = next(StratifiedGroupKFold(4, shuffle=True, random_state=1).split(x, y, groups))
     scores = [
-        balanced_accuracy_score(y[held], probe(c).fit(x[inner], y[inner]).predict(x[held]))
-        for c in (0.0003, 0.003, 0.03, 0.3)
+        balanced_accuracy_score(y[held], probe(c, 60).fit(x[inner], y[inner]).predict(x[held])) for c in STRENGTHS
     ]
-    return probe((0.0003, 0.003, 0.03, 0.3)[int(np.argmax(scores))]).fit(x, y)
+    return probe(STRENGTHS[int(np.argmax(scores))]).fit(x, y)
 
 
 def cross_validate(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,18 +252,22 @@ def colour(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
     rows = []
     for name, domain in domains.items():
         chosen = frequent(domain.cells)
-        y, groups = domain.cells["label"].to_numpy()[chosen], domain.cells["group"].to_numpy()[chosen]
-        train, test = next(StratifiedGroupKFold(2, shuffle=True, random_state=0).split(y, y, groups))
-        row = [name]
+        numbers = np.flatnonzero(chosen)
+        y, groups = domain.cells["label"].to_numpy(), domain.cells["group"].to_numpy()
+        halves = StratifiedGroupKFold(2, shuffle=True, random_state=0).split(numbers, y[chosen], groups[chosen])
+        train, held = (numbers[half] for half in next(halves))
+        tested = np.intersect1d(held, domain.changed)
+        row = [name, str(len(tested))]
         for net in nets:
-            x, changed = domain.pooled[net][chosen], domain.jittered[net][chosen]
-            moved = ((x - changed) ** 2).sum(1).mean() / ((x - x.mean(0)) ** 2).sum(1).mean()
+            x = domain.pooled[net]
+            changed = domain.jittered[net][np.searchsorted(domain.changed, tested)]
+            moved = ((x[tested] - changed) ** 2).sum(1).mean() / ((x - x.mean(0)) ** 2).sum(1).mean()
             model = fit_probe(x[train], y[train], groups[train])
-            before, after = model.predict(x[test]), model.predict(changed[test])
-            drop = balanced_accuracy_score(y[test], before) - balanced_accuracy_score(y[test], after)
+            before, after = model.predict(x[tested]), model.predict(changed)
+            drop = balanced_accuracy_score(y[tested], before) - balanced_accuracy_score(y[tested], after)
             row += [f"{moved:.2f}", f"{(before == after).mean():.2f}", f"{drop:+.3f}"]
         rows.append(row)
-    head = ["domain", *[f"{net}: {what}" for net in nets for what in ("moved", "same", "loss")]]
+    head = ["domain", "cells", *[f"{net}: {what}" for net in nets for what in ("moved", "same", "loss")]]
     text = (
         "moved: mean squared change of the pooled features / their variance over cells; same: share of cells whose "
         "predicted type is the same; loss: of balanced accuracy, when the probe is trained on unchanged colours"

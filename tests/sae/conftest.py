@@ -86,3 +86,12 @@ def make_tokens():
         return torch.randn(n, d, generator=generator) @ mixing + torch.randn(d, generator=generator)
 
     return make
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors are quicker on one thread, above all where the cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -7,6 +7,8 @@ import torch
 
 from cytosae.sae import ReluL1, SparseAutoencoder, TrainConfig, Trainer, encoder, geometric_median
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def sae(reference):

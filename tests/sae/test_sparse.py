@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Generator
@@ -11,6 +13,7 @@ from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencod
 from cytosae.sae.encoder import Above, TopOfBatch, TopPerToken, activate
 from cytosae.sae.sparse import DenseActivations, Pattern, SparseActivations, score_active
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 N, D, M, K = 23, 7, 40, 5
 VARIANTS = [ReluL1(), TopK(K, aux_k=3), BatchTopK(K, aux_k=3), JumpRelu(), Matryoshka(K, aux_k=3, prefixes=(0.25, 1.0))]
 
@@ -83,9 +86,7 @@ def test_dense_and_sparse_activations_have_the_same_face(pattern):
     torch.testing.assert_close(mine.latents(4, 20).to_dense(), dense.latents(4, 20).to_dense())
     torch.testing.assert_close(mine.to_csr().to_dense(), dense.to_csr().to_dense())
     doubled = torch.arange(M, dtype=torch.float32)
-    torch.testing.assert_close(
-        mine.map(torch.mul, doubled).to_dense(), dense.map(torch.mul, doubled).to_dense()
-    )
+    torch.testing.assert_close(mine.map(torch.mul, doubled).to_dense(), dense.map(torch.mul, doubled).to_dense())
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_encode_sparse_equals_encode(sparsity, scores):
     assert csr.dtype == torch.float32
     torch.testing.assert_close(csr.to_dense(), sae.encode(x).detach())
     columns, offsets = csr.col_indices(), csr.crow_indices()
-    assert all(bool((columns[a:b].diff() > 0).all()) for a, b in zip(offsets[:-1], offsets[1:], strict=True))
+    assert all(bool((columns[a:b].diff() > 0).all()) for a, b in itertools.pairwise(offsets))
 
 
 def test_encode_sparse_takes_no_tokens():

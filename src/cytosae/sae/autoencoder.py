@@ -17,6 +17,7 @@ from cytosae.sae.jump_relu import JumpRelu
 from cytosae.sae.matryoshka import Matryoshka
 from cytosae.sae.normalisation import NoNormalisation, Normalisation, Normaliser
 from cytosae.sae.relu_l1 import ReluL1
+from cytosae.sae.screening.paths import Screening
 from cytosae.sae.sparse import Activations, csr
 from cytosae.sae.sparsity import Sparsity
 from cytosae.sae.topk import TopK
@@ -88,6 +89,7 @@ class SparseAutoencoder(nn.Module):
         self.W_dec = nn.Parameter(decoder)
         self.b_dec = nn.Parameter(torch.zeros(d_in))
         self.state = SparsityState(self.sparsity, d_sae)
+        self.screening = Screening()
         self.normaliser = Normaliser(self.normalisation, d_in)
 
     def encode(self, x: Tensor, positions: Tensor | None = None) -> Tensor:

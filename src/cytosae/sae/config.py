@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cytosae.common.errors import UsageError
 from cytosae.sae.schedule import Constant, LinearDecay, Schedule
+from cytosae.sae.screening.paths import Path
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class TrainConfig:
     explosion : the loss is held to have exploded when it exceeds its running mean so many times
     fused_adam : Adam in one pass over the weights; quicker for wide SAEs, but it rounds otherwise than the published
         code did, and such differences grow over a hundred steps
+    path : how active latents are found: "dense" products, screening with products in float32 ("blocks") or bfloat16
+        ("screened"), or "auto"; all give the same numbers up to float32 rounding, the screened ones bitwise the same
     seed : of the sample; batches have the reader's seed, initial weights the SAE's
     checkpoint_every : steps between checkpoints
     keep_checkpoints : how many of the last are kept
@@ -48,6 +51,7 @@ class TrainConfig:
     gradient_clip: float | None = None
     explosion: float = 100.0
     fused_adam: bool = True
+    path: Path = "auto"
     seed: int = 0
     checkpoint_every: int = 500
     keep_checkpoints: int = 2

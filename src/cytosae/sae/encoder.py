@@ -1,8 +1,8 @@
 """The one place where scores are computed and the active latents chosen.
 
-Variants say by a rule which latents of a token are active; `activate` finds them. Here this is the dense product, block
-by block into a reused buffer; a quicker way to the same choice (screening with a proven bound) replaces `_choose` and
-nothing else: variants, trainer and checkpoints see only the active entries.
+Variants say by a rule which latents of a token are active; `activate` finds them, by the dense product, block by block
+into a reused buffer, or where it pays by screening with a proven bound (`screening`). Both make the same choice:
+variants, trainer and checkpoints see only the active entries.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from cytosae.sae.screening.screen import NotFiniteError, TooDense
 from cytosae.sae.sparse import Activations, DenseActivations, Pattern, SparseActivations, score_active
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ BLOCK_TOKENS = 256
 """Never fewer tokens a block than this: each block packs the whole encoder again."""
 DENSE_ABOVE = 0.1
 """Share of active entries from which dense products are quicker than sparse ones (measured on two cores)."""
+
+SCREENED_BELOW = 1 / 64
+"""Share of candidates up to which screening is quicker than dense products and a mask."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def activate(sae: SparseAutoencoder, x: Tensor, rule: Rule, *, latents: Tensor |
         from cytosae.sae.distributed import activate_sharded
 
         return cast("Activations", activate_sharded(sae, x, rule, latents))  # the same face
-    choice = _choose(sae, x.detach(), rule, latents)
+    choice = _screened(sae, x.detach(), rule) if latents is None else None
+    choice = choice or _choose(sae, x.detach(), rule, latents)
     if choice is None:
         return _dense(sae, x, rule)
     pattern = Pattern(choice.columns, choice.offsets, sae.d_sae)
@@ -86,6 +91,29 @@ class _Choice(NamedTuple):
     scores: Tensor
     columns: Tensor
     offsets: Tensor
+
+
+def _screened(sae: SparseAutoencoder, x: Tensor, rule: Rule) -> _Choice | None:
+    """The choice by screening; None where dense products are to be used."""
+    rows, bias = sae.W_enc.detach().T, sae.b_enc.detach()
+    screen = sae.screening.screen_for(x, rows)
+    if screen is None:
+        return None
+    centred = x - sae.b_dec.detach()
+    try:
+        match rule:
+            case TopPerToken(k):
+                return _Choice(*screen.top_per_token(centred, rows, bias, k))
+            case TopOfBatch(k):
+                return _Choice(*screen.top_of_batch(centred, rows, bias, k))
+            case Above(threshold):
+                return _Choice(*screen.above(centred, rows, bias, threshold, densest=SCREENED_BELOW))
+    except TooDense:
+        return None
+    except NotFiniteError:
+        if torch.is_grad_enabled():
+            return None  # training sees a loss that is no number, and says at which step and what to do
+        raise
 
 
 @torch.no_grad()

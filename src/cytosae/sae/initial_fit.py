@@ -26,9 +26,8 @@ def fit_to_sample(
 ) -> None:
     """Fit normalisations, then b_dec and data-dependent weights in normalised units.
 
-    The geometric median is that of images, as in the paper, if the reader has ``sample_cells(n_tokens, seed)`` ->
-    (B, T, d); of a reader of shuffled tokens without it, that of single tokens. Under several ranks rank 0's result
-    counts.
+    The geometric median is that of whole images, as in the paper, if the reader has ``stores`` to draw them from (a
+    `TokenReader`); of a reader without them, that of single tokens. Under several ranks rank 0's result counts.
     """
     sample = reader.sample(config.sample_tokens, config.seed)
     if not len(sample.tokens):
@@ -52,8 +51,22 @@ def _decoder_bias(sae: SparseAutoencoder, x: Tensor, reader: Any, config: TrainC
         return torch.zeros_like(sae.b_dec)
     if config.decoder_bias == "mean":
         return x.mean(0)
-    if not hasattr(reader, "sample_cells"):
+    if not hasattr(reader, "stores"):
         return geometric_median(x[:MEDIAN_TOKENS, None])
-    cells = reader.sample_cells(config.batch_tokens, config.seed).to(x.device)
+    cells = _whole_images(reader.stores, config).to(x.device)
     positions = torch.arange(cells.shape[1], device=x.device).repeat(len(cells))
     return geometric_median(sae.normaliser(cells.flatten(0, 1), positions).view(cells.shape))
+
+
+def _whole_images(stores: Sequence[Any], config: TrainConfig) -> Tensor:
+    """As many random images as make a batch of tokens, (B, T, d), drawn from all stores together."""
+    ends = torch.tensor([len(store) for store in stores]).cumsum(0)
+    count = max(config.batch_tokens // stores[0].n_tokens, 1)
+    generator = torch.Generator().manual_seed(config.seed)
+    drawn = torch.randperm(int(ends[-1]), generator=generator)[:count].sort().values
+    images = []
+    for row in drawn.tolist():
+        index = int(torch.searchsorted(ends, row, right=True))
+        here = row - (int(ends[index - 1]) if index else 0)
+        images.append(stores[index].read(here, here + 1))
+    return torch.cat(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from cytosae.sae.config import TrainConfig
 from cytosae.sae.dead_latents import ghost_loss
 from cytosae.sae.encoder import is_split
 from cytosae.sae.schedule import rate_factor
+from cytosae.sae.screening.paths import Screening
+from cytosae.sae.screening.update import RowUpdate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -86,6 +89,8 @@ class Optimisation:
         self.since_fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=sae.b_enc.device)
         self.fused = config.fused_adam and sae.b_enc.device.type in ("cpu", "cuda")
         self.split = is_split(sae.W_enc)
+        sae.screening = Screening(config.path)
+        self._rows: RowUpdate | None = None
         self.adam = torch.optim.Adam(
             _parameter_groups(sae), lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=self.fused
         )
@@ -101,13 +106,18 @@ class Optimisation:
         )
         for group in self.adam.param_groups:
             group["lr"] = rate
-        sae.normalise_decoder()
+        update = self._row_update(x)
+        if update is None:
+            sae.normalise_decoder()
         dead = self.dead.nonzero()[:, 0]
-        loss, terms, fired = self.module(x, dead if len(dead) else None)
-        if self.fabric is None:
-            loss.backward()
-        else:
-            self.fabric.backward(loss)
+        with nullcontext() if update is None else update.listen():
+            loss, terms, fired = self.module(x, dead if len(dead) else None)
+            if self.fabric is None:
+                loss.backward()
+            else:
+                self.fabric.backward(loss)
+        if update is not None:
+            update.finish(sae.screening.terms)
         self._shape_gradients()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -115,6 +125,16 @@ class Optimisation:
         self._share_thresholds()
         self.steps += 1
         return self._log(x, self._mean_over_ranks(terms), len(dead), rate)
+
+    def _row_update(self, x: Tensor) -> RowUpdate | None:
+        """The fused update where latents are screened; None where whole gradients are needed (ranks, clipping)."""
+        ranks = 1 if self.fabric is None else self.fabric.world_size
+        if self.split or ranks > 1 or self.config.gradient_clip is not None:
+            return None
+        if self.sae.screening.screen_for(x, self.sae.W_enc.detach().T) is None:
+            return None
+        self._rows = self._rows or RowUpdate(self.sae.W_enc, self.sae.W_dec, self.adam)
+        return self._rows
 
     @property
     def dead(self) -> Tensor:

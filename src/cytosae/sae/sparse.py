@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from cytosae.sae.screening.update import row_gradient
+
 DOT_BLOCK = 1 << 22
 """Elements gathered at once where ``sampled_addmm`` cannot be used."""
 
@@ -223,7 +225,7 @@ class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, W_dec: Tensor, pattern: Pattern) -> Tensor:
         ctx.save_for_backward(values, W_dec)
-        ctx.pattern = pattern
+        ctx.pattern, ctx.listening = pattern, row_gradient(W_dec)
         return pattern.weighted_rows(values, W_dec)
 
     @staticmethod
@@ -233,6 +235,9 @@ class _Decode(torch.autograd.Function):
         values, W_dec = ctx.saved_tensors
         gradient = gradient.contiguous()
         to_values = ctx.pattern.dots(gradient, W_dec) if ctx.needs_input_grad[0] else None
+        if ctx.listening is not None:
+            ctx.listening.add(ctx.pattern, values, gradient)
+            return to_values, None, None
         to_W_dec = ctx.pattern.weighted_tokens(values, gradient) if ctx.needs_input_grad[1] else None
         return to_values, to_W_dec, None
 
@@ -243,7 +248,7 @@ class _Score(torch.autograd.Function):
         ctx: Any, scores: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, pattern: Pattern
     ) -> Tensor:
         ctx.save_for_backward(x, W_enc, b_dec)
-        ctx.pattern = pattern
+        ctx.pattern, ctx.listening = pattern, row_gradient(W_enc)
         return scores.clone()
 
     @staticmethod
@@ -253,6 +258,9 @@ class _Score(torch.autograd.Function):
         x, W_enc, b_dec = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         _, to_x, to_W_enc, to_b_enc, to_b_dec, _ = ctx.needs_input_grad
+        if ctx.listening is not None:
+            ctx.listening.add(pattern, gradient, x - b_dec)
+            to_W_enc = False
         per_latent = gradient.new_zeros(pattern.width)
         if to_b_enc or to_b_dec:
             per_latent.index_add_(0, pattern.columns, gradient)

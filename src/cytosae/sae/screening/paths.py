@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cytosae.common.errors import UsageError
 from cytosae.sae.screening.backend import numba_works
-from cytosae.sae.screening.screen import Screen
+from cytosae.sae.screening.screen import LatentTerms, Screen
 
 Path = Literal["auto", "dense", "blocks", "screened"]
 """auto; every score by a dense product; screening with products in float32; in bfloat16."""
@@ -46,6 +46,11 @@ class Screening:
             self.screen = Screen(dtype)
             _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
         return self.screen
+
+    @property
+    def terms(self) -> LatentTerms | None:
+        """The screen's rounded encoder, once there is one."""
+        return None if self.screen is None else self.screen.terms
 
     @staticmethod
     def _worth(x: Tensor, rows: Tensor) -> bool:

@@ -39,7 +39,7 @@ class Entries(NamedTuple):
     offsets: Tensor
 
 
-class NotFinite(InputError):
+class NotFiniteError(InputError):
     """Tokens or scores are not finite numbers."""
 
 
@@ -103,7 +103,9 @@ class LatentTerms:
         else:
             self.kernels.round_rows(rows.detach(), self.rounded, self.norm, self.residual, self.row_margins)
         if not bool(torch.isfinite(self.norm).all()):
-            raise NotFinite("the encoder has weights that are not finite or too large for float32; load another state.")
+            raise NotFiniteError(
+                "the encoder has weights that are not finite or too large for float32; load another state."
+            )
         self.note_fresh(rows)
 
     def note_fresh(self, rows: Tensor) -> None:
@@ -283,7 +285,7 @@ class Screen:
         scores = x.new_empty(len(columns))
         self.kernels.scores(x, rows, bias, columns, order, token, scores)
         if not bool(torch.isfinite(scores).all()):
-            raise NotFinite("scores of this batch overflow float32; scale the tokens or the encoder down.")
+            raise NotFiniteError("scores of this batch overflow float32; scale the tokens or the encoder down.")
         mask = keep(scores, columns, offsets)
         return Part(tokens, _offsets(mask)[offsets].diff(), columns[mask].long(), scores[mask])
 
@@ -301,7 +303,7 @@ class Screen:
 def _require_finite(x: Tensor) -> None:
     finite = torch.isfinite(x).all(1)
     if not bool(finite.all()):
-        raise NotFinite(
+        raise NotFiniteError(
             f"token {int((~finite).nonzero()[0])} of this batch of {len(x)} has values that are not finite; extract "
             "the tokens again, in bfloat16 if float16 overflowed."
         )

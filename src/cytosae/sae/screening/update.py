@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from cytosae.sae.screening.screen import LatentTerms
 
 
+LISTENER = "row_gradient"
+"""Attribute of a parameter under which its `RowGradient` is found while one listens."""
+
+
 class Places(Protocol):
     """Active places (`sparse.Pattern`): columns (nnz,) int64, token by token, and offsets (N + 1,)."""
 
@@ -80,11 +84,14 @@ class RowUpdate:
                 _touch(self.decoder)
                 self._unit = _version(self.decoder)
         self.gradients = (RowGradient(), RowGradient())
-        self.encoder.row_gradient, self.decoder.row_gradient = self.gradients  # pyright: ignore[reportAttributeAccessIssue]
+        listening = list(zip((self.encoder, self.decoder), self.gradients, strict=True))
+        for parameter, gradient in listening:
+            setattr(parameter, LISTENER, gradient)
         try:
             yield
         finally:
-            del self.encoder.row_gradient, self.decoder.row_gradient
+            for parameter, _ in listening:
+                delattr(parameter, LISTENER)
 
     @torch.no_grad()
     def finish(self, terms: LatentTerms | None) -> None:
@@ -136,7 +143,7 @@ _NOTHING = torch.empty(0, 0, dtype=torch.bfloat16)
 
 def row_gradient(parameter: Tensor) -> RowGradient | None:
     """What listens to the gradient of ``parameter``, if anything does."""
-    return getattr(parameter, "row_gradient", None)
+    return getattr(parameter, LISTENER, None)
 
 
 def _touch(parameter: Tensor) -> None:

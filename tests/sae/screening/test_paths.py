@@ -1,0 +1,197 @@
+"""Every path trains and encodes to the same numbers, for every variant."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from cytosae.common.errors import InputError, TrainingError, UsageError
+from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencoder, Tied, TopK, TrainConfig, Trainer
+from cytosae.sae.screening.paths import Screening, keeps_bound, quickest_product
+
+
+class Batch(NamedTuple):
+    tokens: Tensor
+    positions: Tensor
+
+
+D, M, N = 32, 1600, 96
+CONFIG = TrainConfig(
+    learning_rate=1e-3, warmup_steps=3, steps=12, batch_tokens=N, dead_window=4, decoder_bias="keep", epsilon=1e-5
+)
+# Adam divides a gradient by its own size: with a tiny epsilon, vanishing gradients would show their rounding only
+VARIANTS = {
+    "top k": TopK(k=6, aux_k=8),
+    "batch top k": BatchTopK(k=6, aux_k=8),
+    "jump relu": JumpRelu(l0_coefficient=1e-2, bandwidth=0.2, initial_threshold=3.6),
+    "matryoshka": Matryoshka(k=6, aux_k=8, prefixes=(0.1, 0.4, 1.0)),
+    "relu l1": ReluL1(l1_coefficient=1e-2),
+}
+
+
+def make(sparsity) -> SparseAutoencoder:
+    sae = SparseAutoencoder(D, M, sparsity, initialisation=Tied(), seed=1)
+    with torch.no_grad():
+        sae.b_dec.copy_(0.1 * torch.randn(D, generator=torch.Generator().manual_seed(2)))
+        if isinstance(sparsity, ReluL1):
+            sae.b_enc -= 3.6  # as after training: few latents are active
+    return sae
+
+
+def batches(steps: int) -> list[Tensor]:
+    g = torch.Generator().manual_seed(3)
+    scale = torch.linspace(0.5, 2, D)
+    return [scale * torch.randn(N, D, generator=g) for _ in range(steps)]
+
+
+def train(sparsity, path, steps: int = 12, **changes) -> tuple[SparseAutoencoder, list[float]]:
+    sae = make(sparsity)
+    trainer = Trainer(sae, replace(CONFIG, path=path, **changes))
+    losses = [trainer.step(batch).loss for batch in batches(steps)]
+    sae.normalise_decoder()  # dense training does so before the next step only
+    return sae, losses
+
+
+@pytest.mark.parametrize("path", ["blocks", "screened"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_screened_training_follows_dense_training(name: str, path: str) -> None:
+    ghosts = name == "relu l1"
+    dense, expected = train(VARIANTS[name], "dense", ghost_gradients=ghosts)
+    sae, losses = train(VARIANTS[name], path, ghost_gradients=ghosts)
+    screen = sae.screening.screen
+    assert screen is not None
+    assert screen.counters.tokens >= 12 * N
+    torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected), rtol=1e-5, atol=1e-6)
+    for (key, mine), theirs in zip(sae.state_dict().items(), dense.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_both_screens_train_to_bitwise_the_same_weights(name: str) -> None:
+    first, second = (train(VARIANTS[name], path)[0].state_dict() for path in ("blocks", "screened"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("path", ["blocks", "screened"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_encoding_is_the_same_on_every_path(name: str, path) -> None:
+    sae = make(VARIANTS[name])
+    (x,) = batches(1)
+    expected = sae.encode(x)
+    sae.screening = Screening(path)
+    torch.testing.assert_close(sae.encode(x), expected)
+    torch.testing.assert_close(sae.encode_sparse(x).to_dense(), expected)
+    torch.testing.assert_close(sae(x), sae.decode(expected))
+
+
+class Repeating:
+    """Reader of the same few batches over and over."""
+
+    def __init__(self) -> None:
+        self.batches, self.i = batches(4), 0
+
+    def __next__(self) -> Batch:
+        self.i += 1
+        return Batch(self.batches[self.i % 4], torch.zeros(N, dtype=torch.int64))
+
+    def sample(self, n: int, seed: int) -> Batch:
+        return Batch(self.batches[0], torch.zeros(N, dtype=torch.int64))
+
+    def state_dict(self) -> dict:
+        return {"i": self.i}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.i = state["i"]
+
+
+@pytest.mark.parametrize("path", ["dense", "blocks", "screened"])
+@pytest.mark.parametrize("name", ["top k", "matryoshka"])
+def test_a_stopped_training_goes_on_bitwise(name: str, path, tmp_path: Path) -> None:
+    config = replace(CONFIG, path=path, checkpoint_every=3, steps=8)
+    whole = make(VARIANTS[name])
+    Trainer(whole, config).fit(Repeating())
+    trainer, stopped = Trainer(make(VARIANTS[name]), config, out=tmp_path), 0
+    step = trainer.runs[0].step
+
+    def stop_at_five(x: Tensor):
+        nonlocal stopped
+        stopped += 1
+        if stopped == 6:
+            raise KeyboardInterrupt
+        return step(x)
+
+    trainer.runs[0].step = stop_at_five  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(Repeating())
+    again = make(VARIANTS[name])
+    assert Trainer(again, config, out=tmp_path).fit(Repeating()).resumed_from == 3
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_too_dense_thresholds_go_the_dense_way() -> None:
+    sae = make(ReluL1())
+    with torch.no_grad():
+        sae.b_enc.zero_()
+    (x,) = batches(1)
+    expected = sae.encode(x)
+    sae.screening = Screening("screened")
+    assert torch.equal(sae.encode(x), expected)
+
+
+def test_tokens_that_are_not_finite_are_an_error_that_names_the_batch() -> None:
+    sae = make(VARIANTS["top k"])
+    (x,) = batches(1)
+    x[7, 3] = float("nan")
+    sae.screening = Screening("screened")
+    with pytest.raises(InputError, match="token 7 of this batch of 96"):
+        sae.encode_sparse(x)
+    with pytest.raises(TrainingError, match="tokens of step 0"):
+        Trainer(sae, replace(CONFIG, path="screened")).step(x)
+
+
+def test_an_interrupted_step_leaves_ordinary_gradients_behind() -> None:
+    sae = make(VARIANTS["top k"])
+    trainer = Trainer(sae, replace(CONFIG, path="screened"))
+    (x,) = batches(1)
+    trainer.step(x)
+    with pytest.raises(RuntimeError, match="stopped"):
+        trainer.runs[0].module.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("stopped")))
+        trainer.step(x)
+    sae(x).square().sum().backward()
+    assert sae.W_dec.grad is not None
+    assert sae.W_enc.grad is not None
+
+
+def test_clipped_gradients_are_the_same_on_every_path() -> None:
+    dense, expected = train(VARIANTS["top k"], "dense", gradient_clip=0.01)
+    sae, losses = train(VARIANTS["top k"], "screened", gradient_clip=0.01)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(sae.W_dec, dense.W_dec, rtol=1e-4, atol=1e-5)
+
+
+def test_small_problems_stay_dense_and_an_unknown_path_is_refused() -> None:
+    assert train(VARIANTS["top k"], "auto", steps=1)[0].screening.screen is None
+    with pytest.raises(UsageError, match="auto, dense, blocks or screened"):
+        Screening("quick")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_copy_of_an_sae_has_a_screen_of_its_own() -> None:
+    sae = make(VARIANTS["top k"])
+    sae.screening = Screening("screened")
+    (x,) = batches(1)
+    expected = sae.encode(x)
+    other = copy.deepcopy(sae)
+    assert other.screening.screen is None
+    assert other.screening.path == "screened"
+    assert torch.equal(other.encode(x), expected)
+
+
+def test_the_product_of_this_machine_is_known() -> None:
+    assert isinstance(keeps_bound(), bool)
+    assert quickest_product() in (torch.bfloat16, torch.float32)
