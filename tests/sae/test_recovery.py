@@ -20,14 +20,14 @@ from cytosae.sae import (
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-ATOMS, WIDTH, ACTIVE, BATCH = 512, 128, 8, 1024
+ATOMS, WIDTH, ACTIVE, BATCH = 512, 128, 8, 512
 
 SETTINGS = {  # sparsity, latents, steps
-    "TopK": (TopK(k=8, aux_k=32), 768, 200),
-    "BatchTopK": (BatchTopK(k=8, aux_k=32), 768, 200),
-    "Matryoshka": (Matryoshka(k=8, aux_k=32, prefixes=(0.5, 1.0)), 768, 300),
-    "JumpRelu": (JumpRelu(l0_coefficient=1e-3, bandwidth=0.2, initial_threshold=0.3), 768, 700),
-    "ReluL1": (ReluL1(l1_coefficient=7e-4), 512, 800),
+    "TopK": (TopK(k=8, aux_k=32), 768, 300),
+    "BatchTopK": (BatchTopK(k=8, aux_k=32), 768, 300),
+    "Matryoshka": (Matryoshka(k=8, aux_k=32, prefixes=(0.5, 1.0)), 768, 350),
+    "JumpRelu": (JumpRelu(l0_coefficient=1e-3, bandwidth=0.2, initial_threshold=0.3), 768, 800),
+    "ReluL1": (ReluL1(l1_coefficient=7e-4), 512, 900),
 }
 
 
@@ -40,7 +40,7 @@ def atoms() -> Tensor:
 @pytest.fixture(scope="module")
 def tokens(atoms) -> Tensor:
     """65,536 tokens, each the sum of 8 random atoms with coefficients uniform in [0.5, 1.5]."""
-    generator, n = Generator().manual_seed(1), 64 * BATCH
+    generator, n = Generator().manual_seed(1), 128 * BATCH
     chosen = torch.rand(n, ATOMS, generator=generator).topk(ACTIVE, dim=1, sorted=False).indices
     coefficients = 0.5 + torch.rand(n, ACTIVE, generator=generator)
     return embedding_bag(chosen, atoms, mode="sum", per_sample_weights=coefficients)
@@ -53,7 +53,7 @@ def test_atoms_are_recovered(name, atoms, tokens):
     config = TrainConfig(learning_rate=1e-2, warmup_steps=20, steps=steps, batch_tokens=BATCH, dead_window=50)
     trainer = Trainer(sae, config)
     for step in range(steps):
-        trainer.step(tokens[step % 64 * BATCH :][:BATCH])
+        trainer.step(tokens[step % 128 * BATCH :][:BATCH])
     sae.normalise_decoder()
     best = (atoms @ sae.W_dec.detach().T).max(dim=1).values
     assert float(best.mean()) > 0.9

@@ -13,7 +13,7 @@ from torch import Tensor
 from cytosae.common.errors import InputError
 from cytosae.sae.screening import screen as screen_module
 from cytosae.sae.screening.backend import backend
-from cytosae.sae.screening.bound import STORED, margins, token_terms
+from cytosae.sae.screening.bound import SLACK, STORED, margins, token_terms
 from cytosae.sae.screening.screen import LatentTerms, Screen
 
 DTYPES = (torch.bfloat16, torch.float32)
@@ -93,18 +93,18 @@ def adversarial(kind: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def tight(kind: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Cases that reach a term of the bound: latent 0 has the best score, but latent 1 the best rounded product."""
+    """Cases that reach a term of the bound: latent 0 has the best score, but latent 256 the best rounded product."""
     half, h = 1 + 2.0**-8 - 2.0**-20, 24  # just below halfway between two bfloat16 numbers: rounds down
-    x, rows, bias = torch.zeros(1, 2 * h + 1), torch.zeros(2, 2 * h + 1), torch.zeros(2)
+    x, rows, bias = torch.zeros(1, 2 * h + 1), torch.zeros(512, 2 * h + 1), torch.zeros(512)
     if kind == "storage":
         x[0, :2] = torch.tensor([1.0, 2.0**-8 - 2.0**-12])
-        rows[0, :2], rows[1, 0] = 1, 0.5
-        bias[1] = 0.5 + 2.0**-9
+        rows[0, :2], rows[256, 0] = 1, 0.5
+        bias[256:] = 0.5 + 2.0**-9
         return x, rows, bias
-    # a common part -h makes the scores small, so that only the named roundings matter; the true ones are 0.094 and 0.047
-    x[:], rows[:, -1] = 1, -float(h)
-    rows[0, :h], rows[1, h : 2 * h] = 1, 1
-    rows[1, h] += h * 2.0**-9
+    # a common part -h makes the scores small, so that only the named roundings matter; the true ones: 0.094 and 0.047
+    x[:], rows[[0, 256], -1] = 1, -float(h)
+    rows[0, :h], rows[256, h : 2 * h] = 1, 1
+    rows[256, h] += h * 2.0**-9
     (x if kind == "tokens" else rows)[0, :h] = half
     return x, rows, bias
 
@@ -121,8 +121,8 @@ def test_each_term_of_the_bound_is_needed(kind: str, term: str, monkeypatch: pyt
         round_rows = LatentTerms.refresh
         monkeypatch.setattr(LatentTerms, "refresh", lambda self, r: (round_rows(self, r), self.residual.zero_()))
     else:
-        monkeypatch.setitem(STORED, torch.bfloat16, 2.0**-9)  # half of what rounding to nearest can do
-    assert Screen().top_per_token(x, rows, bias, 1).columns.tolist() == [1]
+        monkeypatch.setitem(STORED, torch.bfloat16, SLACK)
+    assert Screen().top_per_token(x, rows, bias, 1).columns.tolist() == [256]
 
 
 KINDS = (

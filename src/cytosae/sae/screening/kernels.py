@@ -47,7 +47,7 @@ def _overload_at_most(value, like):
     return lambda value, like: np.float32(value)
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _largest(group, zero):
     """Largest of some products, or 0. Positive bfloat16 numbers compare as integers, negative ones lie below."""
     best = zero
@@ -56,7 +56,7 @@ def _largest(group, zero):
     return best
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _drop(columns, lower, upper, count, k, floor):
     """Raise the floor to the k-th largest lower bound and drop what lies below; (count, floor)."""
     if count >= k:
@@ -69,7 +69,7 @@ def _drop(columns, lower, upper, count, k, floor):
     return kept, floor
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _first_floor(row, zero, low, slack, rounding, k):
     """A lower bound of the k-th largest score from the largest product of each group; low, slack by cell."""
     best = np.empty(row.size // GROUP, np.float32)
@@ -80,7 +80,7 @@ def _first_floor(row, zero, low, slack, rounding, k):
     return np.partition(best, best.size - k)[best.size - k]
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
 def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, floors, limits):
     """Add the latents of a block that may be active to each token's candidates.
 
@@ -135,7 +135,7 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
         counts[i], floors[i], limits[i] = count, floor, limit
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def by_latent(columns, offsets, width):
     """Sort entries (token by token) by latent, keeping the order of tokens: (order, token, first) - a counting sort.
 
@@ -157,7 +157,7 @@ def by_latent(columns, offsets, width):
     return order, token, first
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _dot(left, right):
     total = np.float32(0)
     for q in range(left.size):
@@ -165,7 +165,7 @@ def _dot(left, right):
     return total
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
 def scores(x, rows, bias, columns, order, token, out):
     """Float32 scores <x[i], rows[j]> + bias[j] of entries sorted by latent (`by_latent`), each row read once.
 
@@ -178,7 +178,7 @@ def scores(x, rows, bias, columns, order, token, out):
             out[e] = _dot(x[token[p]], rows[j]) + bias[j]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, error_model="numpy", parallel=True)
 def top_per_token(values, offsets, k, keep):
     """Mark the k largest positive values of each token; of equal ones the first. keep (nnz,) bool."""
     for i in prange(offsets.size - 1):
@@ -198,7 +198,7 @@ def top_per_token(values, offsets, k, keep):
             keep[first + e] = take and here[e] > 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _adam(row, gradient, first, second, rates):
     """Adam's step of a row as torch does it; rates: size, 1 - beta1, beta2, 1 - beta2, root, epsilon."""
     size, share, memory, square_share, root, epsilon = rates
@@ -210,7 +210,7 @@ def _adam(row, gradient, first, second, rates):
         row[q] -= size * mean / (np.sqrt(square) / root + epsilon)
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _round_row(row, out, margins):
     """Round a row to bfloat16 (subnormals to 0); upper bounds of its norm and of its residual's norm."""
     raw = row.view(np.uint32)
@@ -227,14 +227,14 @@ def _round_row(row, out, margins):
     return np.sqrt(total * scale + lost) * slack, np.sqrt(rest * scale + lost) * slack
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, error_model="numpy", parallel=True)
 def round_rows(rows, out, norm, residual, margins):
     """Round rows (m, d) float32 into out (m, d) int16, the bits of bfloat16, with upper bounds norm, residual (m,)."""
     for j in prange(rows.shape[0]):
         norm[j], residual[j] = _round_row(rows[j], out[j], margins)
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _make_unit(row):
     """Scale a row to unit norm; one that has it to rounding stays as it is, so that doing it twice changes nothing."""
     norm = np.sqrt(_dot(row, row))
@@ -244,20 +244,20 @@ def _make_unit(row):
             row[q] *= scale
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, error_model="numpy", parallel=True)
 def unit_rows(rows):
     """Bring rows (m, d) float32 to unit norm."""
     for j in prange(rows.shape[0]):
         _make_unit(rows[j])
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _add(total, scale, row):
     for q in range(total.size):
         total[q] += scale * row[q]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, error_model="numpy", parallel=True)
 def update_rows(rows, first, second, gradients, extra, rates, unit, rounded, norm, residual, margins):
     """Gather each row's gradient and step it with Adam in one pass, so that no gradient of the matrix's size exists.
 
