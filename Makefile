@@ -48,6 +48,8 @@ check: setup-dev
 bench: setup-dev
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/recipes.py
 
 docs: setup
 	@$(PIP) -e '.[docs]'

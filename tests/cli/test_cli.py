@@ -183,7 +183,8 @@ def test_config_prints_what_a_study_file_accepts(tmp_path, capfd):
     assert read_config(tmp_path / "study.toml") == StudyConfig()
 
 
-def test_help_teaches_every_option(capfd):
+def test_help_teaches_every_option(monkeypatch, capfd):
+    monkeypatch.setenv("COLUMNS", "300")
     assert run("run", "--help") == 0
     text = " ".join(capfd.readouterr().out.split())
     for words in ("--sae.sparsity.k", "active latents of a token", "--train-on", "--extract.shard-cells"):

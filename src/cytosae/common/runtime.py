@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from cytosae.common.errors import UsageError
+from cytosae.common.tracking import tracking
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -25,6 +26,7 @@ class RuntimeConfig:
     nodes : machines; under torchrun and Slurm Fabric reads the ranks from the environment
     precision : "32-true", or "bf16-mixed" (float32 weights, bfloat16 products)
     threads : CPU threads of each process, 0 for torch's own choice
+    tracker : where training curves go beside metrics.csv: none, tensorboard (``runs/``) or wandb
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -32,6 +34,7 @@ class RuntimeConfig:
     nodes: int = 1
     precision: Precision = "32-true"
     threads: int = 0
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
 
 
 def make_fabric(config: RuntimeConfig | None = None, *, loggers: list | None = None) -> Fabric:
@@ -54,7 +57,7 @@ def make_fabric(config: RuntimeConfig | None = None, *, loggers: list | None = N
         num_nodes=config.nodes,
         precision=config.precision,
         strategy=strategy,
-        loggers=loggers or [],
+        loggers=[*(loggers or []), *tracking(config.tracker)],
     )
     fabric.launch()
     return fabric

@@ -42,7 +42,7 @@ class TrainConfig:
     epsilon: float = 1e-8
     warmup_steps: int = 100
     schedule: Schedule = field(default_factory=LinearDecay)
-    steps: int = 2_000
+    steps: int = 1_000
     batch_tokens: int = 4_096
     dead_window: int = 200
     ghost_gradients: bool = False

@@ -164,13 +164,13 @@ def _above(x: Tensor, rows: Tensor, bias: Tensor, threshold: Tensor | float, *, 
     found = seen = 0
     for _, scores in _blocks(x, rows, bias):
         mask = torch.le(scores, threshold).logical_not_()
-        counts = mask.sum(1)
-        found, seen = found + int(counts.sum()), seen + mask.numel()
+        places = mask.flatten().nonzero()[:, 0]
+        found, seen = found + len(places), seen + mask.numel()
         if found > limit * seen:
             return None
-        scores_found.append(scores[mask])
-        columns_found.append(mask.nonzero()[:, 1])
-        counts_found.append(counts)
+        scores_found.append(scores.flatten()[places])
+        columns_found.append(places % len(rows))
+        counts_found.append(torch.bincount(places // len(rows), minlength=len(scores)))
     return _Choice(torch.cat(scores_found), torch.cat(columns_found), _offsets(torch.cat(counts_found)))
 
 
@@ -194,7 +194,7 @@ def _top_of_batch(x: Tensor, rows: Tensor, bias: Tensor, k: int) -> _Choice:
 
 def _guess_threshold(x: Tensor, rows: Tensor, bias: Tensor, share: float) -> float:
     """Score that about ``share`` of all entries exceed, from every n-th token; never below 0."""
-    some = x[:: max(len(x) * len(rows) // BLOCK_SCORES, 1)]
+    some = x[:: max(4 * len(x) * len(rows) // BLOCK_SCORES, 1)]
     scores = torch.addmm(bias, some, rows.T).flatten()[::7]
     count = int(share * len(scores)) + 1
     if count >= len(scores):

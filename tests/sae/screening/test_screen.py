@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cytosae.common.errors import InputError
+from cytosae.common.errors import InputError, UsageError
 from cytosae.sae.screening import screen as screen_module
 from cytosae.sae.screening.backend import backend
 from cytosae.sae.screening.bound import SLACK, STORED, margins, token_terms
@@ -247,3 +247,14 @@ def test_entries_do_not_depend_on_threads(threads: int) -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_products_of_lowered_precision_are_refused() -> None:
+    x, rows, bias = random_problem(10)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(UsageError, match="highest"):
+            Screen(torch.float32).above(x, rows, bias, 0.0)
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -217,6 +217,10 @@ class Screen:
     ) -> Entries:
         """Entries that ``keep`` marks among the latents that may exceed the threshold (and be of the top k)."""
         x, rows, bias = x.detach().contiguous(), rows.detach(), bias.detach()
+        if self.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+            raise UsageError(
+                "screening by float32 products needs them in full; call torch.set_float32_matmul_precision('highest')."
+            )
         _require_finite(x)
         floor, shifted, size = threshold, bias, bias.abs()
         if isinstance(threshold, Tensor):  # one for each latent: 0 for scores from which it has been subtracted
