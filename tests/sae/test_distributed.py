@@ -44,7 +44,7 @@ def launch(script, directory):
         [*launcher, *script],
         cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=800,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[:4000] + done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")

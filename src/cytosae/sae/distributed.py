@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from cytosae.common.errors import UsageError
 from cytosae.sae.initialisation import FromData
+from cytosae.sae.screening.paths import Screening
 from cytosae.sae.sparse import Activations, Pattern, SparseActivations, score_active
 
 if TYPE_CHECKING:
@@ -179,6 +180,11 @@ class _Part:
     @property
     def d_sae(self) -> int:
         return self.count
+
+    @property
+    def screening(self) -> Screening:
+        """Shares of a dictionary are searched by dense products."""
+        return Screening("dense")
 
     def as_sae(self) -> SparseAutoencoder:
         """What `encoder.activate` needs of an autoencoder: the weights and their number."""
