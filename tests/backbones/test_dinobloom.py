@@ -147,5 +147,5 @@ def test_missing_weights_are_answered_with_where_to_get_them(letter: str) -> Non
     said = str(caught.value)
     for part in (f"DinoBloom-{letter.upper()}.pth", f"pytorch_model_{letter}.bin", "10908163", "MarrLab/DinoBloom"):
         assert part in said
-    assert "weights=PATH" in said
+    assert "weights=PATH (--backbone.weights" in said
     assert ("c2f7990b" in said) == (letter == "s")

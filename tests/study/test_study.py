@@ -20,10 +20,11 @@ from cytosae.study import Study, StudyConfig, name_datasets, read_config, recipe
 
 
 def fingerprints(path: Path) -> dict[str, str]:
-    """Of every artifact but the report, which carries a date."""
+    """Of everything but dates and speeds: the report carries a date, the SAE's metrics.csv the tokens a second."""
     study = Study(path)
-    found = {str(study.place(*p).relative_to(path)): p for p in study.places() if p[0] != "report"}
-    return {name: read_artifact(study.place(*p), p[0]).fingerprint for name, p in found.items()}
+    found = {str(study.place(*p).relative_to(path)): p for p in study.places() if p[0] not in ("report", "sae")}
+    prints = {name: read_artifact(study.place(*p), p[0]).fingerprint for name, p in found.items()}
+    return {**prints, "sae": study.sae().fingerprint}
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def localisation(
         fewer than 8 cells have a mask.
     """
     config = config or LocalisationConfig()
-    tokens, areas, dataset, ids = _cells_with_masks(sources)
+    tokens, areas, dataset, ids = _cells_with_masks(sources, config.cells)
     patches = tokens[:, 1:]
     search = _split(dataset, config)
     data = {
@@ -82,27 +82,36 @@ def open_localisation(path: Path) -> Localisation:
 
 
 def _cells_with_masks(
-    sources: Sequence[tuple[TokenStore, CellTable]],
+    sources: Sequence[tuple[TokenStore, CellTable]], most: int
 ) -> tuple[torch.Tensor, dict[str, NDArray[np.float32]], NDArray[Any], NDArray[Any]]:
     from cytosae.cells import load_mask  # the decoders are needed here only
 
     tokens, dataset, ids = [], [], []
     areas: dict[str, list[NDArray[np.float32]]] = {name: [] for name in STRUCTURES}
-    for store, cells in sources:
-        row_of = {cell: row for row, cell in enumerate(store.cell_ids)}
-        for i, cell in enumerate(cells.frame["cell_id"]):
-            path = cells.mask_path(i)
-            if path is None or cell not in row_of:
-                continue
-            mask = load_mask(path)
-            for name, value in STRUCTURES.items():
-                areas[name].append(patch_areas(mask, value, store.side).ravel())
-            tokens.append(store.read(row_of[cell], row_of[cell] + 1)[0])
-            dataset.append(cells.name)
-            ids.append(cell)
+    masked = [
+        (store, cells, row, str(cell), path)
+        for store, cells in sources
+        for row, cell in _shared_rows(store, cells)
+        if (path := cells.mask_path(row)) is not None
+    ]
+    for at in np.unique(np.linspace(0, len(masked) - 1, min(most, len(masked))).round().astype(int)):
+        store, cells, _, cell, path = masked[at]
+        mask = load_mask(path)
+        for name, value in STRUCTURES.items():
+            areas[name].append(patch_areas(mask, value, store.side).ravel())
+        row = store.cell_ids.index(cell)
+        tokens.append(store.read(row, row + 1)[0])
+        dataset.append(cells.name)
+        ids.append(cell)
     if len(tokens) < 8:
         raise InputError(f"Only {len(tokens)} cells have a mask; localisation needs 8 or more.")
     return torch.stack(tokens), {name: np.stack(area) for name, area in areas.items()}, np.array(dataset), np.array(ids)
+
+
+def _shared_rows(store: TokenStore, cells: CellTable) -> list[tuple[int, str]]:
+    """Row of the table and identity of each cell that the store has, too."""
+    known = set(store.cell_ids)
+    return [(row, cell) for row, cell in enumerate(cells.frame["cell_id"]) if cell in known]
 
 
 def _split(dataset: NDArray[Any], config: LocalisationConfig) -> NDArray[np.bool_]:

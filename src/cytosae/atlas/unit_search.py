@@ -67,6 +67,7 @@ class LocalisationConfig:
 
     Attributes
     ----------
+    cells : at most so many cells with masks are used, spread evenly over all of them
     search_share : share of each data set's cells on which unit and threshold are chosen
     thresholds : candidate thresholds of a unit, at quantiles of its values
     bootstrap : resamples of the held-out cells behind each interval
@@ -75,6 +76,7 @@ class LocalisationConfig:
     seed : of the split, the resamples and the pairings
     """
 
+    cells: int = 400
     search_share: float = 0.5
     thresholds: int = 32
     bootstrap: int = 2000

@@ -104,7 +104,7 @@ def _load_dinobloom(entry: BackboneEntry, path: Path | None, block: int | None) 
         known = "".join(f" (sha256 of {file}: {value})" for file, value in entry.sha256.items())
         raise WeightsError(
             f"The weights of {entry.name} do not come with cytosae: fetch {' or '.join(entry.files)} from "
-            f"{entry.origin}{known}, and pass the file as weights=PATH (--backbone-weights on the command line)."
+            f"{entry.origin}{known}, and pass the file as weights=PATH (--backbone.weights on the command line)."
         )
     loaded = read_state(path)
     found = hash_weights_file(path)
@@ -130,7 +130,7 @@ def _load_timm(name: str, path: Path | None, block: int | None) -> Backbone:
     except Exception as error:  # hubs fail in as many ways as there are clients of them
         raise WeightsError(
             f"The weights of {name} could not be fetched through timm ({first_line(error)}); "
-            "connect to its hub, or pass a local file as weights=PATH."
+            "connect to its hub, or pass a local file as weights=PATH (--backbone.weights)."
         ) from error
     if path is None:
         digest, source = hash_state(model), f"timm {timm.__version__}, pretrained {asked}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cytosae.sae.autoencoder import AnySparsity, SparseAutoencoder
 from cytosae.sae.config import TrainConfig
 from cytosae.sae.initialisation import Independent, Initialisation, Tied
-from cytosae.sae.normalisation import NoNormalisation, Normalisation, PositionMean
+from cytosae.sae.normalisation import MeanNorm, NoNormalisation, Normalisation
 from cytosae.sae.relu_l1 import ReluL1
 from cytosae.sae.topk import TopK
 
@@ -24,7 +24,7 @@ class Recipe:
     """
 
     sparsity: AnySparsity = field(default_factory=lambda: TopK(k=32, aux_k=64))
-    normalisation: Normalisation = field(default_factory=PositionMean)
+    normalisation: Normalisation = field(default_factory=MeanNorm)
     initialisation: Initialisation = field(default_factory=Tied)
     expansion: int = 16
     train: TrainConfig = field(default_factory=TrainConfig)
