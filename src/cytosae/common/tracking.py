@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_fabric.loggers import Logger, TensorBoardLogger
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from cytosae.common.errors import UsageError
 
@@ -53,7 +55,5 @@ class WandbLogger(Logger):
 
     def _started(self) -> Any:
         if self._run is None:
-            import wandb
-
-            self._run = wandb.init(project=PROJECT)
+            self._run = importlib.import_module("wandb").init(project=PROJECT)
         return self._run
