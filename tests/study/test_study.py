@@ -14,6 +14,7 @@ import scanpy
 from conftest import SMALL
 from filelock import FileLock
 
+from cytosae.cells import load_image
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError, UsageError
 from cytosae.study import Study, StudyConfig, name_datasets, read_config, recipe_changes, write_config
@@ -175,3 +176,20 @@ def test_a_killed_run_started_again_ends_as_an_undisturbed_one(smear, tmp_path):
     assert start(disturbed).wait() == 0
     assert fingerprints(disturbed) == fingerprints(tmp_path / "whole")
     assert not list(disturbed.glob("**/*.partial*"))
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_study_together_and_one_of_them_speaks(smear, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(Path(sys.executable).with_name("cytosae")), "run", str(smear), "--study", str(tmp_path / "two")]
+    command += ["--sae.expansion", "2", "--sae.train.steps", "20", "--sae.train.batch-tokens", "512"]
+    command += ["--localisation.bootstrap", "20", "--extract.shard-cells", "20", "--extract.workers", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("open it in a browser") == 1
+    study = Study(tmp_path / "two")
+    assert len(study.places()) == 6
+    tokens = study.tokens("smear")
+    again = study.backbone(study.backbone.prepare([load_image(study.cells("smear").image_path(i)) for i in (0, 59)]))
+    assert (tokens.read(0, 60)[[0, 59]] - again).abs().max() < 2e-2  # float16

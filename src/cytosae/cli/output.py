@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,11 +44,14 @@ class Output:
     Parameters
     ----------
     as_json : print nothing until the end, then one JSON document
+
+    Of several processes (torchrun, Slurm) only the first prints.
     """
 
     def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
-        self._console = Console(quiet=as_json, highlight=False, soft_wrap=True)
+        first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+        self.as_json = as_json and first
+        self._console = Console(quiet=as_json or not first, highlight=False, soft_wrap=True)
         self._document: dict[str, Any] = {}
         self._steps: list[dict[str, Any]] = []
 
