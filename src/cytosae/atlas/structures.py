@@ -89,29 +89,28 @@ def _cells_with_masks(
     tokens, dataset, ids = [], [], []
     areas: dict[str, list[NDArray[np.float32]]] = {name: [] for name in STRUCTURES}
     masked = [
-        (store, cells, row, str(cell), path)
+        (store, row, path, cells.name, cell)
         for store, cells in sources
-        for row, cell in _shared_rows(store, cells)
-        if (path := cells.mask_path(row)) is not None
+        for row, path, cell in _rows_with_mask(store, cells)
     ]
     for at in np.unique(np.linspace(0, len(masked) - 1, min(most, len(masked))).round().astype(int)):
-        store, cells, _, cell, path = masked[at]
+        store, row, path, name, cell = masked[at]
         mask = load_mask(path)
-        for name, value in STRUCTURES.items():
-            areas[name].append(patch_areas(mask, value, store.side).ravel())
-        row = store.cell_ids.index(cell)
+        for structure, value in STRUCTURES.items():
+            areas[structure].append(patch_areas(mask, value, store.side).ravel())
         tokens.append(store.read(row, row + 1)[0])
-        dataset.append(cells.name)
+        dataset.append(name)
         ids.append(cell)
     if len(tokens) < 8:
         raise InputError(f"Only {len(tokens)} cells have a mask; localisation needs 8 or more.")
     return torch.stack(tokens), {name: np.stack(area) for name, area in areas.items()}, np.array(dataset), np.array(ids)
 
 
-def _shared_rows(store: TokenStore, cells: CellTable) -> list[tuple[int, str]]:
-    """Row of the table and identity of each cell that the store has, too."""
-    known = set(store.cell_ids)
-    return [(row, cell) for row, cell in enumerate(cells.frame["cell_id"]) if cell in known]
+def _rows_with_mask(store: TokenStore, cells: CellTable) -> list[tuple[int, Path, str]]:
+    """Row in the store, mask and identity of each cell that has a mask and is in the store."""
+    row_of = {cell: row for row, cell in enumerate(store.cell_ids)}
+    found = ((row_of.get(cell), cells.mask_path(i), cell) for i, cell in enumerate(cells.frame["cell_id"]))
+    return [(row, path, cell) for row, path, cell in found if row is not None and path is not None]
 
 
 def _split(dataset: NDArray[Any], config: LocalisationConfig) -> NDArray[np.bool_]:
