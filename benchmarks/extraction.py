@@ -1,6 +1,11 @@
 """Speed of extraction as a share of the bare transformer's: tokens/s of both, in turns, in one run.
 
     python benchmarks/extraction.py [--images DIR] [--cells N] [--rounds R] [--workers W] [--batch B]
+    python benchmarks/extraction.py --variants [--rounds R] [--batch B] [--seconds cpu]
+
+With --variants the forward pass alone is measured as it is (eager, float32) and with bfloat16 autocast, torch.compile,
+channels-last images and patch embedding, each as a ratio to eager in the same round, with the largest relative error of
+its tokens: what would help on this machine, and what it costs.
 
 The bare forward pass runs on random tensors of the same shape. The pipeline is all of `cytosae.tokens.extract`:
 decoding in worker processes, preparing, forward pass, rounding, shards with checksums, manifest.
@@ -9,6 +14,7 @@ decoding in worker processes, preparing, forward pass, rounding, shards with che
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import tempfile
 import time
@@ -33,7 +39,12 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--workers", type=int, default=ExtractConfig.workers)
     options.add_argument("--batch", type=int, default=ExtractConfig.batch_size)
+    options.add_argument("--variants", action="store_true", help="ways of computing the forward pass, compared")
+    options.add_argument("--seconds", choices=["wall", "cpu"], default="wall", help="cpu on a machine that is busy")
     chosen = options.parse_args()
+    if chosen.variants:
+        compare_variants(load_backbone(chosen.backbone), chosen)
+        return
     with tempfile.TemporaryDirectory() as folder:
         images = chosen.images or make_images(Path(folder) / "images", chosen.cells)
         table = read_cells(images)
@@ -74,6 +85,46 @@ def bare(backbone, sizes: list[int], shape: torch.Size) -> float:
         for size in sizes:
             backbone(batch[:size])
     return time.perf_counter() - start
+
+
+def compare_variants(backbone, chosen: argparse.Namespace) -> None:
+    """Print speed relative to the eager float32 forward pass, and what the tokens of each variant are off by."""
+    shape = backbone.prepare([np.zeros((64, 64, 3), np.uint8)]).shape[1:]
+    batch = torch.randn(chosen.batch, *shape, generator=torch.Generator().manual_seed(0))
+    last = copy.deepcopy(backbone)
+    last.model.patch_embed.to(memory_format=torch.channels_last)
+    compiled = torch.compile(backbone.forward)
+
+    def low(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return backbone(images)
+
+    variants = {
+        "eager": backbone,
+        "bfloat16 autocast": low,
+        "torch.compile": compiled,
+        "channels-last": lambda images: last(images.to(memory_format=torch.channels_last)),
+    }
+    clock = time.process_time if chosen.seconds == "cpu" else time.perf_counter
+    with torch.inference_mode():
+        plain = backbone(batch)
+        errors, times = {}, {name: [] for name in variants}
+        for name, forward in variants.items():  # compiles, too
+            tokens = forward(batch).float()
+            off = (tokens - plain).norm(dim=-1) / plain.norm(dim=-1)
+            errors[name] = float((tokens - plain).norm() / plain.norm()), float(off.max())
+        for _ in range(chosen.rounds):
+            for name, forward in variants.items():
+                start = clock()
+                forward(batch)
+                times[name].append(clock() - start)
+    print(f"{backbone.name}, batch {chosen.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}, ")
+    print(f"{torch.backends.cpu.get_cpu_capability()}; {chosen.seconds} time, median of {chosen.rounds} rounds")
+    print("\n| forward pass | speed relative to eager | relative error, all tokens | worst token |\n|---|---|---|---|")
+    for name, seconds in times.items():
+        ratios = [a / b for a, b in zip(times["eager"], seconds, strict=True)]
+        words = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"| {name} | {words} | {errors[name][0]:.1e} | {errors[name][1]:.1e} |")
 
 
 def make_images(folder: Path, n: int) -> Path:

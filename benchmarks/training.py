@@ -1,150 +1,271 @@
-"""Speed of training and encoding as ratios to this machine's own limits, everything alternating in one run.
+"""Speed of training and encoding as ratios to this machine's own limits, targets beside measurements.
 
-    python benchmarks/training.py                     the sizes of the targets
-    python benchmarks/training.py --growth            how cost grows with m, N, k and threads
-    python benchmarks/training.py --tokens x.npy      on your own tokens (N, d) float32 instead of random ones
+    python benchmarks/training.py                     the targets, on random and on real tokens
+    python benchmarks/training.py --peers             also against published trainers (benchmarks/peers)
+    python benchmarks/training.py --growth            also how cost grows with m, N, k and threads
+    python benchmarks/training.py --memory            also the peak memory of a training in a process of its own
+    python benchmarks/training.py --all               everything: what `make bench` runs
+    python benchmarks/training.py --images DIR        real tokens of these cells instead of drawn ones
 
-A ratio is the float32 product's time divided by that of the thing measured in the same round: above 1 means faster than
-the wall that a dense trainer stands before. Printed are the median of the rounds and the range.
+Everything that is compared takes turns in one run; ratios are given as least, median and most. Real tokens are those of
+the bundled backbone (192 numbers); for d = 768 four neighbouring patch tokens (2 x 2) are put side by side, which keeps
+what makes real tokens hard: a few directions with most of the norm.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from cytosae.sae import ReluL1, SparseAutoencoder, TopK, TrainConfig, Trainer
-from cytosae.sae.screening.paths import Path as Way
-from cytosae.sae.screening.paths import Screening
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+import compare as peers
+
+from cytosae.backbones import load_backbone
+from cytosae.bench import Speed, SpeedConfig, describe_machine, markdown, measure_speed, random_tokens
+from cytosae.bench.speed import tuned_sae
+from cytosae.cells import read_cells
+from cytosae.sae import SparseAutoencoder, TrainConfig, Trainer, Whitening
+from cytosae.sae.normalisation import Normaliser
+from cytosae.tokens import ExtractConfig, extract
+
+MEMORY = Path(__file__).with_name("memory.py")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes of one comparison; l0 > 0 asks for a `ReluL1` with about so many active latents instead of TopK."""
+    """One comparison of the targets.
 
-    m: int
-    n: int
-    k: int
-    d: int = 768
-    l0: int = 0
+    ``limits`` are targets relative to the float32 product, ``peers`` how many times as fast as a peer, ``kind`` what
+    peers are to train.
+    """
+
+    name: str
+    speed: SpeedConfig
+    limits: dict[str, float]
+    kind: str
+    peers: dict[str, float] = field(default_factory=dict)
 
 
-TARGETS = (
-    (Case(49_152, 2_048, 32), {"step, screened": 1.5, "encode, screened": 2.0, "step, blocks": 0.8}),
-    (Case(49_152, 2_048, 0, l0=64), {"step, screened": 1.2}),
-    (Case(6_144, 4_096, 32), {"step, screened": 1.0, "step, blocks": 0.7}),
+WAYS = ("screened", "blocks")
+CASES = (
+    Case(
+        "TopK, wide",
+        SpeedConfig(m=49_152, n=2_048, k=32, paths=WAYS),
+        {"step, screened": 1.5, "encode, screened": 2.0, "step, blocks": 0.8},
+        "topk",
+        {"eai-sparsify": 5, "overcomplete": 10, "sae-lens": 10},
+    ),
+    Case(
+        "ReLU with L1, wide",
+        SpeedConfig(m=49_152, n=2_048, k=64, variant="ReluL1", paths=("screened",)),
+        {"step, screened": 1.2},
+        "relu",
+        {"sae-lens": 6, "overcomplete": 6, "published CytoSAE step": 6},
+    ),
+    Case(
+        "TopK, narrow",
+        SpeedConfig(m=6_144, n=4_096, k=32, paths=WAYS),
+        {"step, screened": 1.0, "step, blocks": 0.7},
+        "topk",
+        {"eai-sparsify": 3},
+    ),
 )
-GROWTH = tuple(
-    (Case(m, n, k), {})
-    for m, n, k in (
-        (6_144, 2_048, 32), (12_288, 2_048, 32), (24_576, 2_048, 32), (49_152, 2_048, 32),
-        (24_576, 512, 32), (24_576, 8_192, 32), (24_576, 2_048, 8), (24_576, 2_048, 128),
-    )
-)  # fmt: skip
+MIDDLE = SpeedConfig(m=24_576, n=2_048, k=32, paths=("screened",))
+GROWTH = (
+    *(replace(MIDDLE, m=m) for m in (6_144, 12_288, 24_576, 49_152)),
+    *(replace(MIDDLE, n=n) for n in (512, 8_192)),
+    *(replace(MIDDLE, k=k) for k in (8, 128)),
+    replace(MIDDLE, threads=1),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--growth", action="store_true")
+    for name in ("all", "peers", "growth", "memory", "no-real", "cpu-seconds"):
+        parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=Path, help="an .npy file (N, d)")
-    parser.add_argument(
-        "--way", action="append", choices=["screened", "blocks", "dense"], help="by default the first two"
-    )
-    parser.add_argument(
-        "--cpu-seconds", action="store_true", help="processor time, for a machine that is busy otherwise"
-    )
+    parser.add_argument("--peer-rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60, help="of training before tokens are measured again")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--case", type=int, action="append", help="number of a case, from 0")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print(f"{_machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads")
-    cases = GROWTH if options.growth else TARGETS
-    for i, (case, targets) in enumerate(cases):
-        if not options.case or i in options.case:
-            compare(case, targets, options)
+    parser.add_argument("--images", type=Path, default=Path("../shared/data/apl_cohort"), help="folder of real cells")
+    parser.add_argument("--shrink", type=int, default=1, help="divide m and N, to see whether everything runs")
+    chosen = parser.parse_args()
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    print(f"Machine: {describe_machine()}\n")
+    bench = Bench(chosen)
+    rates = bench.targets()
+    if not chosen.no_real:
+        bench.real_tokens()
+    if chosen.all or chosen.peers:
+        bench.against_peers()
+    if chosen.all or chosen.memory:
+        bench.memory()
+    if chosen.all or chosen.growth:
+        bench.growth()
+    estimates(rates, chosen.shrink)
+    print("\n## Targets beside what was measured (medians)\n\n| target | wanted | measured | |\n|---|---|---|---|")
+    for what, wanted, found in bench.verdicts:
+        print(f"| {what} | {wanted:g} | {found:.2f} | {'met' if found >= wanted else 'missed'} |")
 
 
-def compare(case: Case, targets: dict[str, float], options: argparse.Namespace) -> None:
-    """Measure one case and print its ratios."""
-    tokens = _tokens(case, options.tokens)
-    case = Case(case.m, len(tokens), case.k, tokens.shape[1], case.l0)
-    work = _limits(case, tokens)
-    ways: list[Way] = options.way or ["screened", "blocks"]
-    clock = time.process_time if options.cpu_seconds else time.perf_counter
-    for way in ways:
-        work.update(_own(case, tokens, way))
-    for call in work.values():  # compiles, fills caches
-        call()
-    laps: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(options.rounds):
-        for name, call in work.items():
-            start = clock()
-            call()
-            laps[name].append(clock() - start)
-    kind = f"ReLU, L0 about {case.l0}" if case.l0 else f"TopK, k = {case.k}"
-    print(f"\nm = {case.m:,}, N = {case.n:,}, d = {case.d}, {kind}; peak memory {_peak():.2f} GB")
-    print(f"{'':24} {'seconds':>8} {'ratio to the float32 product':>30} {'target':>7}")
-    for name, times in laps.items():
-        ratios = [wall / t for wall, t in zip(laps["float32 product"], times, strict=True)]
-        span = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        target = f"{targets[name]:.1f}" if name in targets else ""
-        print(f"{name:24} {statistics.median(times):8.3f} {span:>30} {target:>7}")
+class Bench:
+    """Runs the parts and remembers how targets were met."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.clock: Callable[[], float] = time.process_time if chosen.cpu_seconds else time.perf_counter
+        self.verdicts: list[tuple[str, float, float]] = []
+
+    def targets(self) -> dict[str, float]:
+        """Our own speed on random tokens; tokens/s of the whole step by case."""
+        rates = {}
+        for case in CASES:
+            speed = self.speed(case.speed)
+            print(f"## {case.name}, random tokens\n\n{markdown(speed, case.limits)}\n", flush=True)
+            self.judge(f"{case.name}, random tokens", case.limits, speed)
+            rates[case.name] = (
+                speed.config.n / sorted(speed.lap("step, screened").seconds)[len(speed.laps[0].seconds) // 2]
+            )
+        return rates
+
+    def real_tokens(self) -> None:
+        """Our own speed on tokens of the bundled backbone, raw and normalised, before and after some training."""
+        raw, positions = side_by_side(cell_tokens(self.chosen.images))
+        for kind, stream in (("raw", raw), ("whitened", whitened(raw, positions))):
+            for case in (CASES[0], CASES[2]):
+                config = self.sized(replace(case.speed, paths=("screened",)))
+                limits = {name: aim for name, aim in case.limits.items() if "screened" in name}
+                for when, sae in (("before", None), ("after", trained(config, stream, self.chosen.steps))):
+                    speed = measure_speed(config, tokens=stream[: config.n], sae=sae, clock=self.clock)
+                    title = f"{case.name}, real tokens, {kind}, {when} {self.chosen.steps} steps of training"
+                    print(f"## {title}\n\n{markdown(speed, limits)}\n", flush=True)
+                    self.judge(title, limits, speed)
+
+    def against_peers(self) -> None:
+        clock = "processor_seconds" if self.chosen.cpu_seconds else "seconds"
+        for case in CASES:
+            config = self.sized(case.speed)
+            x = random_tokens(config.n, config.d).numpy()
+            rounds, threads = self.chosen.peer_rounds, torch.get_num_threads()
+            found = list(peers.compare(x, m=config.m, k=config.k, kind=case.kind, rounds=rounds, threads=threads))
+            print(f"## {case.name}, peers (m = {config.m:,}, N = {config.n:,})\n")
+            print(f"{peers.table(found, config.n, clock)}\n", flush=True)
+            for comparison in found:
+                if comparison.peer in case.peers and not comparison.cannot:
+                    title = f"{case.name}: times as fast as {comparison.peer}"
+                    median = statistics.median(comparison.ratios(clock))
+                    self.verdicts.append((title, case.peers[comparison.peer], median))
+
+    def memory(self) -> None:
+        config = self.sized(CASES[0].speed)
+        command = [sys.executable, str(MEMORY), str(config.d), str(config.m), str(config.n), str(config.k)]
+        print("## Peak memory\n\n" + subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def growth(self) -> None:
+        print("## Growth with m, N, k and threads\n")
+        print("| m | N | k | threads | float32 product, s | step, s | step, us a token | ratio | candidates |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for wanted in GROWTH:
+            speed = self.speed(wanted, rounds=3)
+            c, step, wall = speed.config, speed.lap("step, screened"), speed.laps[0]
+            seconds, product = (statistics.median(lap.seconds) for lap in (step, wall))
+            print(
+                f"| {c.m:,} | {c.n:,} | {c.k} | {speed.machine.threads} | {product:.3f} | {seconds:.3f} "
+                f"| {seconds / c.n * 1e6:.0f} | {step.ratio[0]:.2f} | {speed.candidates['screened']:.0f} |",
+                flush=True,
+            )
+
+    def speed(self, config: SpeedConfig, rounds: int = 0) -> Speed:
+        return measure_speed(replace(self.sized(config), rounds=rounds or self.chosen.rounds), clock=self.clock)
+
+    def sized(self, config: SpeedConfig) -> SpeedConfig:
+        shrink = self.chosen.shrink
+        return replace(config, m=config.m // shrink, n=config.n // shrink, rounds=self.chosen.rounds)
+
+    def judge(self, title: str, limits: dict[str, float], speed: Speed) -> None:
+        self.verdicts += [(f"{title}: {name}", aim, speed.lap(name).ratio[0]) for name, aim in limits.items()]
 
 
-def _limits(case: Case, tokens: torch.Tensor) -> dict[str, Callable[[], object]]:
-    rows = torch.randn(case.m, case.d) / case.d**0.5
-    out, low = torch.empty(case.n, case.m), torch.empty(case.n, case.m, dtype=torch.bfloat16)
-    x16, rows16, copy = tokens.bfloat16(), rows.bfloat16(), torch.empty_like(rows)
-    return {
-        "float32 product": lambda: torch.mm(tokens, rows.T, out=out),
-        "bfloat16 product": lambda: torch.mm(x16, rows16.T, out=low),
-        "copy of the weights": lambda: copy.copy_(rows),
-    }
+def cell_tokens(images: Path, cells: int = 256) -> Tensor:
+    """Patch tokens (cells, side, side, 192) of the bundled backbone; cells are drawn where there are no images."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not images.is_dir():
+            from cytosae.cli.demonstration import draw_smear
+
+            images = draw_smear(Path(folder) / "smear")
+            print("(no folder of real cells: tokens of drawn ones)")
+        table = read_cells(images)
+        rows = np.random.default_rng(0).permutation(len(table))[:cells]
+        config = ExtractConfig(dtype="bfloat16", workers=0)
+        store = extract(table.subset(rows), load_backbone("tiny"), Path(folder) / "tokens", config=config)
+        patches = store.read(0, len(store))[:, 1:]
+        return patches.unflatten(1, (store.side, store.side)).contiguous()
 
 
-def _own(case: Case, tokens: torch.Tensor, way: Way) -> dict[str, Callable[[], object]]:
-    sparsity = ReluL1() if case.l0 else TopK(k=case.k, aux_k=0)
-    sae = SparseAutoencoder(case.d, case.m, sparsity)
-    with torch.no_grad():
-        sae.W_enc.copy_(sae.W_dec.T)
-        if case.l0:
-            scores = tokens[:64] @ sae.W_enc
-            sae.b_enc -= float(torch.quantile(scores.flatten()[::97], 1 - case.l0 / case.m))
-    config = TrainConfig(path=way, batch_tokens=case.n, learning_rate=1e-5)
-    trainer = Trainer(sae, config)
-    reader = SparseAutoencoder(case.d, case.m, sparsity)
-    reader.load_state_dict(sae.state_dict())
-    reader.screening = Screening(way)
-    return {f"step, {way}": lambda: trainer.step(tokens), f"encode, {way}": lambda: reader.encode_sparse(tokens)}
+def side_by_side(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Four neighbouring patch tokens as one: (N, 4 d) in random order, and their positions (N,)."""
+    n, side, _, d = tokens.shape
+    half = side // 2
+    blocks = tokens[:, : 2 * half, : 2 * half].unflatten(1, (half, 2)).unflatten(3, (half, 2))
+    joined = blocks.permute(0, 1, 3, 2, 4, 5).reshape(n * half * half, 4 * d)
+    order = torch.randperm(len(joined), generator=torch.Generator().manual_seed(0))
+    return joined[order].contiguous(), torch.arange(half * half).repeat(n)[order]
 
 
-def _tokens(case: Case, path: Path | None) -> torch.Tensor:
-    if path is None:
-        return torch.randn(case.n, case.d, generator=torch.Generator().manual_seed(0))
-    return torch.from_numpy(np.load(path)[: case.n].astype(np.float32)).contiguous()
+def whitened(tokens: Tensor, positions: Tensor) -> Tensor:
+    normaliser = Normaliser(Whitening(), tokens.shape[1])
+    normaliser.fit(tokens, positions)
+    return normaliser(tokens, positions)
 
 
-def _machine() -> str:
-    names = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))
-    ]
-    model = names[0].partition(":")[2].strip() if names else "unknown CPU"
-    flags = names[1] if len(names) > 1 else ""
-    return f"{model}, bfloat16 instructions: {'yes' if 'avx512_bf16' in flags or 'amx_bf16' in flags else 'no'}"
+def trained(config: SpeedConfig, tokens: Tensor, steps: int) -> SparseAutoencoder:
+    """An SAE after ``steps`` steps on the tokens, over and over."""
+    sae = tuned_sae(replace(config, d=tokens.shape[1]), tokens)
+    trainer = Trainer(sae, TrainConfig(batch_tokens=config.n, warmup_steps=10, steps=steps, path="screened"))
+    for step in range(steps):
+        at = step * config.n % max(len(tokens) - config.n, 1)
+        trainer.step(tokens[at : at + config.n])
+    return sae
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def estimates(rates: dict[str, float], shrink: int) -> None:
+    """What the measured rates mean for the paper's training; a GPU's from the data sheet, with the arithmetic."""
+    print("\n## Estimates\n")
+    paper = TrainConfig.paper()
+    for name in ("TopK, wide", "ReLU with L1, wide"):
+        rate = rates[name]
+        print(
+            f"- {name}: {rate:,.0f} tokens/s here{f' (sizes divided by {shrink})' if shrink > 1 else ''}. A day trains "
+            f"on {rate * 86_400 / 1e6:,.0f} million tokens ({rate * 86_400 / 257:,.0f} cells of 257). The paper's "
+            f"{paper.steps:,} steps of {paper.batch_tokens:,} tokens = {paper.total_tokens / 1e6:,.0f} million tokens "
+            f"take {paper.total_tokens / rate / 3600:,.1f} hours, once latents are sparse."
+        )
+    n, m, d, k = paper.batch_tokens, 49_152, 768, 64
+    product, scores, update = 2 * n * m * d, 2 * 2 * n * m, 2 * m * d * 4 * 6
+    gathers = 3 * n * k * d * 4 + n * 100 * d * 4
+    flops, bandwidth = 400e12, 2.3e12
+    seconds = product / flops + (scores + update + gathers) / bandwidth
+    print(
+        f"- One GPU, not measured: the bfloat16 product is 2 N m d = {product / 1e12:.2f} TFLOP a step, at an assumed "
+        f"{flops / 1e12:.0f} TFLOP/s (40% of the 989 of an H100's data sheet) {product / flops * 1e3:.1f} ms; writing "
+        f"and reading its scores {scores / 1e9:.1f} GB, weights and Adam's moments {update / 1e9:.1f} GB, rows of "
+        f"active latents and candidates at most {gathers / 1e9:.1f} GB, at an assumed {bandwidth / 1e12:.1f} TB/s (70% "
+        f"of 3.35) {(scores + update + gathers) / bandwidth * 1e3:.1f} ms: {seconds * 1e3:.1f} ms a step, "
+        f"{seconds * paper.steps / 60:.1f} minutes for the {paper.steps:,} steps. The plain path on CUDA that is there "
+        "today multiplies in float32 and will be slower."
+    )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ NEUTROPHIL_NAMES = {
     "eosinophils": "eosinophil",
 }
 NETS = ("tiny", "untrained", "pixels")
+Result = tuple[str, dict[str, dict[str, float]]]  # a Markdown table, and headline -> net -> mean
 LEAST = 8  # cells (and groups) that a class needs to be probed
 FOLDS = 5
 
@@ -64,6 +65,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="another tiny.safetensors (with tiny.json beside it)")
     parser.add_argument("--every", type=int, default=2, help="take every n-th cell of apl_cohort only")
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
+    tables = (token_statistics, localisation, transfer, colour, cell_types, attributes)
+    parser.add_argument(
+        "--tables", nargs="+", default=[t.__name__ for t in tables], choices=[t.__name__ for t in tables]
+    )
     options = parser.parse_args()
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # three files of apl_cohort lack their last bytes
     warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is judged by its score like any other
@@ -76,8 +81,14 @@ def main() -> None:
             cells = cells.iloc[:: options.every].reset_index(drop=True)
         domains[name] = Domain(cells)
         compute(domains[name], trained, options.nets)
-    for table in (token_statistics, localisation, transfer, colour, cell_types, attributes):
-        print(table(domains, options.nets, options.data), "\n", flush=True)
+    means: dict[str, dict[str, float]] = {}
+    for table in tables:
+        if table.__name__ in options.tables:
+            text, headline = table(domains, options.nets, options.data)
+            means |= headline
+            print(text, "\n", flush=True)
+    rows = [[net, *[f"{values[net]:.3f}" for values in means.values()]] for net in options.nets]
+    print(markdown("In short: means over the domains, attributes or transfers", ["net", *means], rows))
 
 
 def read_cells(data: Path, name: str) -> pd.DataFrame:
@@ -130,7 +141,7 @@ def features(net: str, trained: Backbone, images: list[Image.Image]) -> tuple[np
     network = trained if net == "tiny" else untrained(trained)
     for start in range(0, len(images), 32):
         tokens = network(trained.prepare(images[start : start + 32]))
-        pooled.append(torch.cat([tokens.mean(1), tokens.std(1)], 1).numpy())
+        pooled.append(torch.cat([tokens[:, 0], tokens[:, 1:].mean(1), tokens[:, 1:].std(1)], 1).numpy())
         if start < 512:
             kept.append(tokens[:, 1:].numpy().astype(np.float16))
     return np.concatenate(pooled), np.concatenate(kept)
@@ -190,9 +201,9 @@ def frequent(cells: pd.DataFrame, column: str = "label") -> np.ndarray:
     return cells[column].isin(usable.index[usable >= LEAST]).to_numpy() & (cells[column] != "wbc_unlabelled").to_numpy()
 
 
-def cell_types(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
+def cell_types(domains: dict[str, Domain], nets: list[str], _data: Path) -> Result:
     """Probes for the cell type within each domain."""
-    rows = []
+    rows, scores = [], {net: [] for net in nets}
     for name, domain in domains.items():
         chosen = frequent(domain.cells)
         y, groups = domain.cells["label"].to_numpy()[chosen], domain.cells["group"].to_numpy()[chosen]
@@ -200,11 +211,13 @@ def cell_types(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
         for net in nets:
             accuracy, _ = cross_validate(domain.pooled[net][chosen], y, groups)
             row.append(spread(accuracy))
+            scores[net].append(accuracy.mean())
         rows.append(row)
-    return table("Cell types within a domain: balanced accuracy", ["domain", "cells", "classes", *nets], rows)
+    text = markdown("Cell types within a domain: balanced accuracy", ["domain", "cells", "classes", *nets], rows)
+    return text, {"cell types": mean_of(scores)}
 
 
-def attributes(domains: dict[str, Domain], nets: list[str], data: Path) -> str:
+def attributes(domains: dict[str, Domain], nets: list[str], data: Path) -> Result:
     """Probes for the eleven attributes of acevedo."""
     labels = pd.read_csv(data / "acevedo" / "attributes.csv").drop(columns="label").set_index("image")
     cells = domains["acevedo"].cells
@@ -222,12 +235,13 @@ def attributes(domains: dict[str, Domain], nets: list[str], data: Path) -> str:
         rows.append(row)
     rows.append(["mean", "", ""] + [f"{value:.3f}" for net in nets for value in np.mean(areas[net], 0)])
     head = ["attribute", "cells", "values", *[f"{net}: {what}" for net in nets for what in ("bal. acc.", "AUC")]]
-    return table("Attributes of acevedo (WBCAtt): balanced accuracy and macro AUC", head, rows)
+    text = markdown("Attributes of acevedo (WBCAtt): balanced accuracy and macro AUC", head, rows)
+    return text, {"attributes, AUC": {net: float(np.mean(areas[net], 0)[1]) for net in nets}}
 
 
-def transfer(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
+def transfer(domains: dict[str, Domain], nets: list[str], _data: Path) -> Result:
     """Probes trained on the four shared cells of all other domains, or of the two training domains, tested on one."""
-    rows = []
+    rows, scores = [], {net: [] for net in nets}
     renamed = {name: d.cells["label"].replace(NEUTROPHIL_NAMES) for name, d in domains.items()}
     shared = {name: labels.isin(SHARED_CELLS).to_numpy() for name, labels in renamed.items()}
     for test in DOMAINS:
@@ -243,16 +257,18 @@ def transfer(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
             for net in nets:
                 x = np.concatenate([domains[d].pooled[net][shared[d]] for d in sources])
                 model = fit_probe(x, y, groups)
-                row.append(interval(truth, model.predict(domains[test].pooled[net][shared[test]])))
+                predicted = model.predict(domains[test].pooled[net][shared[test]])
+                row.append(interval(truth, predicted))
+                scores[net].append(balanced_accuracy(truth, predicted))
             rows.append(row)
-    return table(
-        "Four shared cell types across domains: balanced accuracy", ["trained on", "tested on", "cells", *nets], rows
-    )
+    head = ["trained on", "tested on", "cells", *nets]
+    text = markdown("Four shared cell types across domains: balanced accuracy", head, rows)
+    return text, {"across domains": mean_of(scores)}
 
 
-def colour(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
+def colour(domains: dict[str, Domain], nets: list[str], _data: Path) -> Result:
     """How far a change of brightness, contrast, saturation and hue moves features and probe outputs."""
-    rows = []
+    rows, same = [], {net: [] for net in nets}
     for name, domain in domains.items():
         chosen = frequent(domain.cells)
         numbers = np.flatnonzero(chosen)
@@ -268,6 +284,7 @@ def colour(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
             model = fit_probe(x[train], y[train], groups[train])
             before, after = model.predict(x[tested]), model.predict(changed)
             drop = balanced_accuracy(y[tested], before) - balanced_accuracy(y[tested], after)
+            same[net].append((before == after).mean())
             row += [f"{moved:.2f}", f"{(before == after).mean():.2f}", f"{drop:+.3f}"]
         rows.append(row)
     head = ["domain", "cells", *[f"{net}: {what}" for net in nets for what in ("moved", "same", "loss")]]
@@ -275,12 +292,13 @@ def colour(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
         "moved: mean squared change of the pooled features / their variance over cells; same: share of cells whose "
         "predicted type is the same; loss: of balanced accuracy, when the probe is trained on unchanged colours"
     )
-    return table("Changed colours (torchvision ColorJitter 0.25, 0.25, 0.4, 0.06)", head, rows) + f"\n\n{text}"
+    changed = markdown("Changed colours (torchvision ColorJitter 0.25, 0.25, 0.4, 0.06)", head, rows)
+    return f"{changed}\n\n{text}", {"same type in changed colours": mean_of(same)}
 
 
-def localisation(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
+def localisation(domains: dict[str, Domain], nets: list[str], _data: Path) -> Result:
     """IoU with nucleus and cytoplasm, over patches, in cells that neither probe nor search has seen."""
-    rows = []
+    rows, nuclei = [], {net: [] for net in nets}
     masked = ("tecom_wbc", "cellavision_wbc")
     truth = {name: np.stack([patch_classes(m) for m in domains[name].cells["mask"]]) for name in masked}
     for name in masked:
@@ -297,6 +315,8 @@ def localisation(domains: dict[str, Domain], nets: list[str], _data: Path) -> st
                     patch_probe(there, truth[other] == kind, x[~half], truth[name][~half] == kind),
                 ]
                 row += [f"{value:.2f}" for value in values]
+                if title == "nucleus":
+                    nuclei[net].append(values)
             rows.append(row)
     head = [
         "domain",
@@ -304,7 +324,9 @@ def localisation(domains: dict[str, Domain], nets: list[str], _data: Path) -> st
         "all patches",
         *[f"{net}: {what}" for net in nets for what in ("best unit", "probe", "probe from the other domain")],
     ]
-    return table("Where nucleus and cytoplasm are: IoU over patches", head, rows)
+    text = markdown("Where nucleus and cytoplasm are: IoU over patches", head, rows)
+    parts = {"nucleus, best unit": 0, "nucleus, probe from the other domain": 2}
+    return text, {k: {net: float(np.mean(nuclei[net], 0)[i]) for net in nets} for k, i in parts.items()}
 
 
 def patch_classes(mask: Path) -> np.ndarray:
@@ -338,13 +360,14 @@ def patch_probe(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.nda
     return iou(model.predict(x_test.reshape(-1, x.shape[-1])).reshape(y_test.shape), y_test)
 
 
-def token_statistics(domains: dict[str, Domain], nets: list[str], _data: Path) -> str:
+def token_statistics(domains: dict[str, Domain], nets: list[str], _data: Path) -> Result:
     """What the variance of the patch tokens consists of."""
-    rows = []
+    rows, shares = [], {net: [] for net in nets}
     for name, domain in domains.items():
         for net in nets:
-            x = torch.from_numpy(domain.patches[net].astype(np.float32))
-            rows.append([name, net, *[f"{value:.3g}" for value in statistics(x)]])
+            values = statistics(torch.from_numpy(domain.patches[net].astype(np.float32)))
+            shares[net].append(values)
+            rows.append([name, net, *[f"{value:.3g}" for value in values]])
     head = [
         "domain",
         "net",
@@ -355,7 +378,9 @@ def token_statistics(domains: dict[str, Domain], nets: list[str], _data: Path) -
         "mean norm",
         "s.d. of norm",
     ]
-    return table("Patch tokens: share of their variance by position and by leading directions", head, rows)
+    text = markdown("Patch tokens: share of their variance by position and by leading directions", head, rows)
+    parts = {"position": 0, "first direction": 1}
+    return text, {k: {net: float(np.mean(shares[net], 0)[i]) for net in nets} for k, i in parts.items()}
 
 
 def statistics(x: Tensor) -> list[float]:
@@ -373,6 +398,11 @@ def statistics(x: Tensor) -> list[float]:
     return [float(v) for v in (position, share[0], share[:10].sum(), rank, norms.mean(), norms.std())]
 
 
+def mean_of(scores: dict[str, list[float]]) -> dict[str, float]:
+    """Mean of each net's scores."""
+    return {net: float(np.mean(values)) for net, values in scores.items()}
+
+
 def spread(values: np.ndarray) -> str:
     """Mean and s.d. over folds."""
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
@@ -388,7 +418,7 @@ def interval(truth: np.ndarray, predicted: np.ndarray) -> str:
     return f"{balanced_accuracy(truth, predicted):.3f} [{low:.2f}, {high:.2f}]"
 
 
-def table(title: str, head: list[str], rows: list[list[str]]) -> str:
+def markdown(title: str, head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [f"### {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

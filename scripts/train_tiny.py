@@ -70,6 +70,7 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.04
+    widest: float = 1.0  # largest area of a crop in areas of the image; beyond 1, its surroundings are mirrored
     denoise: int = 1  # 1: the target is the original stain; 0: the stain that the encoder sees
     stain: float = 1.0
     colour_weight: float = 0.2
@@ -100,10 +101,10 @@ def uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generato
     return torch.rand(shape, generator=rng) * (high - low) + low
 
 
-def random_crops(images: Tensor, rng: torch.Generator) -> Tensor:
+def random_crops(images: Tensor, widest: float, rng: torch.Generator) -> Tensor:
     """Random resized, rotated and flipped crops: uint8 [B, 3, 176, 176] -> float32 [B, 3, 128, 128] in [0, 1]."""
     n = len(images)
-    side = uniform((n,), 0.3, 1.1, rng).clamp(max=1.0).sqrt()  # a part of the draws is the whole image, as in use
+    side = uniform((n,), 0.3, widest + 0.1, rng).clamp(max=widest).sqrt()  # some are the whole image, as in use
     ratio = torch.exp(uniform((n,), -0.15, 0.15, rng))
     sx, sy = side * ratio, side / ratio
     flip = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
@@ -299,7 +300,7 @@ class Training:
             group["lr"] = r.learning_rate * ramp * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         chosen = self.images[self.next_cells()].repeat(r.views, 1, 1, 1)
         with torch.no_grad():
-            original = random_crops(chosen, self.rng)
+            original = random_crops(chosen, r.widest, self.rng)
             noise = torch.randn(original.shape, generator=self.rng)
             seen = self.stain(original, draw_stain(len(chosen), r.stain, self.rng), noise)
         order = torch.rand(len(chosen), (SIZE // PATCH) ** 2, generator=self.rng).argsort(1)

@@ -52,3 +52,18 @@ def study_of_smear(smear: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("study") / "study"
     Study.open(path, [smear], [SMALL]).run()
     return path
+
+
+@pytest.fixture(scope="session")
+def study_of_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of 12 synthetic patients with two diagnoses, its atlas finished; tests copy it."""
+    from cytosae.cells.synthetic import synthesize
+    from cytosae.study import Study
+
+    folder = tmp_path_factory.mktemp("cohort")
+    images = synthesize(folder / "patients", patients=12, cells=12, seed=5, diagnoses=("control", "PML::RARA-like"))
+    study = Study.open(folder / "study", [images], [SMALL])
+    study.read_all_cells()
+    for step in (study.extract, lambda _: study.train(), study.build_atlas):
+        step("patients")
+    return study.path

@@ -14,6 +14,7 @@ from atlas.stub_chain import StubSae, make_chain
 from cytosae.atlas import build_atlas, build_piece, open_atlas, reference_table, save_atlas
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError
+from cytosae.sae import ReluL1
 
 
 def test_atlas_holds_the_mean_activation_over_all_tokens_cls_included(chain):
@@ -24,6 +25,42 @@ def test_atlas_holds_the_mean_activation_over_all_tokens_cls_included(chain):
     assert atlas.X.dtype == np.float32
     np.testing.assert_allclose(atlas.X.toarray(), expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(atlas.obsm["X_backbone"], store.tokens.mean(1).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 100])
+@pytest.mark.parametrize("tau", [0.0, 0.2, 1.5])
+def test_tokens_above_tau_are_counted_for_each_cell(chain, tau, batch):
+    sae, store, cells = chain
+    atlas = build_atlas(sae, store, cells, tau=tau, batch_cells=batch)
+    counts = atlas.layers["tokens_above"]
+    assert sp.issparse(counts)
+    assert counts.format == "csr"
+    assert counts.dtype == np.int32
+    np.testing.assert_array_equal(counts.toarray(), (sae.encode(store.tokens) > tau).sum(1).numpy())
+    assert (counts.data > 0).all()
+    assert atlas.uns["provenance"]["tau"] == tau
+
+
+def test_tau_of_the_paper_holds_for_relu_with_l1_and_scales_with_the_activations_otherwise(chain):
+    sae, store, cells = chain
+    dense = sae.encode(store.tokens).numpy()
+    tau = build_atlas(sae, store, cells).uns["provenance"]["tau"]
+    assert tau == pytest.approx(np.median(dense[dense > 0]))
+    sae.W_enc, sae.b_enc = 10 * sae.W_enc, 10 * sae.b_enc
+    again = build_atlas(sae, store, cells)
+    assert again.uns["provenance"]["tau"] == pytest.approx(10 * tau, rel=1e-5)
+    assert abs(again.layers["tokens_above"].toarray() - (dense > tau).sum(1)).sum() <= 1
+    sae.sparsity = ReluL1()
+    assert build_atlas(sae, store, cells).uns["provenance"]["tau"] == 0.2
+
+
+def test_impossible_tau_and_silent_sae_are_told_in_a_sentence(chain):
+    sae, store, cells = chain
+    with pytest.raises(InputError, match="tau is -1"):
+        build_atlas(sae, store, cells, tau=-1)
+    sae.b_enc = sae.b_enc - 1e6
+    with pytest.raises(InputError, match="active on none"):
+        build_atlas(sae, store, cells)
 
 
 def test_latent_statistics_agree_with_the_dense_activations(chain):
@@ -70,10 +107,13 @@ def test_pieces_of_shards_merge_into_the_whole(chain):
     parts = [build_piece(sae, store, labels=labels, n_classes=3, start=a, stop=b) for a, b in bounds]
     merged = functools.reduce(lambda a, b: a.merge(b), [parts[1], parts[2], parts[0]])
     np.testing.assert_allclose(merged.means.toarray(), whole.means.toarray(), rtol=1e-6)
+    np.testing.assert_array_equal(merged.above.toarray(), whole.above.toarray())
     np.testing.assert_allclose(merged.mean_tokens, whole.mean_tokens)
     np.testing.assert_array_equal(merged.statistics.reference_rows, whole.statistics.reference_rows)
     with pytest.raises(ValueError, match="adjoin"):
         parts[0].merge(parts[1])
+    with pytest.raises(ValueError, match="thresholds"):
+        parts[1].merge(build_piece(sae, store, labels=labels, n_classes=3, start=5, stop=16, tau=0.7))
 
 
 def test_scanpy_opens_the_file_with_the_columns_of_the_cell_table(chain, tmp_path):
@@ -156,4 +196,4 @@ def test_encoding_never_asks_for_a_dense_matrix(chain, monkeypatch):
         sparse[len(flat)] = sae.encode_sparse(flat, positions=torch.zeros(len(flat)))
     monkeypatch.setattr(sae, "encode", None)
     monkeypatch.setattr(sae, "encode_sparse", lambda x, positions: sparse[len(x)])
-    assert build_atlas(sae, store, cells).n_obs == 23
+    assert build_atlas(sae, store, cells, tau=0.2).n_obs == 23

@@ -20,7 +20,8 @@ from cytosae.cells import (
     unpack_medmnist,
 )
 from cytosae.cells.layouts import KNOWN
-from cytosae.common.errors import InputError
+from cytosae.cells.medmnist import CLASSES
+from cytosae.common.errors import InputError, UsageError
 
 Put = Callable[..., Path]
 
@@ -72,7 +73,7 @@ def test_matek19_rgba_and_annotations(put: Put, tmp_path: Path) -> None:
     assert cells.layout.startswith("Matek19")
     assert columns(cells.frame, "label", "cell_type", "annotation")["PMB_0001.tiff"] == [
         "PMB",
-        "promyelocyte_atypical",
+        "promyelocyte_bilobed",
         "PMB",
     ]
     assert columns(cells.frame, "reannotation_1")["PMB_0001.tiff"] == ["PMO"]
@@ -141,23 +142,74 @@ def test_recognition_can_be_overruled(put: Put, tmp_path: Path) -> None:
         read_cells(tmp_path, layout="bmc")
 
 
-def test_bloodmnist_is_unpacked_to_a_folder(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), dtype=np.uint8)
-    arrays = {
-        f"{s}_{k}": v
-        for s in ("train", "val", "test")
-        for k, v in (("images", images), ("labels", np.arange(4)[:, None]))
-    }
-    np.savez_compressed(
-        tmp_path / "bloodmnist.npz", **(arrays | {"val_images": images // 2, "test_images": images // 3})
-    )
-    cells = read_cells(unpack_medmnist(tmp_path / "bloodmnist.npz", tmp_path / "out"))
-    assert len(cells) == 12
-    assert cells.frame["label"][3] == "ig"
-    np.testing.assert_array_equal(load_image(cells.image_path(1)), images[1])
-    (tmp_path / "bad.npz").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"bad\.npz cannot be read as a MedMNIST archive"):
-        unpack_medmnist(tmp_path / "bad.npz", tmp_path / "out2")
+def arrays(sizes: dict[str, int], side: int = 28, **changes: np.ndarray) -> dict[str, np.ndarray]:
+    """What a BloodMNIST archive of these splits holds."""
+    rng = np.random.default_rng(0)
+    held: dict[str, np.ndarray] = {}
+    for split, n in sizes.items():
+        held[f"{split}_images"] = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+        held[f"{split}_labels"] = (np.arange(n, dtype=np.uint8) % 8)[:, None]
+    return held | changes
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_bloodmnist_arrays_are_read_with_labels_and_splits(tmp_path: Path, side: int) -> None:
+    held = arrays({"train": 9, "val": 4, "test": 4}, side)
+    path = tmp_path / "there/bloodmnist_64.npz"
+    path.parent.mkdir()
+    np.savez_compressed(path, **held)
+    cells = read_cells(path, unpack=tmp_path / "images")
+    assert cells.name == "bloodmnist_64"
+    assert cells.layout.startswith("BloodMNIST arrays (bloodmnist_64.npz)")
+    assert cells.frame.groupby("split").size().to_dict() == {"train": 9, "val": 4, "test": 4}
+    assert cells.frame.loc[3, ["label", "cell_type"]].tolist() == ["ig", "immature_granulocyte"]
+    assert cells.frame["cell_type"].notna().all()
+    assert cells.frame["number"].tolist() == [*range(9), *range(4), *range(4)]
+    for row, (split, index) in enumerate(cells.frame[["split", "number"]].itertuples(index=False)):
+        np.testing.assert_array_equal(load_image(cells.image_path(row)), held[f"{split}_images"][index])
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_bloodmnist_is_unpacked_beside_it_and_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bloodmnist.npz", **arrays({"train": 3}))
+    first = read_cells(tmp_path / "bloodmnist.npz")
+    assert first.root == tmp_path / "bloodmnist_images"
+    before = first.image_path(0).stat().st_mtime_ns
+    assert read_cells(tmp_path / "bloodmnist.npz").image_path(0).stat().st_mtime_ns == before
+    np.savez(tmp_path / "bloodmnist.npz", **arrays({"train": 4}))
+    with pytest.raises(InputError, match=r"bloodmnist_images is not empty; give a new folder"):
+        read_cells(tmp_path / "bloodmnist.npz")
+
+
+@pytest.mark.parametrize(
+    ("held", "sentence"),
+    [
+        ({"other": np.zeros(3)}, r"has no train_images, val_images or test_images; give a BloodMNIST"),
+        (arrays({"train": 3}, train_labels=np.array([0, 1, 8])), r"train labels outside 0 to 7, so it is another"),
+        (
+            arrays({"train": 3}, train_images=np.zeros((3, 28, 28), np.uint8)),
+            r"shape \[3, 28, 28\] for 3 labels; colour",
+        ),
+        (arrays({"train": 3}, train_labels=np.array([0, 1])), r"for 2 labels"),
+    ],
+)
+def test_other_arrays_are_refused_and_nothing_is_left(tmp_path: Path, held: dict, sentence: str) -> None:
+    np.savez(tmp_path / "x.npz", **held)
+    with pytest.raises(InputError, match=sentence):
+        read_cells(tmp_path / "x.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", **arrays({"train": 3}))
+    content = (tmp_path / "bad.npz").read_bytes()
+    for damaged in (b"x", content[: len(content) // 2]):
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"bad\.npz cannot be read as a MedMNIST archive"):
+            unpack_medmnist(tmp_path / "bad.npz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="holds arrays, for which there is no layout 'acevedo'"):
+        read_cells(tmp_path / "bad.npz", layout="acevedo")
 
 
 def test_every_class_of_every_layout_has_a_harmonised_name() -> None:
@@ -166,6 +218,37 @@ def test_every_class_of_every_layout_has_a_harmonised_name() -> None:
     for name, layout in KNOWN.items():
         labels = pd.Series(sorted(layout.classes or ()), dtype="string")
         assert harmonise(labels, name).notna().all()
+    assert harmonise(pd.Series(CLASSES, dtype="string"), "bloodmnist").notna().all()
+
+
+def test_codes_of_one_meaning_have_one_name_over_the_data_sets() -> None:
+    # As MLL23's authors compare their classes with two other data sets (labels_harmonised.csv of marrlab/MLL23).
+    rows = [
+        ("neutrophil_segmented", "NGS", "SNE"),
+        ("neutrophil_band", "NGB", "BNE"),
+        ("eosinophil", "EOS", "eosinophil"),
+        ("basophil", "BAS", "basophil"),
+        ("monocyte", "MON", "monocyte"),
+        ("lymphocyte", "LYT", "lymphocyte"),
+        ("normoblast", "EBO", "erythroblast"),
+        ("myelocyte", "MYB", "MY"),
+        ("metamyelocyte", "MMZ", "MMY"),
+        ("promyelocyte", "PMO", "PMY"),
+    ]
+    for row in rows:
+        names = [
+            harmonise(pd.Series([label], dtype="string"), name)[0]
+            for name, label in zip(("mll23", "matek19", "acevedo"), row, strict=True)
+        ]
+        assert len(set(names)) == 1, row
+
+
+def test_labels_of_the_shared_data_sets_have_harmonised_names(shared_reference: Path, shared_data: Path) -> None:
+    names = (shared_reference / "official_feature_data/mll23/classnames.txt").read_text().split()
+    assert len(names) == 18
+    assert harmonise(pd.Series(names, dtype="string"), "mll23").notna().all()
+    cohort = pd.read_csv(shared_data / "apl_cohort/manifest.csv", dtype="string")
+    assert harmonise(cohort["label"].dropna(), "apl_cohort").notna().all()
 
 
 def test_shared_expert_annotations(shared_reference: Path) -> None:

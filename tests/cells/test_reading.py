@@ -227,7 +227,7 @@ PATHS = {
     "missing": (lambda t: t / "gone", "gone does not exist; give a folder of cell images"),
     "an image": (lambda t: t / "one.png", r"one\.png is a single image; give a folder"),
     "another file": (lambda t: t / "notes.txt", r"notes\.txt is no manifest; give a folder"),
-    "arrays": (lambda t: t / "bloodmnist.npz", r"bloodmnist\.npz holds arrays; turn it into a folder first"),
+    "no arrays": (lambda t: t / "bloodmnist.npz", r"bloodmnist\.npz cannot be read as a MedMNIST archive"),
     "no images": (lambda t: t / "nothing", "nothing holds no images; give a folder of image files"),
     "two manifests": (lambda t: t / "two", r"two holds both manifest\.csv and manifest\.parquet; give the path"),
     "bad parquet": (lambda t: t / "bad.parquet", r"bad\.parquet cannot be read as Parquet; write it again"),

@@ -46,11 +46,14 @@ def tokens(atoms) -> Tensor:
     return embedding_bag(chosen, atoms, mode="sum", per_sample_weights=coefficients)
 
 
+@pytest.mark.parametrize("path", ["dense", "blocks", "screened"])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_atoms_are_recovered(name, atoms, tokens):
+def test_atoms_are_recovered(name, path, atoms, tokens):
     sparsity, latents, steps = SETTINGS[name]
     sae = SparseAutoencoder(WIDTH, latents, sparsity, initialisation=Tied(), seed=0)
-    config = TrainConfig(learning_rate=1e-2, warmup_steps=20, steps=steps, batch_tokens=BATCH, dead_window=50)
+    config = TrainConfig(
+        learning_rate=1e-2, warmup_steps=20, steps=steps, batch_tokens=BATCH, dead_window=50, path=path
+    )
     trainer = Trainer(sae, config)
     for step in range(steps):
         trainer.step(tokens[step % 128 * BATCH :][:BATCH])

@@ -16,10 +16,11 @@ from PIL import Image
 from tokens.token_stubs import StubBackbone, content, expected_tokens, write_images
 
 from cytosae.backbones import load_backbone
-from cytosae.cells import CellTable, read_cells
+from cytosae.cells import CellTable, load_image, read_cells
+from cytosae.cells.stain import reinhard
 from cytosae.common.artifact import read_artifact, recipe_of
 from cytosae.common.errors import ArtifactError, InputError, UsageError
-from cytosae.tokens import ExtractConfig, TokenStore, estimated_bytes, extract, open_tokens, work
+from cytosae.tokens import ExtractConfig, TokenStore, estimate, estimated_bytes, extract, open_tokens, recipe_for, work
 from cytosae.tokens.extract import Forward
 
 
@@ -134,6 +135,40 @@ def test_the_estimate_is_what_the_tokens_take(store: TokenStore, small) -> None:
     assert estimated_bytes(20, StubBackbone(), small) == 20 * 17 * 8 * 2
     headers = store.manifest["shards"][0]["bytes"] - 6 * 17 * 8 * 2
     assert 0 < headers < 300
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        ("float16", "2,503 cells x 17 x 8 x 2 bytes = 1 MB"),
+        ("uint8", "2,503 cells x 17 x 8 x 1 byte + 8 bytes a token"),
+    ],
+)
+def test_the_estimate_reads_as_a_sum(small, dtype: str, words: str) -> None:
+    assert estimate(2503, StubBackbone(), dataclasses.replace(small, dtype=dtype)).startswith(words)
+
+
+def test_tokens_of_mll23_with_dinobloom_b_take_what_the_documentation_says() -> None:
+    backbone = StubBackbone()
+    backbone.n_tokens, backbone.width = 257, 768
+    assert estimate(41_906, backbone) == "41,906 cells x 257 x 768 x 2 bytes = 16.5 GB"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stain_normalisation_is_a_recipe_of_its_own(
+    cells: CellTable, store: TokenStore, small, tmp_path: Path, workers: int
+) -> None:
+    backbone = StubBackbone()
+    config = dataclasses.replace(small, stain="reinhard", workers=workers)
+    assert recipe_for(backbone, small).fingerprint == store.manifest["recipe"]
+    assert recipe_for(backbone, config).fingerprint != store.manifest["recipe"]
+    shutil.copytree(store.path, tmp_path / "t")
+    made = extract(cells, backbone, tmp_path / "t", config=config)
+    if workers == 0:
+        assert sum(backbone.seen) == 20
+    assert made.manifest["backbone"] == {**backbone.describe(), "stain": "reinhard"}
+    images = [reinhard(load_image(cells.image_path(row))) for row in range(20)]
+    assert torch.equal(made.read(0, 20), backbone(backbone.prepare(images)).half().float())
 
 
 def test_no_cells_is_refused(cells: CellTable, tmp_path: Path) -> None:

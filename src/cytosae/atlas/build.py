@@ -14,16 +14,20 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy
+from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy, tokens_above
 from cytosae.common.artifact import package_version, read_artifact, write_file_artifact
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
+from cytosae.sae.tau import PAPER_TAU, choose_tau
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
+
+TAU_CELLS = 128
+"""Cells whose tokens set tau where none is given."""
 
 
 def build_atlas(
@@ -32,6 +36,7 @@ def build_atlas(
     cells: CellTable,
     *,
     reference_cells: int = 10,
+    tau: float | None = None,
     batch_cells: int = 32,
 ) -> ad.AnnData:
     """Describe every latent of ``sae`` on the cells of one token store.
@@ -42,6 +47,9 @@ def build_atlas(
     store : n cells, T tokens of width D each
     cells : the table of these cells; matched by ``cell_id``
     reference_cells : cells kept per latent, those with the largest mean activation (ties: the lower row)
+    tau : >= 0, activation above which a token counts as having a concept, for ``layers["tokens_above"]``; None for 0.2
+        with ReLU and L1, and for the rule of `cytosae.sae.choose_tau` on the tokens of this store with all others. Data
+        sets that are to be compared need the same one: give it
     batch_cells : cells encoded at a time; no result depends on it beyond rounding
 
     Returns
@@ -51,20 +59,23 @@ def build_atlas(
     Raises
     ------
     InputError
-        the SAE is for tokens of another width, or the store has cells that the table lacks.
+        the SAE is for tokens of another width, the store has cells that the table lacks, or ``tau`` is negative.
     """
     classes = list(cells.labels)
     frame = _aligned(cells, store)
+    _check_width(sae, store)
+    tau = tau_of_store(sae, store) if tau is None else tau
     piece = build_piece(
         sae,
         store,
         labels=class_indices(list(frame["label"]), classes),
         n_classes=len(classes),
         reference_cells=reference_cells,
+        tau=tau,
         batch_cells=batch_cells,
         description=f"Atlas of {cells.name}",
     )
-    return _assemble(piece, frame, classes, _provenance(sae, store, cells))
+    return _assemble(piece, frame, classes, _provenance(sae, store, cells, tau))
 
 
 @dataclass
@@ -75,12 +86,16 @@ class AtlasPiece:
     ----------
     start : first row
     means : (n, m) CSR float32, mean activation of each cell
+    above : (n, m) CSR int32, number of the cell's tokens whose activation is > tau
+    tau : the threshold of ``above``
     mean_tokens : (n, D) float32
     statistics : statistics of these cells
     """
 
     start: int
     means: sp.csr_array
+    above: sp.csr_array
+    tau: float
     mean_tokens: np.ndarray
     statistics: LatentStatistics
 
@@ -89,9 +104,13 @@ class AtlasPiece:
         first, second = sorted((self, other), key=lambda piece: piece.start)
         if first.start + len(first.mean_tokens) != second.start:
             raise ValueError(f"pieces from rows {first.start} and {second.start} do not adjoin")
+        if first.tau != second.tau:
+            raise ValueError(f"pieces count tokens above different thresholds, {first.tau} and {second.tau}")
         return AtlasPiece(
             start=first.start,
             means=sp.csr_array(sp.vstack([first.means, second.means], format="csr")),
+            above=sp.csr_array(sp.vstack([first.above, second.above], format="csr")),
+            tau=first.tau,
             mean_tokens=np.concatenate([first.mean_tokens, second.mean_tokens]),
             statistics=first.statistics.merge(second.statistics),
         )
@@ -106,30 +125,44 @@ def build_piece(
     start: int = 0,
     stop: int | None = None,
     reference_cells: int = 10,
+    tau: float = PAPER_TAU,
     batch_cells: int = 32,
     description: str = "Atlas",
 ) -> AtlasPiece:
     """Stream rows [start, stop) of ``store`` through ``sae``; ``labels`` [n]: class index of every row, or -1."""
-    if sae.d_in != store.width:
-        raise InputError(
-            f"The SAE takes tokens of width {sae.d_in}, but {store.path} holds width {store.width}; "
-            "use the backbone and block that the SAE was trained on."
-        )
+    _check_width(sae, store)
+    if not tau >= 0:
+        raise InputError(f"tau is {tau}, but activations are >= 0; choose a tau of at least 0.")
     stop = len(store) if stop is None else stop
     statistics = LatentStatistics(sae.d_sae, store.n_tokens, n_classes, reference_cells)
-    means, mean_tokens = [], []
+    means, above, mean_tokens = [], [], []
     with progress(description, total=stop - start, unit="cells") as bar:
         for row, tokens in _batches(store, start, stop, batch_cells):
             rows = np.arange(row, row + len(tokens))
-            means.append(statistics.update(encode_cells(sae, tokens), rows, labels[rows]))
+            activations = encode_cells(sae, tokens)
+            means.append(statistics.update(activations, rows, labels[rows]))
+            above.append(tokens_above(activations, store.n_tokens, tau))
             mean_tokens.append(tokens.mean(1).cpu().numpy())
             bar.advance(len(tokens))
     return AtlasPiece(
         start=start,
-        means=sp.csr_array(sp.vstack(means, format="csr")) if means else sp.csr_array((0, sae.d_sae), dtype=np.float32),
+        means=_stacked(means, sae.d_sae, np.float32),
+        above=_stacked(above, sae.d_sae, np.int32),
+        tau=float(tau),
         mean_tokens=np.concatenate(mean_tokens) if mean_tokens else np.zeros((0, store.width), np.float32),
         statistics=statistics,
     )
+
+
+def tau_of_store(sae: SparseAutoencoder, store: TokenStore, cells: int = TAU_CELLS) -> float:
+    """The threshold of `choose_tau` from whole cells of a store, spread evenly over it."""
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for row in np.unique(np.linspace(0, len(store) - 1, min(cells, len(store))).astype(int)):
+            tokens = store.read(int(row), int(row) + 1)
+            yield tokens.reshape(-1, store.width), torch.arange(store.n_tokens).repeat(len(tokens))
+
+    return choose_tau(sae, batches())
 
 
 @torch.no_grad()
@@ -176,6 +209,18 @@ def reference_table(atlas: ad.AnnData, latent: int) -> pd.DataFrame:
         {"value": np.asarray(reference["values"][latent])[there], "row": now, "label": labels},
         index=pd.Index(ids, name="cell_id"),
     )
+
+
+def _check_width(sae: SparseAutoencoder, store: TokenStore) -> None:
+    if sae.d_in != store.width:
+        raise InputError(
+            f"The SAE takes tokens of width {sae.d_in}, but {store.path} holds width {store.width}; "
+            "use the backbone and block that the SAE was trained on."
+        )
+
+
+def _stacked(batches: list[sp.csr_array], width: int, dtype: Any) -> sp.csr_array:
+    return sp.csr_array(sp.vstack(batches, format="csr")) if batches else sp.csr_array((0, width), dtype=dtype)
 
 
 def _batches(store: TokenStore, start: int, stop: int, size: int) -> Iterator[tuple[int, torch.Tensor]]:
@@ -236,6 +281,7 @@ def _assemble(piece: AtlasPiece, frame: pd.DataFrame, classes: list[str], proven
             "provenance": provenance,
         },
     )
+    atlas.layers["tokens_above"] = sp.csr_matrix(piece.above)
     atlas.obsm["X_backbone"] = piece.mean_tokens
     atlas.varm["class_mean"] = class_means.astype(np.float32)
     return atlas
@@ -253,7 +299,7 @@ def _observations(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(frame.index.astype(str), name="cell_id"))
 
 
-def _provenance(sae: SparseAutoencoder, store: TokenStore, cells: CellTable) -> dict[str, Any]:
+def _provenance(sae: SparseAutoencoder, store: TokenStore, cells: CellTable, tau: float) -> dict[str, Any]:
     # Nested facts as JSON: HDF5 has neither null nor lists of mixed things.
     return {
         "dataset": cells.name,
@@ -264,5 +310,6 @@ def _provenance(sae: SparseAutoencoder, store: TokenStore, cells: CellTable) -> 
         "backbone": json.dumps(to_plain(store.manifest.get("backbone", {}))),
         "n_tokens": store.n_tokens,
         "side": store.side,
+        "tau": float(tau),
         "cytosae": package_version(),
     }

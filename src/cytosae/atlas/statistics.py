@@ -224,14 +224,35 @@ def cell_means(activations: sp.csr_array, n_tokens: int) -> sp.csr_array:
     """(b, m) CSR float32: mean over each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR."""
     b = (len(activations.indptr) - 1) // n_tokens
     # Summed in float64, token by token: a cell's mean does not depend on the batch in which it came.
-    ones = np.ones(b * n_tokens)
-    pool = sp.csr_array((ones, np.arange(b * n_tokens), np.arange(b + 1) * n_tokens), shape=(b, b * n_tokens))
+    pool = _pool(b, n_tokens, np.float64)
     sums = sp.csr_array(pool @ activations.astype(np.float64))
     data = (sums.data / n_tokens).astype(np.float32)
     means = sp.csr_array((data, sums.indices, sums.indptr), shape=sums.shape)
     means.eliminate_zeros()
     means.sort_indices()
     return means
+
+
+def tokens_above(activations: sp.csr_array, n_tokens: int, tau: float) -> sp.csr_array:
+    """(b, m) CSR int32: how many of each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR are > ``tau``.
+
+    ``tau`` is >= 0, in the units of the activations; entries that are 0 are not stored.
+    """
+    b = (len(activations.indptr) - 1) // n_tokens
+    above = activations.data > tau
+    offsets = np.concatenate([[0], np.cumsum(above, dtype=activations.indptr.dtype)])[activations.indptr]
+    ones = np.ones(offsets[-1], np.int32)
+    kept = sp.csr_array((ones, activations.indices[above], offsets), shape=activations.shape)
+    pool = _pool(b, n_tokens, np.int32)
+    counts = sp.csr_array(pool @ kept)
+    counts.sort_indices()
+    return counts
+
+
+def _pool(b: int, n_tokens: int, dtype: Any) -> sp.csr_array:
+    """(b, b * n_tokens) CSR of ones that sums each cell's tokens; int32 indices, so that those of a product are, too."""
+    ones, tokens = np.ones(b * n_tokens, dtype), np.arange(b * n_tokens, dtype=np.int32)
+    return sp.csr_array((ones, tokens, np.arange(b + 1, dtype=np.int32) * n_tokens), shape=(b, b * n_tokens))
 
 
 def class_indices(labels: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:

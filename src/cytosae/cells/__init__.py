@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from cytosae.cells.annotations import join_annotations, read_attributes, read_expert_annotations
 from cytosae.cells.cell_types import cell_type_table, harmonise
+from cytosae.cells.checking import DatasetCheck, Finding, check_attributes, check_dataset, shared_images
+from cytosae.cells.datasets import PublishedDataset, published_dataset, published_datasets
 from cytosae.cells.decode import load_image, load_mask
 from cytosae.cells.layouts import LAYOUTS
 from cytosae.cells.medmnist import unpack_medmnist
@@ -13,13 +15,21 @@ from cytosae.cells.table import CellTable
 __all__ = [
     "LAYOUTS",
     "CellTable",
+    "DatasetCheck",
+    "Finding",
+    "PublishedDataset",
     "cell_type_table",
+    "check_attributes",
+    "check_dataset",
     "harmonise",
     "join_annotations",
     "load_image",
     "load_mask",
+    "published_dataset",
+    "published_datasets",
     "read_attributes",
     "read_cells",
     "read_expert_annotations",
+    "shared_images",
     "unpack_medmnist",
 ]

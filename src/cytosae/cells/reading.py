@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cytosae.cells.cell_types import harmonise
 from cytosae.cells.decode import SUFFIXES, Probe, probe, probe_mask, quiet
 from cytosae.cells.layouts import Rows, read_rows
 from cytosae.cells.manifest import NAMES, find_manifest, read_manifest
+from cytosae.cells.medmnist import unpack_medmnist
 from cytosae.cells.scan import scan_folder
 from cytosae.cells.table import COLUMNS, DUPLICATE_COLUMNS, SKIPPED_COLUMNS, TEXT_COLUMNS, CellTable, safe_name
 from cytosae.common.errors import InputError, UsageError
@@ -31,17 +33,19 @@ def read_cells(
     layout: str | None = None,
     max_unusable: float = 0.10,
     workers: int | None = None,
+    unpack: Path | str | None = None,
 ) -> CellTable:
     """Read a data set of single-cell images.
 
     Parameters
     ----------
     path : a folder (class folders at any depth, a flat folder, one of the field's data sets, or one with a
-        `manifest.csv` / `manifest.parquet`), or the path of a manifest
+        `manifest.csv` / `manifest.parquet`), the path of a manifest, or a BloodMNIST `.npz`
     name : name of the data set; by default the folder's
     layout : name of a layout (`cytosae.cells.LAYOUTS`), where recognition by itself is wrong
     max_unusable : largest share of unusable images with which to go on, 0 to 1
     workers : threads that decode, by default one for each processor (8 at most)
+    unpack : folder for the images of a `.npz`, by default `<its name>_images` beside it
 
     Returns
     -------
@@ -55,11 +59,52 @@ def read_cells(
     path = Path(path).expanduser()
     if not 0 <= max_unusable <= 1:
         raise UsageError(f"max_unusable is {max_unusable}; give a share from 0 to 1.")
+    listing = list_cells(path, layout=layout, unpack=unpack)
+    chosen = safe_name(name or listing.name)
+    probes = list(_probe_all(listing.root, listing.rows.frame, workers, f"Reading {chosen}"))
+    return _assemble(chosen, listing.root, listing.rows, probes, max_unusable=max_unusable)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a data set before any is decoded.
+
+    Attributes
+    ----------
+    name : of the data set, by its folder or file
+    root : folder that paths are relative to
+    rows : the images and what their paths and tables tell
+    """
+
+    name: str
+    root: Path
+    rows: Rows
+
+
+def list_cells(path: Path | str, *, layout: str | None = None, unpack: Path | str | None = None) -> Listing:
+    """List the images that `read_cells` would decode, exact copies and broken files among them."""
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return _list_arrays(path, layout, unpack)
     root, manifest = _locate(path, layout)
     rows = _rows_of_manifest(root, manifest) if manifest else read_rows(scan_folder(root), layout)
-    chosen = name or (root.resolve().name if manifest is None or manifest.name in NAMES else manifest.stem)
-    probes = list(_probe_all(root, rows.frame, workers, f"Reading {safe_name(chosen)}"))
-    return _assemble(safe_name(chosen), root, rows, probes, max_unusable=max_unusable)
+    name = root.resolve().name if manifest is None or manifest.name in NAMES else manifest.stem
+    return Listing(name, root, rows)
+
+
+def _list_arrays(path: Path, layout: str | None, unpack: Path | str | None) -> Listing:
+    if layout not in (None, "bloodmnist"):
+        raise UsageError(f"{path} holds arrays, for which there is no layout {layout!r}; leave layout out.")
+    folder = Path(unpack) if unpack is not None else path.with_name(f"{path.stem}_images")
+    try:
+        root = unpack_medmnist(path, folder)
+    except OSError as problem:
+        raise InputError(
+            f"{path} cannot be unpacked into {folder} ({problem.strerror}); name another folder with unpack=."
+        ) from problem
+    rows = _rows_of_manifest(root, root / NAMES[0])
+    words = f"BloodMNIST arrays ({path.name}), unpacked into {root}"
+    return Listing(path.stem, root, replace(rows, layout=words, dataset="bloodmnist", source=path))
 
 
 def _locate(path: Path, layout: str | None) -> tuple[Path, Path | None]:
@@ -67,13 +112,11 @@ def _locate(path: Path, layout: str | None) -> tuple[Path, Path | None]:
     if path.is_dir():
         return path, find_manifest(path) if layout in (None, "manifest") else None
     if not path.exists():
-        raise InputError(f"{path} does not exist; give a folder of cell images or a manifest (.csv, .parquet).")
+        raise InputError(
+            f"{path} does not exist; give a folder of cell images, a manifest (.csv, .parquet) or a BloodMNIST .npz."
+        )
     if path.suffix.lower() in {".csv", ".parquet"}:
         return path.parent, path
-    if path.suffix.lower() == ".npz":
-        raise InputError(
-            f"{path} holds arrays; turn it into a folder first: cytosae.cells.unpack_medmnist({str(path)!r}, FOLDER)."
-        )
     what = "is a single image" if path.suffix.lower() in SUFFIXES else "is no manifest"
     raise InputError(f"{path} {what}; give a folder of cell images or a manifest (.csv, .parquet).")
 

@@ -22,17 +22,24 @@ class Scan:
     root : the folder
     images : files with an image suffix that are no litter and in no `masks` folder
     masks : the same inside `masks` folders
+    litter : what file managers and archivers leave behind, hidden files included; a folder (whose content is not
+        looked at) ends with a slash
+    others : all other files: tables, texts, archives
     """
 
     root: Path
     images: tuple[str, ...]
     masks: frozenset[str]
+    litter: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def scan_folder(root: Path) -> Scan:
     """List ``root``; links to folders and files are followed, a cycle of links is cut."""
     images: list[str] = []
     masks: list[str] = []
+    litter: list[str] = []
+    others: list[str] = []
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -40,13 +47,15 @@ def scan_folder(root: Path) -> Scan:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not _is_litter(name, LITTER_FOLDERS))
         base = Path(folder).relative_to(root)
+        litter += [(base / name).as_posix() + "/" for name in subfolders if _is_litter(name, LITTER_FOLDERS)]
+        subfolders[:] = sorted(name for name in subfolders if not _is_litter(name, LITTER_FOLDERS))
         chosen = masks if any(part.lower() in MASK_FOLDERS for part in base.parts) else images
         for name in files:
-            if not _is_litter(name, LITTER_FILES) and Path(name).suffix.lower() in SUFFIXES:
-                chosen.append((base / name).as_posix())
-    return Scan(root, tuple(sorted(images)), frozenset(masks))
+            image = Path(name).suffix.lower() in SUFFIXES
+            target = litter if _is_litter(name, LITTER_FILES) else chosen if image else others
+            target.append((base / name).as_posix())
+    return Scan(root, tuple(sorted(images)), frozenset(masks), tuple(sorted(litter)), tuple(sorted(others)))
 
 
 def find_mask(image: str, masks: frozenset[str]) -> str | None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 import cytosae
+from cytosae.cli.bench import bench_app
+from cytosae.cli.cohort import cohort_app
 from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
-from cytosae.cli.options import changes_of, options_of
+from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.common.errors import ArtifactError, InputError, UsageError
-from cytosae.study import Study, StudyConfig, read_toml, recipe_changes, tidy
+from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, open_study
+from cytosae.common.errors import UsageError
+from cytosae.study import Study, StudyConfig, tidy
 
 app = App(
     name="cytosae",
@@ -27,13 +30,11 @@ app = App(
     """,
     help_format="markdown",
 )
+app.command(cohort_app)
 app.command(model_app)
 app.command(data_app)
+app.command(bench_app)
 
-StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
-ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
-ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
-Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
 if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     RunOptions = Any
     ExtractOptions = Any
@@ -275,38 +276,6 @@ def show_config(*, study: Annotated[Path | None, Parameter(name="--study")] = No
     output.line(tomli_w.dumps(plain).rstrip())
     output.result(**plain)
     output.finish()
-
-
-def open_study(
-    path: Path,
-    images: Sequence[Path],
-    output: Output,
-    *,
-    recipe: str | None = None,
-    config: Path | None = None,
-    options: Any = None,
-    train_on: Sequence[str] = (),
-    changes: Mapping[str, Any] | None = None,
-    create: bool = True,
-) -> Study:
-    """Open a study and bring what was asked into its configuration: recipe, then file, then options."""
-    if not create and not (path / "study.toml").is_file():
-        raise ArtifactError(
-            f"{path} is no study (study.toml is missing); begin one with: cytosae run IMAGES --study DIR."
-        )
-    for image in images:
-        if not image.exists():
-            raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
-    if not images and not (path / "study.toml").is_file():
-        raise UsageError("no images are given; name a folder of images, or a study that has some.")
-    asked = [recipe_changes(recipe) if recipe else {}, read_toml(config) if config else {}, dict(changes or {})]
-    asked.append(changes_of(options) if options is not None else {})
-    if train_on:
-        asked.append({"train_on": list(train_on)})
-    work = Study.open(path, images, asked, on_step=output.step)
-    if not create:
-        work.save_config()
-    return work
 
 
 def sweep_values(texts: Sequence[str]) -> dict[str, list[float]]:

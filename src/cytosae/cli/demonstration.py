@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,5 +20,6 @@ PATIENTS, CELLS, SEED = 40, 50, 7
 def draw_smear(folder: Path) -> Path:
     """The demo's cells, drawn unless they are there already; 40 patients of 50 cells, of several laboratories."""
     if not (folder / "manifest.csv").is_file():
-        synthesize(folder, patients=PATIENTS, cells=CELLS, seed=SEED, domain="mixed")
+        processes = os.cpu_count() or 1
+        synthesize(folder, patients=PATIENTS, cells=CELLS, seed=SEED, domain="mixed", processes=processes)
     return folder

@@ -18,6 +18,7 @@ TITLES = {
     "sae": "Sparse autoencoder",
     "atlas": "Atlas",
     "localisation": "Localisation",
+    "cohort": "Cohort",
     "report": "Report",
     "runtime": "Where it runs",
 }

@@ -23,7 +23,21 @@ from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError
 
 RECORD = "artifact.json"
-SCHEMAS = {"cells": 1, "tokens": 1, "sae": 1, "atlas": 1, "report": 1, "localisation": 1, "sweep": 1}
+SCHEMAS = {
+    "cells": 1,
+    "tokens": 1,
+    "sae": 1,
+    "atlas": 1,
+    "localisation": 1,
+    "sweep": 1,
+    "colours": 1,
+    "cohort": 1,
+    "contrasts": 1,
+    "ranking": 1,
+    "classification": 1,
+    "classifier": 1,
+    "report": 1,
+}
 
 
 @dataclass(frozen=True)

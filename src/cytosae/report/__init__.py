@@ -1,9 +1,27 @@
-"""The report: one HTML file that a reader can open anywhere, offline; and the page of one explained image."""
+"""The report: one HTML file that a reader can open anywhere, offline; pages of patients, diseases and single images."""
 
 from __future__ import annotations
 
+from cytosae.report.cohort import write_cohort_report
+from cytosae.report.cohort_content import Evidence, colour_flags
 from cytosae.report.content import DatasetReport
+from cytosae.report.contrast_view import Comparison, comparison
+from cytosae.report.disease import write_disease_page
 from cytosae.report.explanation import write_explanation
 from cytosae.report.html import write_report
+from cytosae.report.models_view import models_view
+from cytosae.report.patient import write_patient_page
 
-__all__ = ["DatasetReport", "write_explanation", "write_report"]
+__all__ = [
+    "Comparison",
+    "DatasetReport",
+    "Evidence",
+    "colour_flags",
+    "comparison",
+    "models_view",
+    "write_cohort_report",
+    "write_disease_page",
+    "write_explanation",
+    "write_patient_page",
+    "write_report",
+]

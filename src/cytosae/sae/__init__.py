@@ -17,10 +17,12 @@ from cytosae.sae.recipes import RECIPES, Recipe
 from cytosae.sae.relu_l1 import ReluL1
 from cytosae.sae.schedule import Constant, LinearDecay, Schedule
 from cytosae.sae.sweep import write_sweep
+from cytosae.sae.tau import PAPER_TAU, choose_tau
 from cytosae.sae.topk import TopK
 from cytosae.sae.trainer import FitResult, Trainer
 
 __all__ = [
+    "PAPER_TAU",
     "RECIPES",
     "AnySparsity",
     "BatchTopK",
@@ -47,6 +49,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "Whitening",
+    "choose_tau",
     "evaluate",
     "geometric_median",
     "load_sae",

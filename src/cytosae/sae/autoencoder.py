@@ -148,7 +148,7 @@ class SparseAutoencoder(nn.Module):
 
     def reconstruct(self, activations: Activations) -> Tensor:
         """Tokens (N, d) in normalised units."""
-        return activations.decode(self.W_dec) + self.b_dec
+        return activations.decode(self.W_dec).add_(self.b_dec)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:

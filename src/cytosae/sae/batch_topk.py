@@ -65,9 +65,9 @@ class BatchTopK(Sparsity):
         """Mean square error, and AuxK while latents are dead."""
         activations = self.training_activations(sae, x)
         reconstruction = sae.reconstruct(activations)
-        mse = mean_square(reconstruction - x)
-        auxiliary = self.auxiliary(sae, x, x - reconstruction, dead)
-        return Losses(mse, x.new_zeros(()), auxiliary, activations, reconstruction)
+        residual, none = reconstruction - x, x.new_zeros(())
+        auxiliary = self.auxiliary(sae, x, -residual if self.aux_k and dead is not None else residual, dead)
+        return Losses(mean_square(residual), none, auxiliary, activations, reconstruction, residual=residual)
 
     def training_activations(self, sae: SparseAutoencoder, x: Tensor) -> Activations:
         """The k N largest scores; moves the inference threshold."""

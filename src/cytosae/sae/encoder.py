@@ -203,12 +203,15 @@ def _guess_threshold(x: Tensor, rows: Tensor, bias: Tensor, share: float) -> flo
 
 
 def _blocks(x: Tensor, rows: Tensor, bias: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """(start, scores) for blocks of tokens; all of them share one buffer."""
+    """(start, float scores) for blocks of tokens; all share one buffer. Under autocast products are bfloat16."""
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    low, rows, bias = x.to(dtype), rows.to(dtype), bias.to(dtype)
     size = min(max(BLOCK_SCORES // max(len(rows), 1), BLOCK_TOKENS), max(len(x), 1))
-    buffer = x.new_empty(size, len(rows))
+    buffer = low.new_empty(size, len(rows))
     for start in range(0, len(x), size):
-        block = x[start : start + size]
-        yield start, torch.addmm(bias, block, rows.T, out=buffer[: len(block)])
+        block = low[start : start + size]
+        yield start, torch.addmm(bias, block, rows.T, out=buffer[: len(block)]).to(x.dtype)
 
 
 def _offsets(counts: Tensor) -> Tensor:

@@ -62,7 +62,8 @@ class JumpRelu(Sparsity):
         steps = near.map(lambda z, theta: _Step.apply(z, theta, self.bandwidth), threshold)
         reconstruction = sae.reconstruct(activations)
         penalty = self.l0_coefficient * steps.total() / len(x)
-        return Losses(mean_square(reconstruction - x), penalty, x.new_zeros(()), activations, reconstruction)
+        residual, none = reconstruction - x, x.new_zeros(())
+        return Losses(mean_square(residual), penalty, none, activations, reconstruction, residual=residual)
 
 
 def _window(scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

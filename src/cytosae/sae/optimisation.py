@@ -59,7 +59,7 @@ class Objective(nn.Module):
         """Loss (), terms and sums [mse, penalty, auxiliary, active, squared error] (5,), fired latents (m,) bool."""
         losses = self.sae.sparsity.losses(self.sae, x, dead)
         auxiliary = losses.auxiliary
-        residual = losses.reconstruction.detach() - x
+        residual = (losses.reconstruction - x if losses.residual is None else losses.residual).detach()
         if self.ghost_gradients and dead is not None:
             error = residual.square() if losses.error is None else losses.error
             auxiliary = auxiliary + ghost_loss(self.sae, x, losses.reconstruction, error, dead)
@@ -127,9 +127,9 @@ class Optimisation:
         return self._log(x, self._mean_over_ranks(terms), len(dead), rate)
 
     def _row_update(self, x: Tensor) -> RowUpdate | None:
-        """The fused update where latents are screened; None where whole gradients are needed (ranks, clipping)."""
+        """The fused update where latents are screened; None where whole gradients are needed (ranks, clipping, GPU)."""
         ranks = 1 if self.fabric is None else self.fabric.world_size
-        if self.split or ranks > 1 or self.config.gradient_clip is not None:
+        if self.split or ranks > 1 or self.config.gradient_clip is not None or x.device.type != "cpu":
             return None
         if self.sae.screening.screen_for(x, self.sae.W_enc.detach().T) is None:
             return None

@@ -42,6 +42,7 @@ class ReluL1(Sparsity):
         """The paper's terms; ``auxiliary`` stays 0 (ghost gradients are the trainer's choice)."""
         activations = self.activations(sae, x)
         reconstruction = sae.reconstruct(activations)
-        error = (reconstruction - x).square() / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        residual = reconstruction - x
+        error = residual.square() / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         penalty = self.l1_coefficient * activations.total() / len(x)
-        return Losses(error.mean(), penalty, x.new_zeros(()), activations, reconstruction, error)
+        return Losses(error.mean(), penalty, x.new_zeros(()), activations, reconstruction, error, residual)

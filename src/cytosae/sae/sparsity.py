@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cytosae.common.errors import UsageError
 from cytosae.sae.sparse import Activations
@@ -25,6 +26,7 @@ class Losses(NamedTuple):
     activations : the activations of the batch
     reconstruction : (N, d) in normalised units
     error : (N, d) element-wise reconstruction error as the variant weighs it, or None (then the plain square)
+    residual : (N, d) reconstruction - x where the variant has it at hand, or None
     """
 
     mse: Tensor
@@ -33,6 +35,7 @@ class Losses(NamedTuple):
     activations: Activations
     reconstruction: Tensor
     error: Tensor | None = None
+    residual: Tensor | None = None
 
 
 class Sparsity:
@@ -76,4 +79,19 @@ def check_k(name: str, k: int, d_sae: int | None = None) -> None:
 
 def mean_square(error: Tensor) -> Tensor:
     """Mean of the squares, () tensor."""
-    return torch.linalg.vector_norm(error).square() / error.numel()
+    return _MeanSquare.apply(error)
+
+
+class _MeanSquare(torch.autograd.Function):
+    """One array in the backward pass, where that of a norm makes three: fresh pages cost more than the arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, error: Tensor) -> Tensor:
+        ctx.save_for_backward(error)
+        return torch.linalg.vector_norm(error).square() / error.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (error,) = ctx.saved_tensors
+        return error * (2 / error.numel() * grad_outputs[0])

@@ -52,7 +52,8 @@ class TopK(Sparsity):
         """Mean square error, and AuxK while latents are dead."""
         activations = self.activations(sae, x)
         reconstruction = sae.reconstruct(activations)
-        auxiliary = x.new_zeros(())
+        residual, auxiliary = reconstruction - x, x.new_zeros(())
         if self.aux_k and dead is not None:
-            auxiliary = self.aux_coefficient * auxk_loss(sae, x, x - reconstruction, dead, self.aux_k)
-        return Losses(mean_square(reconstruction - x), x.new_zeros(()), auxiliary, activations, reconstruction)
+            auxiliary = self.aux_coefficient * auxk_loss(sae, x, -residual, dead, self.aux_k)
+        none = x.new_zeros(())
+        return Losses(mean_square(residual), none, auxiliary, activations, reconstruction, residual=residual)

@@ -15,6 +15,7 @@ import tomli_w
 
 from cytosae.atlas import LocalisationConfig
 from cytosae.cells.table import safe_name
+from cytosae.cohort.config import PROMYELOCYTES, ClassificationConfig
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import UsageError
 from cytosae.common.runtime import RuntimeConfig
@@ -90,9 +91,12 @@ class AtlasConfig:
     Attributes
     ----------
     reference_cells : cells kept per latent
+    tau : activation above which a token counts as having a concept; None for what `cytosae.sae.choose_tau` found on
+        the tokens of the training, the same for all data sets of the study
     """
 
     reference_cells: int = 10
+    tau: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,37 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
+class CohortConfig:
+    """How patients are compared.
+
+    Attributes
+    ----------
+    dataset : data set with the patients, None for the only one whose cells have patients and diagnoses
+    patient, diagnosis : columns of the cell table
+    compare : two diagnoses to tell apart, the one to be found first; empty for all that are there
+    min_cells : patients with fewer cells are left out, which is said
+    experts : cell types that an expert would point at; how many are among the first cells is measured
+    strict : also train an SAE without the test patients of each fold, and classify with that one
+    stability : bootstrap samples of patients on which the recommended model is fitted again
+    concepts : concepts shown with pictures
+    pages : patients with a page of their own, those decided most clearly or wrongly first
+    classification : models, folds, intervals and controls
+    """
+
+    dataset: str | None = None
+    patient: str = "patient"
+    diagnosis: str = "diagnosis"
+    compare: tuple[str, ...] = ()
+    min_cells: int = 1
+    experts: tuple[str, ...] = PROMYELOCYTES
+    strict: bool = False
+    stability: int = 50
+    concepts: int = 12
+    pages: int = 12
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """Everything that is asked of a study; ``study.toml`` holds it.
 
@@ -117,7 +152,7 @@ class StudyConfig:
     ----------
     datasets : the sets of cells
     train_on : names of the data sets to train on, empty for all
-    cells, backbone, extract, reading, sae, atlas, localisation, report, runtime : configuration of the steps
+    cells, backbone, extract, reading, sae, atlas, localisation, cohort, report, runtime : configuration of the steps
     """
 
     datasets: tuple[Dataset, ...] = ()
@@ -129,6 +164,7 @@ class StudyConfig:
     sae: Recipe = field(default_factory=lambda: RECIPES["default"])
     atlas: AtlasConfig = field(default_factory=AtlasConfig)
     localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
+    cohort: CohortConfig = field(default_factory=CohortConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 

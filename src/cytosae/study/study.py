@@ -62,6 +62,7 @@ class Study:
     path : the study's directory
     config : what is asked for, None for what ``study.toml`` says
     on_step : called with each `StepResult`
+    on_note : called with a line about what a step is going to do
 
     Raises
     ------
@@ -77,8 +78,10 @@ class Study:
         config: StudyConfig | None = None,
         *,
         on_step: Callable[[StepResult], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> None:
         self.path = Path(path)
+        self._on_note = on_note or (lambda line: None)
         self._on_step = on_step or (lambda result: None)
         if config is None and not self.config_path.is_file():
             raise ArtifactError(
@@ -94,6 +97,7 @@ class Study:
         changes: Sequence[Mapping[str, Any]] = (),
         *,
         on_step: Callable[[StepResult], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> Study:
         """Open a study, or begin one, with further data sets and plain ``changes`` of its configuration in this order.
 
@@ -108,7 +112,7 @@ class Study:
         for name in config.train_on:
             if name not in names:
                 raise UsageError(f"train_on names {name!r}; the data sets are: {', '.join(names)}.")
-        return cls(path, config, on_step=on_step)
+        return cls(path, config, on_step=on_step, on_note=on_note)
 
     @property
     def config_path(self) -> Path:
@@ -145,6 +149,18 @@ class Study:
         from cytosae.sae import load_sae
 
         return load_sae(self.place("sae", None))
+
+    def tau(self) -> float:
+        """Activation above which a token counts as having a concept, the same for all data sets."""
+        from cytosae.study.training import measure_tau
+
+        if self.config.atlas.tau is not None:
+            return self.config.atlas.tau
+        known = read_artifact(self.place("sae"), "sae", verify=False).details.get("tau")
+        if known is not None:
+            return float(known)
+        stores = [self.tokens(name) for name in self.trained_on]  # an SAE trained before its tau was written down
+        return measure_tau(self.sae(), stores, self.config.reading)
 
     def atlas(self, dataset: str) -> ad.AnnData:
         """The atlas of a data set."""
@@ -187,23 +203,30 @@ class Study:
         inputs = {"files": listing_fingerprint(asked.path)}
 
         def work(path: Path) -> None:
-            table = read_cells(asked.path, name=dataset, layout=asked.layout, max_unusable=config["max_unusable"])
+            table = read_cells(
+                asked.path,
+                name=dataset,
+                layout=asked.layout,
+                max_unusable=config["max_unusable"],
+                unpack=self.path / "images" / dataset,
+            )
             table.save(path, config=config, inputs=inputs)
 
-        return self._step("cells", dataset, config, inputs, work, once=True)
+        return self.step("cells", dataset, config, inputs, work, once=True)
 
     def extract(self, dataset: str) -> StepResult:
         """Turn the cells of a data set into tokens."""
-        from cytosae.tokens import extract
+        from cytosae.tokens import estimate, extract
 
         config = self.config.extract
         cells = self.cells(dataset)
         inputs = {"cells": cells.fingerprint, "backbone": digest(self.backbone.describe())}
 
         def work(path: Path) -> None:
+            self._on_note(f"tokens of {dataset}: {estimate(len(cells), self.backbone, config)}")
             extract(cells, self.backbone, path, config=config, fabric=self.fabric, inputs=inputs)
 
-        return self._step("tokens", dataset, config, inputs, work)
+        return self.step("tokens", dataset, config, inputs, work)
 
     def train(self) -> StepResult:
         """Train the SAE on the tokens of `trained_on`."""
@@ -211,13 +234,13 @@ class Study:
 
         asked = self.config
         config = {"recipe": to_plain(asked.sae), "reading": to_plain(asked.reading)}
-        inputs = {f"tokens/{name}": self._fingerprint("tokens", name) for name in self.trained_on}
+        inputs = {f"tokens/{name}": self.fingerprint("tokens", name) for name in self.trained_on}
 
         def work(path: Path) -> None:
             stores = [self.tokens(name) for name in self.trained_on]
             train_sae(stores, asked.sae, path, reading=asked.reading, fabric=self.fabric, config=config, inputs=inputs)
 
-        return self._step("sae", None, config, inputs, work)
+        return self.step("sae", None, config, inputs, work)
 
     def sweep(self, values: Mapping[str, Sequence[float]]) -> StepResult:
         """Train an SAE for each combination of ``values`` (see `training.sweep_recipes`), reading the tokens once."""
@@ -227,28 +250,32 @@ class Study:
         recipes = sweep_recipes(asked.sae, values)
         plain = {name: [to_plain(recipe), seed] for name, (recipe, seed) in recipes.items()}
         config = {"recipes": plain, "reading": to_plain(asked.reading)}
-        inputs = {f"tokens/{name}": self._fingerprint("tokens", name) for name in self.trained_on}
+        inputs = {f"tokens/{name}": self.fingerprint("tokens", name) for name in self.trained_on}
 
         def work(path: Path) -> None:
             stores = [self.tokens(name) for name in self.trained_on]
             train_sweep(stores, recipes, path, reading=asked.reading, fabric=self.fabric, config=config, inputs=inputs)
 
-        return self._step("sweep", None, config, inputs, work)
+        return self.step("sweep", None, config, inputs, work)
 
     def build_atlas(self, dataset: str) -> StepResult:
         """Describe every latent on the cells of a data set."""
         from cytosae.atlas import build_atlas, save_atlas
 
         config = self.config.atlas
-        inputs = {name: self._fingerprint(name, dataset) for name in ("sae", "tokens", "cells")}
+        inputs = {name: self.fingerprint(name, dataset) for name in ("sae", "tokens", "cells")}
 
         def work(path: Path) -> None:
             atlas = build_atlas(
-                self.sae(), self.tokens(dataset), self.cells(dataset), reference_cells=config.reference_cells
+                self.sae(),
+                self.tokens(dataset),
+                self.cells(dataset),
+                reference_cells=config.reference_cells,
+                tau=self.tau(),
             )
             save_atlas(atlas, path, config=config, inputs=inputs)
 
-        return self._step("atlas", dataset, config, inputs, work, once=True)
+        return self.step("atlas", dataset, config, inputs, work, once=True)
 
     def localise(self) -> list[StepResult]:
         """Compare maps with nucleus and cytoplasm masks, where at least `MASKED_CELLS` cells have one."""
@@ -258,15 +285,15 @@ class Study:
         masked = [name for name, count in counts.items() if count]
         if sum(counts.values()) < MASKED_CELLS:
             return []
-        inputs = {f"{kind}/{name}": self._fingerprint(kind, name) for kind in ("tokens", "cells") for name in masked}
-        inputs["sae"] = self._fingerprint("sae")
+        inputs = {f"{kind}/{name}": self.fingerprint(kind, name) for kind in ("tokens", "cells") for name in masked}
+        inputs["sae"] = self.fingerprint("sae")
 
         def work(path: Path) -> None:
             sources = [(self.tokens(name), self.cells(name)) for name in masked]
             found = localisation(self.sae(), sources, config=self.config.localisation)
             save_localisation(found, path, inputs=inputs)
 
-        return [self._step("localisation", None, self.config.localisation, inputs, work, once=True)]
+        return [self.step("localisation", None, self.config.localisation, inputs, work, once=True)]
 
     def write_report(self) -> StepResult:
         """Write ``report.html``."""
@@ -274,11 +301,11 @@ class Study:
         from cytosae.report import DatasetReport, write_report
 
         kinds = ("cells", "tokens", "atlas")
-        inputs = {f"{kind}/{name}": self._fingerprint(kind, name) for kind in kinds for name in self.datasets}
-        inputs["sae"] = self._fingerprint("sae")
+        inputs = {f"{kind}/{name}": self.fingerprint(kind, name) for kind in kinds for name in self.datasets}
+        inputs["sae"] = self.fingerprint("sae")
         masks = self.place("localisation", None)
         if masks.is_file():
-            inputs["localisation"] = self._fingerprint("localisation")
+            inputs["localisation"] = self.fingerprint("localisation")
 
         def work(path: Path) -> None:
             write_report(
@@ -296,15 +323,16 @@ class Study:
                 inputs=inputs,
             )
 
-        return self._step("report", None, self.config.report, inputs, work, once=True)
+        return self.step("report", None, self.config.report, inputs, work, once=True)
 
     def explain(self, image: str | Path, dataset: str, *, concepts: int = 12) -> Explanation:
         """One image by the concepts of the atlas of ``dataset``; see `cytosae.atlas.explain_cell`."""
         from cytosae.atlas.explain import explain_cell
         from cytosae.cells import load_image
+        from cytosae.cells.stain import prepare_stained
 
-        backbone = self.backbone
-        tokens = backbone(backbone.prepare([load_image(Path(image))]))[0]
+        prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
+        tokens = self.backbone(prepare([load_image(Path(image))]))[0]
         return explain_cell(tokens, self.sae(), self.atlas(dataset), concepts=concepts)
 
     @property
@@ -343,13 +371,22 @@ class Study:
             "atlas": f"atlas/{dataset}.h5ad",
             "localisation": "localisation.json",
             "report": "report.html",
+            "colours": f"cohort/{dataset}/colours.parquet",
+            "cohort": f"cohort/{dataset}.h5ad",
+            "control": f"cohort/{dataset}/control.h5ad",
+            "contrasts": f"cohort/{dataset}.parquet",
+            "ranking": f"cohort/{dataset}-cells",
+            "classification": f"cohort/{dataset}/classification.json",
+            "classifier": f"cohort/{dataset}/classifier",
+            "cohort_report": f"cohort/{dataset}/report.html",
         }
         return self.path / places[kind]
 
-    def _fingerprint(self, kind: str, dataset: str | None = None) -> str:
+    def fingerprint(self, kind: str, dataset: str | None = None) -> str:
+        """Fingerprint of an artifact that is there."""
         return read_artifact(self.place(kind, dataset), kind, verify=False).fingerprint
 
-    def _step(
+    def step(
         self,
         kind: str,
         dataset: str | None,
@@ -358,10 +395,15 @@ class Study:
         work: Callable[[Path], None],
         *,
         once: bool = False,
+        place: str | None = None,
     ) -> StepResult:
-        """Run ``work`` unless an artifact of this recipe is there already; with ``once``, on the first rank only."""
-        path = self.place(kind, dataset)
-        name = f"{kind} {dataset}" if dataset else kind
+        """Run ``work`` unless an artifact of this recipe is there already; with ``once``, on the first rank only.
+
+        ``place`` is the name of the step, and of its place, where these are not those of the artifact's kind.
+        """
+        place = place or kind
+        path = self.place(place, dataset)
+        name = f"{place} {dataset}".replace("_", " ") if dataset else place
         skipped = is_current(path, kind, recipe_of(kind, to_plain(config), inputs), verify=kind != "tokens")
         start = time.perf_counter()
         self.fabric.barrier()  # every rank has seen the same state before one of them changes it
@@ -401,6 +443,8 @@ def listing_fingerprint(path: Path) -> str:
     """SHA-256 over name, size and time of change of every file at or below ``path``: equal if nothing changed."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder of images or a manifest.")
+    if path.suffix.lower() == ".npz":  # whatever lies beside it, such as the study itself, is no part of it
+        return digest([str(path), path.stat().st_size, path.stat().st_mtime_ns])
     root = path.parent if path.is_file() else path
     stats = ((file, file.stat()) for file in sorted(root.rglob("*")) if file.is_file())
     return digest([str(path), [[f.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns] for f, s in stats]])

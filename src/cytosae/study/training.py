@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cytosae.common.artifact import recipe_of, write_artifact
 from cytosae.common.errors import UsageError
-from cytosae.sae import Metrics, Recipe, SparseAutoencoder, Trainer, evaluate, save_sae, write_sweep
+from cytosae.sae import Metrics, Recipe, SparseAutoencoder, Trainer, choose_tau, evaluate, save_sae, write_sweep
 from cytosae.study.config import ReadingConfig
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 EVALUATED_TOKENS = 1 << 18
 """Tokens on which a finished SAE is measured, drawn from all that it was trained on."""
+
+TAU_TOKENS = 1 << 15
+"""Tokens that set the threshold of the barcodes, drawn likewise."""
 
 
 def train_sae(
@@ -39,7 +42,9 @@ def train_sae(
     trainer.fit(open_reader(stores, recipe, reading, fabric))
     if fabric.is_global_zero:
         metrics = measure(sae, stores, reading)
-        details = {"steps": recipe.train.steps, "tokens_seen": recipe.train.total_tokens, **summary(metrics)}
+        tau = measure_tau(sae, stores, reading)
+        details = {"steps": recipe.train.steps, "tokens_seen": recipe.train.total_tokens, "tau": tau}
+        details |= summary(metrics)
         files = {"metrics.csv": work / "metrics.csv"}
         save_sae(sae, out, config=config, inputs=inputs, metrics=metrics, details=details, files=files)
         shutil.rmtree(work)
@@ -74,7 +79,8 @@ def train_sweep(
             table = write_sweep(folder, saes, metrics)
             shutil.copyfile(work / "metrics.csv", folder / "metrics.csv")
             for (name, sae), measured in zip(saes.items(), metrics, strict=True):
-                details = {"steps": first.train.steps, **summary(measured)}
+                tau = measure_tau(sae, stores, reading)
+                details = {"steps": first.train.steps, "tau": tau, **summary(measured)}
                 save_sae(sae, folder / name, config=recipes[name][0], inputs=inputs, metrics=measured, details=details)
         shutil.rmtree(work)
     fabric.barrier()
@@ -118,6 +124,12 @@ def measure(sae: SparseAutoencoder, stores: Sequence[TokenStore], reading: Readi
     """Figures of an SAE on tokens drawn from ``stores``."""
     reader = TokenReader(stores, ReaderConfig(which=reading.which, memory_bytes=0))
     return evaluate(sae.eval(), [reader.sample(EVALUATED_TOKENS, 0)])
+
+
+def measure_tau(sae: SparseAutoencoder, stores: Sequence[TokenStore], reading: ReadingConfig) -> float:
+    """Threshold of an SAE by the rule of `choose_tau`, on tokens drawn from ``stores`` with a fixed seed."""
+    reader = TokenReader(stores, ReaderConfig(which=reading.which, memory_bytes=0))
+    return choose_tau(sae.eval(), [reader.sample(TAU_TOKENS, 0)])
 
 
 def summary(metrics: Metrics) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Tokens: extraction, the sharded store on disk, and shuffled reading for training."""
 
-from cytosae.tokens.extract import ExtractConfig, estimated_bytes, extract, recipe_for
+from cytosae.tokens.checking import check_store
+from cytosae.tokens.extract import ExtractConfig, estimate, estimated_bytes, extract, recipe_for
 from cytosae.tokens.reader import ReaderConfig, ShuffledTokens, TokenBatch, TokenReader
 from cytosae.tokens.store import TokenStore, open_tokens
 from cytosae.tokens.stream import TokenStream
@@ -13,6 +14,8 @@ __all__ = [
     "TokenReader",
     "TokenStore",
     "TokenStream",
+    "check_store",
+    "estimate",
     "estimated_bytes",
     "extract",
     "open_tokens",

@@ -115,7 +115,7 @@ def test_each_term_of_the_bound_is_needed(kind: str, term: str, monkeypatch: pyt
     assert all_scores(x, rows, bias).argmax() == 0
     assert Screen().top_per_token(x, rows, bias, 1).columns.tolist() == [0]
     if term == "far":
-        near_only = token_terms(x, torch.bfloat16)
+        near_only = token_terms(x, torch.bfloat16, backend().round_rows, x.bfloat16())
         monkeypatch.setattr(screen_module, "token_terms", lambda *_: replace(near_only, far=torch.zeros(1)))
     elif term == "residual":
         round_rows = LatentTerms.refresh
@@ -150,7 +150,7 @@ def test_hard_inputs_keep_their_exact_active_sets(kind: str, dtype: torch.dtype)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_score_lies_within_its_bound(kind: str, dtype: torch.dtype) -> None:
     x, rows, _ = adversarial(kind)
-    tokens = token_terms(x, dtype)
+    tokens = token_terms(x, dtype, backend().round_rows, torch.empty_like(x, dtype=dtype))
     terms = LatentTerms(rows, dtype, backend())
     terms.refresh(rows)
     usable = tokens.near * terms.norm.max() < 2.0**100

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
-from cytosae.cells.synthetic.cohort import DIAGNOSES, synthesize
+from cytosae.cells.synthetic.attributes import ATTRIBUTES
+from cytosae.cells.synthetic.cohort import Cohort, CohortArrays, CohortModel, Patient, generate_cohort
+from cytosae.cells.synthetic.diagnoses import DIAGNOSES, Diagnosis, specific_structures
 from cytosae.cells.synthetic.domains import DOMAINS, Domain
 from cytosae.cells.synthetic.draw import Drawing, draw_cell
-from cytosae.cells.synthetic.types import TYPES, CellType
+from cytosae.cells.synthetic.structures import BITS, STRUCTURES, structure_mask
+from cytosae.cells.synthetic.types import NORMAL_TYPES, PATHOLOGICAL_TYPES, TYPES, CellType
+from cytosae.cells.synthetic.writing import synthesize
 
-__all__ = ["DIAGNOSES", "DOMAINS", "TYPES", "CellType", "Domain", "Drawing", "draw_cell", "synthesize"]
+__all__ = [
+    "ATTRIBUTES",
+    "BITS",
+    "DIAGNOSES",
+    "DOMAINS",
+    "NORMAL_TYPES",
+    "PATHOLOGICAL_TYPES",
+    "STRUCTURES",
+    "TYPES",
+    "CellType",
+    "Cohort",
+    "CohortArrays",
+    "CohortModel",
+    "Diagnosis",
+    "Domain",
+    "Drawing",
+    "Patient",
+    "draw_cell",
+    "generate_cohort",
+    "specific_structures",
+    "structure_mask",
+    "synthesize",
+]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+from numpy.random import Generator
 
 from cytosae.common.errors import UsageError
+
+Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -13,30 +18,67 @@ class Domain:
 
     Attributes
     ----------
-    background : RGB of empty glass, 0..1
-    stain : exponent of the transmittance in R, G, B; above 1 is a stronger stain
-    red_cells : transmittance of red cells in R, G, B
-    crowding : mean number of red cells in a 128 px image
+    glass : RGB of empty glass, 0..255
+    purple, blue, pink, red : RGB, 0..255, of one unit of each dye on that glass: chromatin of a mature nucleus,
+        strongly basophilic cytoplasm, granules of an eosinophil, a red cell
     zoom : magnification relative to the reference
-    blur : Gaussian blur in px of a 128 px image
-    noise : standard deviation of camera noise, 0..1
+    crowding : mean number of red cells tried in a 128 px image at zoom 1
+    blur : Gaussian blur in units of a 128 px image
+    sharpening : strength of the camera's unsharp mask
+    noise : standard deviation of the camera's noise, 0..1
+    jpeg : quality of the JPEG that the camera wrote, 1..95
+    tint : standard deviation of the glass's colour between smears, share of its blue
+    modelled_on : the real data set whose colours were measured
     """
 
-    background: tuple[float, float, float] = (0.995, 0.905, 0.795)
-    stain: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    red_cells: tuple[float, float, float] = (0.76, 0.71, 0.78)
-    crowding: float = 26
-    zoom: float = 1.0
-    blur: float = 0.55
-    noise: float = 0.010
+    glass: Colour = (255, 230, 204)
+    purple: Colour = (71, 28, 133)
+    blue: Colour = (112, 110, 162)
+    pink: Colour = (194, 116, 124)
+    red: Colour = (205, 165, 168)
+    zoom: float = 0.9
+    crowding: float = 52
+    blur: float = 0.42
+    sharpening: float = 0.7
+    noise: float = 0.008
+    jpeg: int = 90
+    tint: float = 0.012
+    modelled_on: str = "acevedo"
+
+    def density(self, colour: Colour) -> tuple[float, ...]:
+        """Optical density of a colour on this glass in R, G, B."""
+        return tuple(-math.log(max(c, 1) / g) for c, g in zip(colour, self.glass, strict=True))
+
+    @property
+    def dyes(self) -> tuple[tuple[float, ...], ...]:
+        """Optical densities (R, G, B) of one unit of purple, blue, pink and red."""
+        return tuple(self.density(colour) for colour in (self.purple, self.blue, self.pink, self.red))
 
 
-DOMAINS = {
+DOMAINS: dict[str, Domain] = {
     "reference": Domain(),
-    "violet": Domain((0.93, 0.91, 0.95), (0.95, 0.95, 0.75), (0.86, 0.72, 0.74), 26, 1.15, 0.75, 0.014),
-    "rapid": Domain((0.97, 0.93, 0.74), (0.85, 0.80, 1.05), (0.86, 0.80, 0.72), 14, 1.3, 0.95, 0.018),
-    "pale": Domain((0.95, 0.95, 0.93), (0.70, 0.68, 0.62), (0.90, 0.77, 0.75), 20, 0.9, 0.65, 0.010),
-}
+    "rose": Domain(
+        purple=(84, 36, 131), blue=(112, 102, 156), pink=(183, 98, 118), red=(188, 137, 150),
+        zoom=1.0, crowding=50, jpeg=88, modelled_on="apl_cohort",
+    ),
+    "violet": Domain(
+        glass=(231, 225, 233), purple=(74, 30, 152), blue=(100, 112, 190), pink=(196, 124, 160), red=(196, 174, 196),
+        zoom=0.95, crowding=52, blur=0.6, sharpening=0.3, jpeg=85, modelled_on="acevedo (its second camera)",
+    ),
+    "blue": Domain(
+        glass=(206, 207, 203), purple=(116, 90, 205), blue=(128, 148, 196), pink=(190, 124, 148), red=(176, 142, 156),
+        zoom=1.55, crowding=50, blur=1.35, sharpening=0.2, noise=0.012, jpeg=75, modelled_on="bccd_cells",
+    ),
+    "rapid": Domain(
+        glass=(255, 253, 166), purple=(98, 26, 92), blue=(140, 106, 108), pink=(182, 92, 92), red=(243, 240, 158),
+        zoom=1.5, crowding=20, blur=0.85, sharpening=0.3, noise=0.012, jpeg=92, tint=0.24, modelled_on="tecom_wbc",
+    ),
+    "purple": Domain(
+        glass=(253, 226, 202), purple=(90, 38, 130), blue=(128, 108, 156), pink=(184, 108, 138), red=(202, 150, 158),
+        zoom=1.2, crowding=50, blur=0.45, sharpening=0.6, jpeg=92, modelled_on="cellavision_wbc",
+    ),
+}  # fmt: skip
+"""Presets; colours are medians measured on real smears (docs/synthetic.md)."""
 
 
 def find_domain(name: str) -> Domain:
@@ -44,3 +86,25 @@ def find_domain(name: str) -> Domain:
     if name not in DOMAINS:
         raise UsageError(f"there is no domain {name!r}; choose one of: {', '.join([*DOMAINS, 'mixed'])}.")
     return DOMAINS[name]
+
+
+def vary_domain(domain: Domain, rng: Generator, strength: float) -> Domain:
+    """One smear of a laboratory: dyes stronger or weaker, another tint, another focus; ``strength`` 1 is usual."""
+    glass = [min(g * math.exp(strength * s * z), 255.0) for g, s, z in zip(
+        domain.glass, (0.004, 0.008, domain.tint), rng.standard_normal(3).tolist(), strict=True)]  # fmt: skip
+    shared = 0.06 * strength * float(rng.standard_normal())
+    dyes = []
+    for density in domain.dyes:
+        amount = math.exp(shared + 0.08 * strength * float(rng.standard_normal()))
+        dyes.append(tuple(g * math.exp(-amount * d) for g, d in zip(glass, density, strict=True)))
+    return replace(
+        domain,
+        glass=tuple(glass),
+        purple=dyes[0],
+        blue=dyes[1],
+        pink=dyes[2],
+        red=dyes[3],
+        zoom=domain.zoom * math.exp(0.02 * strength * float(rng.standard_normal())),
+        crowding=domain.crowding * math.exp(0.25 * strength * float(rng.standard_normal())),
+        blur=domain.blur * math.exp(0.15 * strength * float(rng.standard_normal())),
+    )

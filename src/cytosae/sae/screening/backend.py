@@ -19,6 +19,7 @@ class Backend(Protocol):
     scan: Callable[..., None]
     by_latent: Callable[..., tuple[Tensor, Tensor, Tensor]]
     scores: Callable[..., None]
+    dots: Callable[..., None]
     top_per_token: Callable[..., None]
     round_rows: Callable[..., None]
     unit_rows: Callable[..., None]

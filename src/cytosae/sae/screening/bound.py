@@ -18,6 +18,7 @@ remain). The proof needs that no sum overflows: `LARGEST_PRODUCT`. `docs/perform
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +82,7 @@ class TokenTerms:
     Attributes
     ----------
     rounded : (N, d) the tokens as the product sees them
-    near : (N,) >= ||x'||
+    near : (N,) >= ||x'||; not finite where the token is not, or its norm overflows
     far : (N,) >= ||x - x'|| + 2 G ||x||
     """
 
@@ -90,12 +91,22 @@ class TokenTerms:
     far: Tensor
 
 
-def token_terms(x: Tensor, dtype: torch.dtype) -> TokenTerms:
-    """Terms of tokens x (N, d) float32, finite, for a product in ``dtype``."""
-    seen = rounded(x, dtype)
-    norm = upper_norm(x)
-    far = norm * (2 * margins(x.shape[1]).accumulation * (1 + SLACK))
+RoundRows = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[float, float, float]], None]
+"""`kernels.round_rows` or its twin."""
+
+
+def row_margins(d: int) -> tuple[float, float, float]:
+    """Factor, addend and factor that make a sum of squares an upper bound of a norm, as `upper_norm` does."""
+    margin = margins(d)
+    return margin.norm, margin.squares, 1 + SLACK
+
+
+def token_terms(x: Tensor, dtype: torch.dtype, round_rows: RoundRows, out: Tensor) -> TokenTerms:
+    """Terms of tokens x (N, d) float32, contiguous, for a product in ``dtype``; ``out`` (N, d) holds the roundings."""
+    accumulation = 2 * margins(x.shape[1]).accumulation * (1 + SLACK)
     if dtype == torch.float32:
-        return TokenTerms(seen, norm, far)
-    wide = seen.float()
-    return TokenTerms(seen, upper_norm(wide), (far + upper_norm(x - wide)) * (1 + SLACK))
+        norm = upper_norm(x)
+        return TokenTerms(x, norm, norm * accumulation)
+    norm, residual = x.new_empty(len(x)), x.new_empty(len(x))
+    round_rows(x, out, norm, residual, row_margins(x.shape[1]))
+    return TokenTerms(out, (norm + residual) * (1 + SLACK), (norm * accumulation + residual) * (1 + SLACK))

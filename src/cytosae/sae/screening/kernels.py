@@ -14,13 +14,19 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 GROUP = 32
-"""Latents whose largest product is looked at before any of them: few groups hold a candidate."""
+"""Latents that are compared with the cut at once."""
 CELL = 256
-"""Latents that share one cut (largest bias, norm and residual): blocks begin at multiples of it."""
+"""Latents that share one cut (largest bias, norm and residual) and are passed over by their largest product alone:
+few cells hold a candidate. Blocks begin at multiples of it."""
 CHUNK = 256
 """Entries or latents that a thread takes at a time."""
 FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
 """Freedom of the compiler: order of sums and fused multiply-add, but infinities keep their meaning."""
+SUMS = FAST - {"nnan"}
+"""The same where numbers that are not finite have to show."""
+_BIT = np.zeros(32, np.int64)
+for _q in range(32):
+    _BIT[np.uint32((0x077CB531 << _q) & 0xFFFFFFFF) >> 27] = _q
 
 
 def _wide(stored):
@@ -57,6 +63,22 @@ def _largest(group, zero):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
+def _reaching(group, cut):
+    """Bits of the products that are at least the cut."""
+    bits = np.uint32(0)
+    for q in range(group.size):
+        bits |= np.uint32(np.uint32(group[q] >= cut) << np.uint32(q))
+    return bits
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _lowest(bits):
+    """Number of the lowest bit that is set (a de Bruijn sequence tells)."""
+    low = np.uint32(bits & np.uint32(-np.int64(bits)))
+    return _BIT[np.uint32(low * np.uint32(0x077CB531)) >> np.uint32(27)]
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _drop(columns, lower, upper, count, k, floor):
     """Raise the floor to the k-th largest lower bound and drop what lies below; (count, floor)."""
     if count >= k:
@@ -80,6 +102,30 @@ def _first_floor(row, zero, low, slack, rounding, k):
     return np.partition(best, best.size - k)[best.size - k]
 
 
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _take(cell, start, zero, cut, latents, near, far, rounding, k, columns, lower, upper, count, floor):
+    """Add the latents of a cell that may be active to a token's list; (count, floor), count -1 if it overran."""
+    low, high, residual, norm = latents
+    for first in range(0, cell.size, GROUP):
+        group = cell[first : first + GROUP]
+        if cut > 0 and _largest(group, zero) < cut:
+            continue
+        if count + GROUP > columns.size and k > 0:
+            count, floor = _drop(columns, lower, upper, count, k, floor)
+        if count + GROUP > columns.size:
+            return -1, floor
+        bits = _reaching(group, cut) if cut > 0 else np.uint32(0xFFFFFFFF) >> np.uint32(32 - group.size)
+        while bits:
+            q = _lowest(bits)
+            bits &= np.uint32(bits - np.uint32(1))
+            j, t = start + first + q, _wide(group[q])
+            error = rounding * abs(t) + near * residual[j] + far * norm[j]
+            if t + high[j] + error >= floor:
+                columns[count], lower[count], upper[count] = j, t + low[j] - error, t + high[j] + error
+                count += 1
+    return count, floor
+
+
 @njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
 def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, floors, limits):
     """Add the latents of a block that may be active to each token's candidates.
@@ -97,7 +143,6 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
     floors : (N,) float32, what an upper bound must reach, raised here where k > 0
     limits : (N,) int32, number of candidates at which the floor is raised next
     """
-    low, high, residual, norm = latents
     columns, lower, upper = lists
     first_cell, n_cells = start // CELL, (products.shape[1] + CELL - 1) // CELL
     zero = products.dtype.type(0)
@@ -109,27 +154,19 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
             slack[c] = near * cells[2][first_cell + c] + far * cells[3][first_cell + c]
         if start == 0 and 0 < k <= row.size // GROUP:
             floor = max(floor, _first_floor(row, zero, cells[0], slack, rounding, k))
-        for first in range(0, row.size if count >= 0 else 0, GROUP):
-            cell = first // CELL
-            top, group = cells[1][first_cell + cell], row[first : first + GROUP]
-            margin = rounding * (abs(floor) + abs(top) + slack[cell])
-            cut = _at_most(max((floor - top - slack[cell] - margin) * (1 - rounding), np.float32(0)), zero)
-            if cut > 0 and _largest(group, zero) < cut:
+        for c in range(n_cells if count >= 0 else 0):
+            top, cell = cells[1][first_cell + c], row[c * CELL : (c + 1) * CELL]
+            margin = rounding * (abs(floor) + abs(top) + slack[c])
+            cut = _at_most(max((floor - top - slack[c] - margin) * (1 - rounding), np.float32(0)), zero)
+            if cut > 0 and _largest(cell, zero) < cut:
                 continue
-            if count + GROUP > columns.shape[1] and k > 0:
-                count, floor = _drop(columns[i], lower[i], upper[i], count, k, floor)
-            if count + GROUP > columns.shape[1]:
-                count = -1
+            count, floor = _take(
+                cell, start + c * CELL, zero, cut, latents, near, far, rounding, k,
+                columns[i], lower[i], upper[i], count, floor,
+            )  # fmt: skip
+            if count < 0:
                 break
-            for q in range(group.size):
-                if cut > 0 and group[q] < cut:
-                    continue
-                j, t = start + first + q, _wide(group[q])
-                error = rounding * abs(t) + near * residual[j] + far * norm[j]
-                if t + high[j] + error >= floor:
-                    columns[i, count], lower[i, count], upper[i, count] = j, t + low[j] - error, t + high[j] + error
-                    count += 1
-        if k > 0 and count > limit:
+        if k > 0 and count > (k if start + row.size == latents[0].size else limit):
             count, floor = _drop(columns[i], lower[i], upper[i], count, k, floor)
             limit = count + count // 2 + GROUP
         counts[i], floors[i], limits[i] = count, floor, limit
@@ -165,6 +202,18 @@ def _dot(left, right):
     return total
 
 
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _dots4(a, b, c, d, e, f, g, h):
+    """<a, b>, <c, d>, <e, f>, <g, h>: four at once wait for memory together; each sums in the same order."""
+    one, two, three, four = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    for q in range(a.size):
+        one += a[q] * b[q]
+        two += c[q] * d[q]
+        three += e[q] * f[q]
+        four += g[q] * h[q]
+    return one, two, three, four
+
+
 @njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
 def scores(x, rows, bias, columns, order, token, out):
     """Float32 scores <x[i], rows[j]> + bias[j] of entries sorted by latent (`by_latent`), each row read once.
@@ -172,10 +221,30 @@ def scores(x, rows, bias, columns, order, token, out):
     x (N, d), rows (m, d), bias (m,) float32; columns (nnz,) of the unsorted entries; out (nnz,) in their order.
     """
     for c in prange((order.size + CHUNK - 1) // CHUNK):
-        for p in range(c * CHUNK, min((c + 1) * CHUNK, order.size)):
-            e = order[p]
-            j = columns[e]
-            out[e] = _dot(x[token[p]], rows[j]) + bias[j]
+        last = min((c + 1) * CHUNK, order.size) - 1
+        for first in range(c * CHUNK, last + 1, 4):
+            # the last ones are repeated: every score comes from the same instructions, whatever its neighbours
+            p = first, min(first + 1, last), min(first + 2, last), min(first + 3, last)
+            e = order[p[0]], order[p[1]], order[p[2]], order[p[3]]
+            j = columns[e[0]], columns[e[1]], columns[e[2]], columns[e[3]]
+            found = _dots4(
+                x[token[p[0]]], rows[j[0]], x[token[p[1]]], rows[j[1]],
+                x[token[p[2]]], rows[j[2]], x[token[p[3]]], rows[j[3]],
+            )  # fmt: skip
+            for q in range(4):
+                out[e[q]] = found[q] + bias[j[q]]
+
+
+@njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
+def dots(left, right, columns, offsets, out):
+    """<left[i], right[j]> at the places (i, j): left (N, d), right (m, d) float32; columns (nnz,), offsets (N + 1,)."""
+    for i in prange(offsets.size - 1):
+        last, row = offsets[i + 1] - 1, left[i]
+        for e in range(offsets[i], last + 1, 4):
+            f, g, h = min(e + 1, last), min(e + 2, last), min(e + 3, last)
+            out[e], out[f], out[g], out[h] = _dots4(
+                row, right[columns[e]], row, right[columns[f]], row, right[columns[g]], row, right[columns[h]]
+            )
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
@@ -210,7 +279,7 @@ def _adam(row, gradient, first, second, rates):
         row[q] -= size * mean / (np.sqrt(square) / root + epsilon)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=SUMS)
 def _round_row(row, out, margins):
     """Round a row to bfloat16 (subnormals to 0); upper bounds of its norm and of its residual's norm."""
     raw = row.view(np.uint32)
@@ -257,6 +326,27 @@ def _add(total, scale, row):
         total[q] += scale * row[q]
 
 
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _add4(total, s, t, u, v, a, b, c, d):
+    for q in range(total.size):
+        total[q] += (s * a[q] + t * b[q]) + (u * c[q] + v * d[q])
+
+
+@njit(cache=True, error_model="numpy")
+def _gather(total, first, last, source, scale, matrix):
+    """Add scale[e] matrix[source[e]] for first <= e < last, four rows at once: they wait for memory together."""
+    e = first
+    while e + 4 <= last:
+        _add4(
+            total, scale[e], scale[e + 1], scale[e + 2], scale[e + 3],
+            matrix[source[e]], matrix[source[e + 1]], matrix[source[e + 2]], matrix[source[e + 3]],
+        )  # fmt: skip
+        e += 4
+    while e < last:
+        _add(total, scale[e], matrix[source[e]])
+        e += 1
+
+
 @njit(cache=True, error_model="numpy", parallel=True)
 def update_rows(rows, first, second, gradients, extra, rates, unit, rounded, norm, residual, margins):
     """Gather each row's gradient and step it with Adam in one pass, so that no gradient of the matrix's size exists.
@@ -278,8 +368,7 @@ def update_rows(rows, first, second, gradients, extra, rates, unit, rounded, nor
             gradient[:] = np.float32(0)
             if extra.shape[0]:
                 gradient[:] = extra[j]
-            for e in range(begin[j], begin[j + 1]):
-                _add(gradient, scale[e], matrix[source[e]])
+            _gather(gradient, begin[j], begin[j + 1], source, scale, matrix)
             if unit:
                 _add(gradient, -_dot(gradient, rows[j]), rows[j])
             _adam(rows[j], gradient, first[j], second[j], rates)

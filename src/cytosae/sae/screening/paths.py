@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from cytosae.common.errors import UsageError
-from cytosae.sae.screening.backend import numba_works
-from cytosae.sae.screening.screen import LatentTerms, Screen
+from cytosae.sae.screening.backend import backend, numba_works
+from cytosae.sae.screening.screen import LatentTerms, Screen, whole_sums
 
 Path = Literal["auto", "dense", "blocks", "screened"]
 """auto; every score by a dense product; screening with products in float32; in bfloat16."""
@@ -39,11 +39,13 @@ class Screening:
         """The screen for a batch x (N, d) and the encoder's rows (m, d); None where a dense product is to be used."""
         if self.path == "dense" or (self.path == "auto" and not self._worth(x, rows)):
             return None
-        if self.path != "auto" and not (rows.device.type == "cpu" and rows.dtype == torch.float32 and numba_works()):
-            raise UsageError(f"path = {self.path!r} needs a float32 SAE on the CPU and numba; use path = 'auto'.")
+        if self.path != "auto" and not (_can_screen(rows) and rows.dtype == torch.float32):
+            raise UsageError(
+                f"path = {self.path!r} needs a float32 SAE, on a CPU with numba or on a CUDA device; use path = 'auto'."
+            )
         if self.screen is None:
             dtype = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path) or quickest_product()
-            self.screen = Screen(dtype)
+            self.screen = Screen(dtype, kernels=backend("numba" if rows.device.type == "cpu" else "plain"))
             _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
         return self.screen
 
@@ -62,6 +64,12 @@ class Screening:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "screen": None}
+
+
+def _can_screen(rows: Tensor) -> bool:
+    if rows.device.type == "cpu":
+        return numba_works()
+    return rows.device.type == "cuda" and keeps_bound(rows.device)
 
 
 @cache
@@ -85,15 +93,17 @@ def quickest_product() -> torch.dtype:
 
 
 @cache
-def keeps_bound() -> bool:
-    """Whether this machine's bfloat16 product accumulates in float32 and rounds to nearest once, as the bound assumes.
+def keeps_bound(device: torch.device | str = "cpu") -> bool:
+    """Whether a device's bfloat16 product accumulates in float32 and rounds to nearest once, as the bound assumes.
 
     The sum of 1 and 4,096 times 2^-9 is 9, but stays 1 in bfloat16; the other sums lie beside a halfway case.
     """
     d = 4097
-    x, rows = torch.ones(32, d, dtype=torch.bfloat16), torch.full((32, d), 2.0**-9, dtype=torch.bfloat16)
+    x = torch.ones(32, d, dtype=torch.bfloat16, device=device)
+    rows = torch.full((32, d), 2.0**-9, dtype=torch.bfloat16, device=device)
     rows[:, 0] = 1
     rows[1, 1:], rows[1, 1] = 0, 2.0**-7 * 0.75  # rounds up
     rows[2, 1:], rows[2, 1] = 0, 2.0**-7 * 0.25  # rounds down
-    found = torch.mm(x, rows.T)[0, :3].float()
+    with whole_sums():
+        found = torch.mm(x, rows.T)[0, :3].float().cpu()
     return torch.equal(found, torch.tensor([9.0, 1 + 2.0**-7, 1.0]))

@@ -34,23 +34,24 @@ def scan(
     error = rounding * t.abs() + torch.outer(tokens[0], residual) + torch.outer(tokens[1], norm)
     lower, upper = t + low - error, t + high + error
     columns, known_lower, known_upper = lists
-    for i in range(len(t)):
-        if counts[i] < 0:
-            continue
-        count = int(counts[i])
-        bounds = torch.cat([known_lower[i, :count], lower[i]])
-        if 0 < k <= len(bounds):
-            floors[i] = torch.maximum(floors[i], torch.topk(bounds, k).values[-1])
-        found = torch.cat([known_upper[i, :count], upper[i]]) >= floors[i]
-        kept = int(found.sum())
-        if kept > columns.shape[1]:
-            counts[i] = -1
-            continue
-        names = torch.arange(start, start + t.shape[1], dtype=columns.dtype, device=t.device)
-        columns[i, :kept] = torch.cat([columns[i, :count], names])[found]
-        known_upper[i, :kept] = torch.cat([known_upper[i, :count], upper[i]])[found]
-        known_lower[i, :kept] = bounds[found]
-        counts[i] = kept
+    width, places = columns.shape[1], torch.arange(columns.shape[1], device=t.device)
+    known = places < counts[:, None]
+    names = torch.arange(start, start + t.shape[1], dtype=columns.dtype, device=t.device).expand(len(t), -1)
+    everyone = (
+        torch.cat([columns, names], 1),
+        torch.cat([known_lower.masked_fill(~known, -torch.inf), lower], 1),
+        torch.cat([known_upper.masked_fill(~known, -torch.inf), upper], 1),
+    )
+    if 0 < k <= everyone[1].shape[1]:
+        floors.copy_(torch.maximum(floors, torch.topk(everyone[1], k).values[:, -1]))
+    found = (everyone[2] >= floors[:, None]) & (counts >= 0)[:, None]
+    found[:, :width] &= known
+    kept = found.sum(1)
+    counts.copy_(torch.where((counts < 0) | (kept > width), -1, kept))
+    token, place = (found & (counts >= 0)[:, None]).nonzero(as_tuple=True)
+    target = found.cumsum(1)[token, place] - 1
+    for values, new in zip((columns, known_lower, known_upper), everyone, strict=True):
+        values[token, target] = new[token, place]
 
 
 def by_latent(columns: Tensor, offsets: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,14 +71,24 @@ def scores(x: Tensor, rows: Tensor, bias: Tensor, columns: Tensor, order: Tensor
         out[e] = torch.linalg.vecdot(x[token[part].long()], rows[latent]) + bias[latent]
 
 
+def dots(left: Tensor, right: Tensor, columns: Tensor, offsets: Tensor, out: Tensor) -> None:
+    """Twin of `kernels.dots`."""
+    tokens = torch.arange(len(left), device=left.device).repeat_interleave(offsets.diff())
+    for part in torch.arange(len(columns), device=left.device).split(1 << 14):
+        out[part] = torch.linalg.vecdot(left[tokens[part]], right[columns[part].long()])
+
+
 def top_per_token(values: Tensor, offsets: Tensor, k: int, keep: Tensor) -> None:
     """Twin of `kernels.top_per_token`."""
-    for i in range(len(offsets) - 1):
-        here = slice(int(offsets[i]), int(offsets[i + 1]))
-        order = torch.argsort(values[here], descending=True, stable=True)[:k]
-        keep[here] = False
-        keep[here][order] = True
-        keep[here] &= values[here] > 0
+    counts = offsets.diff()
+    width = int(counts.max()) if len(counts) else 0
+    token = torch.arange(len(counts), device=values.device).repeat_interleave(counts)
+    place = torch.arange(len(values), device=values.device) - offsets[:-1][token]
+    padded = values.new_full((len(counts), width), -torch.inf)
+    padded[token, place] = values
+    order = torch.argsort(padded, dim=1, descending=True, stable=True)[:, :k]
+    marked = torch.zeros_like(padded, dtype=torch.bool).scatter_(1, order, torch.ones_like(order, dtype=torch.bool))
+    keep.copy_(marked[token, place] & (values > 0))
 
 
 def round_rows(rows: Tensor, out: Tensor, norm: Tensor, residual: Tensor, margins: tuple[float, ...]) -> None:

@@ -7,6 +7,7 @@ products in bfloat16 and in float32 give bitwise the same entries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,12 +16,21 @@ from torch import Tensor
 
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae.screening.backend import Backend, backend
-from cytosae.sae.screening.bound import LARGEST_PRODUCT, SLACK, STORED, margins, token_terms, upper_norm
+from cytosae.sae.screening.bound import (
+    LARGEST_PRODUCT,
+    SLACK,
+    STORED,
+    TokenTerms,
+    margins,
+    row_margins,
+    token_terms,
+    upper_norm,
+)
 
 CELL = 256
 """Latents that share one cut in `kernels.scan`; also the granularity of blocks."""
 BLOCK = 4096
-"""Latents of one product: 2,048 tokens of it take 16 MB, which stay in cache for the scan."""
+"""Most latents of one product: 2,048 tokens of it take 16 MB, which stay in cache for the scan."""
 TOKENS = 4096
 """Most tokens screened together; each group of them reads the whole encoder once."""
 PLACES = 1 << 22
@@ -101,7 +111,8 @@ class LatentTerms:
             self.rounded = rows.detach()
             self.norm = upper_norm(rows.detach())
         else:
-            self.kernels.round_rows(rows.detach(), self.rounded, self.norm, self.residual, self.row_margins)
+            margins_of_rows = row_margins(rows.shape[1])
+            self.kernels.round_rows(rows.detach(), self.rounded, self.norm, self.residual, margins_of_rows)
         if not bool(torch.isfinite(self.norm).all()):
             raise NotFiniteError(
                 "the encoder has weights that are not finite or too large for float32; load another state."
@@ -111,12 +122,6 @@ class LatentTerms:
     def note_fresh(self, rows: Tensor) -> None:
         """The terms have just been computed from ``rows`` by somebody else (the fused update)."""
         self._seen = _version(rows)
-
-    @property
-    def row_margins(self) -> tuple[float, float, float]:
-        """Factor, addend and factor that make a sum of squares an upper bound of a norm (`bound.upper_norm`)."""
-        margin = margins(self.rounded.shape[1])
-        return margin.norm, margin.squares, 1 + SLACK
 
     def sides(self, bias: Tensor, size: Tensor) -> tuple[Terms, Terms]:
         """(low, high, residual, norm) of each latent and of each cell, for scores with ``bias`` (m,).
@@ -205,7 +210,7 @@ class Screen:
 
     def _guess(self, x: Tensor, rows: Tensor, bias: Tensor, share: float) -> float:
         """Score that about ``share`` of all entries exceed, roughly and from every n-th token; never below 0."""
-        some = token_terms(x[:: max(len(x) // 64, 1)].detach(), self.dtype).rounded
+        some = self._token_terms(x[:: max(len(x) // 64, 1)].detach().contiguous()).rounded
         scores = (torch.mm(some, self.follow(rows).rounded.T) + bias.detach()).float().flatten()
         count = int(share * len(scores)) + 1
         if count >= len(scores):
@@ -221,7 +226,6 @@ class Screen:
             raise UsageError(
                 "screening by float32 products needs them in full; call torch.set_float32_matmul_precision('highest')."
             )
-        _require_finite(x)
         floor, shifted, size = threshold, bias, bias.abs()
         if isinstance(threshold, Tensor):  # one for each latent: 0 for scores from which it has been subtracted
             floor, shifted, size = 0.0, bias - threshold, size + threshold.abs()
@@ -229,20 +233,21 @@ class Screen:
         parts, start = [], 0
         capacity = min(self.capacity or (max(16 * k, 512) if k else 2048), len(rows)) + SPARE
         for tokens in x.split(min(max(PLACES // capacity, 256), TOKENS)):
-            columns, counts = self._candidates(tokens, sides, float(floor), k, capacity, densest)
+            terms = self._token_terms(tokens)
+            _require_finite(x, start, terms.near)
+            columns, counts = self._candidates(terms, sides, float(floor), k, capacity, densest)
             parts.extend(self._exact(tokens, rows, bias, columns, counts, keep, start))
             start += len(tokens)
         return _joined(parts, len(x))
 
     def _candidates(
-        self, x: Tensor, sides: tuple[Terms, Terms], floor: float, k: int, capacity: int, densest: float
+        self, tokens: TokenTerms, sides: tuple[Terms, Terms], floor: float, k: int, capacity: int, densest: float
     ) -> tuple[Tensor, Tensor]:
         """Columns (nnz,) int32, token by token, and counts (N,), -1 for tokens whose scores must all be computed."""
         assert self.terms is not None  # noqa: S101
-        n = len(x)
+        x, n = tokens.near, len(tokens.near)
         columns = self._buffer("columns", (n, capacity), torch.int32, x)
         lower, upper = (self._buffer(name, (n, capacity), torch.float32, x) for name in ("lower", "upper"))
-        tokens = token_terms(x, self.dtype)
         counts = torch.zeros(n, dtype=torch.int32, device=x.device)
         counts[~(tokens.near * self.terms.norm.max() < LARGEST_PRODUCT)] = -1
         floors = x.new_full((n,), floor)
@@ -259,12 +264,20 @@ class Screen:
         inside &= upper[:, :width] >= floors[:, None]
         return columns[:, :width][inside], torch.where(counts < 0, counts, inside.sum(1).to(counts.dtype))
 
+    def _token_terms(self, x: Tensor) -> TokenTerms:
+        out = self._buffer("tokens", x.shape, self.dtype, x) if self.dtype != torch.float32 else x
+        return token_terms(x, self.dtype, self.kernels.round_rows, out)
+
     def _products(self, x: Tensor, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-        block = self._buffer("product", (len(x) * min(BLOCK, len(rows)),), x.dtype, x)
-        for start in range(0, len(rows), BLOCK):
-            here = rows[start : start + BLOCK]
+        blocks = -(-len(rows) // BLOCK)  # of equal size: a small one at the end would multiply slower
+        size = -(-len(rows) // (blocks * CELL)) * CELL
+        block = self._buffer("product", (len(x) * min(size, len(rows)),), x.dtype, x)
+        for start in range(0, len(rows), size):
+            here = rows[start : start + size]
             out = block[: len(x) * len(here)].view(len(x), len(here))
-            yield start, torch.mm(x, here.T, out=out)
+            with whole_sums():
+                torch.mm(x, here.T, out=out)
+            yield start, out
 
     def _exact(
         self, x: Tensor, rows: Tensor, bias: Tensor, columns: Tensor, counts: Tensor, keep: Keep, start: int
@@ -304,12 +317,27 @@ class Screen:
         return buffer[:size].view(shape)
 
 
-def _require_finite(x: Tensor) -> None:
-    finite = torch.isfinite(x).all(1)
+@contextmanager
+def whole_sums() -> Iterator[None]:
+    """Let CUDA's bfloat16 products add up in float32 throughout, as the bound assumes; by default parts need not."""
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction
+    settings.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        settings.allow_bf16_reduced_precision_reduction = before
+
+
+def _require_finite(x: Tensor, start: int, norms: Tensor) -> None:
+    """Name the first token of x (N, d) that is not finite; ``norms``, of the tokens from ``start``, show whether."""
+    if bool(torch.isfinite(norms).all()):
+        return
+    finite = torch.isfinite(x[start : start + len(norms)]).all(1)  # the norm of finite tokens may overflow, too
     if not bool(finite.all()):
         raise NotFiniteError(
-            f"token {int((~finite).nonzero()[0])} of this batch of {len(x)} has values that are not finite; extract "
-            "the tokens again, in bfloat16 if float16 overflowed."
+            f"token {start + int((~finite).nonzero()[0])} of this batch of {len(x)} has values that are not finite; "
+            "extract the tokens again, in bfloat16 if float16 overflowed."
         )
 
 

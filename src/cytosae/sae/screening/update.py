@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cytosae.sae.screening.backend import Backend, backend
+from cytosae.sae.screening.bound import row_margins
 
 if TYPE_CHECKING:
     from cytosae.sae.screening.screen import LatentTerms
@@ -36,14 +37,21 @@ class Places(Protocol):
 class RowGradient:
     """Parts of the gradient of a matrix (m, d), each sum over its entries (i, j) of scale * matrix[i], for row j."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Backend) -> None:
+        self.kernels = kernels
         self.parts: list[tuple[Places, Tensor, Tensor]] = []
 
     def add(self, places: Places, scales: Tensor, matrix: Tensor) -> None:
         """A part: scales (nnz,) at the places, matrix (N, d)."""
         self.parts.append((places, scales.detach(), matrix.detach()))
 
-    def gathered(self, m: int, d: int, kernels: Backend) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def dots(self, places: Places, left: Tensor, right: Tensor) -> Tensor:
+        """<left[i], right[j]> at the places (i, j), left (N, d), right (m, d): (nnz,)."""
+        out = left.new_empty(len(places.columns))
+        self.kernels.dots(left.detach(), right.detach(), places.columns, places.offsets, out)
+        return out
+
+    def gathered(self, m: int, d: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(begin (m + 1,), source (nnz,), scale (nnz,), matrix (n, d)) as `kernels.update_rows` takes it."""
         if not self.parts:
             none = torch.empty(0)
@@ -52,7 +60,7 @@ class RowGradient:
         counts = torch.cat([places.offsets.diff() for places, _, _ in self.parts])
         offsets = torch.zeros(len(counts) + 1, dtype=torch.int64)
         torch.cumsum(counts, 0, out=offsets[1:])
-        order, source, begin = kernels.by_latent(columns, offsets, m)
+        order, source, begin = self.kernels.by_latent(columns, offsets, m)
         scales = torch.cat([scale for _, scale, _ in self.parts])
         matrices = [matrix.contiguous() for _, _, matrix in self.parts]
         return begin, source, scales[order], matrices[0] if len(matrices) == 1 else torch.cat(matrices)
@@ -72,7 +80,7 @@ class RowUpdate:
         self, encoder: nn.Parameter, decoder: nn.Parameter, adam: torch.optim.Adam, kernels: Backend | None = None
     ) -> None:
         self.encoder, self.decoder, self.adam, self.kernels = encoder, decoder, adam, kernels or backend()
-        self.gradients = (RowGradient(), RowGradient())
+        self.gradients = (RowGradient(self.kernels), RowGradient(self.kernels))
         self._unit: tuple[int, int] | None = None
 
     @contextmanager
@@ -83,7 +91,7 @@ class RowUpdate:
                 self.kernels.unit_rows(self.decoder)
                 _touch(self.decoder)
                 self._unit = _version(self.decoder)
-        self.gradients = (RowGradient(), RowGradient())
+        self.gradients = (RowGradient(self.kernels), RowGradient(self.kernels))
         listening = list(zip((self.encoder, self.decoder), self.gradients, strict=True))
         for parameter, gradient in listening:
             setattr(parameter, LISTENER, gradient)
@@ -116,8 +124,8 @@ class RowUpdate:
         copy = (_NOTHING, rows.new_empty(0), rows.new_empty(0))
         margins = (1.0, 0.0, 1.0)
         if terms is not None:
-            copy, margins = (terms.rounded, terms.norm, terms.residual), terms.row_margins
-        gathered = gradient.gathered(rows.shape[0], rows.shape[1], self.kernels)
+            copy, margins = (terms.rounded, terms.norm, terms.residual), row_margins(rows.shape[1])
+        gathered = gradient.gathered(rows.shape[0], rows.shape[1])
         self.kernels.update_rows(rows, first, second, gathered, extra, rates, unit, *copy, margins)
         _touch(parameter)
         if terms is not None:

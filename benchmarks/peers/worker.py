@@ -1,0 +1,43 @@
+"""One trainer in a process of its own: does a step and says how long it took, each time it reads a line.
+
+python worker.py NAME TOKENS.npy M K topk|relu THREADS
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+from steps import STEPS
+
+
+def main(name: str, tokens: str, m: int, k: int, kind: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    x = torch.from_numpy(np.load(tokens))
+    try:
+        step = STEPS[name](x, m, k, kind)
+        step()  # compiles, allocates Adam's moments
+    except (LookupError, ImportError, TypeError, AttributeError) as problem:
+        say({"cannot": f"{type(problem).__name__}: {problem}"})
+        return
+    say({"ready": True})
+    for _ in sys.stdin:
+        began, used = time.perf_counter(), time.process_time()
+        l0 = step()
+        seconds, busy = time.perf_counter() - began, time.process_time() - used
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        say({"seconds": seconds, "processor_seconds": busy, "l0": l0, "peak_gb": peak})
+
+
+def say(answer: dict) -> None:
+    print("@" + json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    name, tokens, m, k, kind, threads = sys.argv[1:]
+    main(name, tokens, int(m), int(k), kind, int(threads))

@@ -1,0 +1,99 @@
+"""Rows of a cells x latents matrix, in memory or in the file of an atlas that is opened with ``backed="r"``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+from anndata.abc import CSRDataset
+from numpy.typing import NDArray
+
+BLOCK_ENTRIES = 1 << 22
+"""Stored entries that are read at a time."""
+GAP_ENTRIES = 1 << 15
+"""Unwanted entries that are read rather than skipped; what is skipped is decompressed in any case."""
+
+
+def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_array:
+    """Some rows of a matrix, in the order asked for.
+
+    Parameters
+    ----------
+    matrix : (n, m) scipy sparse matrix, dense array, or ``anndata.abc.CSRDataset``
+    rows : (r,) row numbers, any order; all where None
+
+    Returns
+    -------
+    (r, m) CSR; of a matrix on disk only these rows are read, and the best order is that of the file.
+    """
+    if not isinstance(matrix, CSRDataset):
+        return sp.csr_array(matrix if rows is None else matrix[rows])
+    offsets = _offsets(matrix)
+    if rows is None:
+        return _stretch(matrix, offsets, 0, len(offsets) - 1)
+    wanted, places = np.unique(np.asarray(rows), return_inverse=True)
+    if not len(wanted):
+        return sp.csr_array((0, matrix.shape[1]), dtype=matrix.dtype)
+    skipped = offsets[wanted[1:]] - offsets[wanted[:-1] + 1]
+    runs = np.split(wanted, np.flatnonzero(skipped > GAP_ENTRIES) + 1)
+    parts = []
+    for run in runs:
+        part = _stretch(matrix, offsets, int(run[0]), int(run[-1]) + 1)
+        parts.append(part if len(run) == part.shape[0] else part[run - run[0]])
+    found = parts[0] if len(parts) == 1 else sp.csr_array(sp.vstack(parts, format="csr"))
+    return found if np.array_equal(places, np.arange(len(wanted))) else sp.csr_array(found[places])
+
+
+def row_blocks(matrix: Any, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int, sp.csr_array]]:
+    """All rows in order, as (first row, CSR) with at most ``entries`` stored entries each (one row may have more)."""
+    ends = np.cumsum(stored_entries(matrix), dtype=np.int64)
+    start = 0
+    while start < len(ends):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + entries, side="right")))
+        yield start, read_rows(matrix, np.arange(start, stop))
+        start = stop
+
+
+def stored_entries(matrix: Any) -> NDArray[np.int64]:
+    """(n,) number of stored entries of each row; m for a dense array."""
+    if isinstance(matrix, CSRDataset):
+        return np.diff(_offsets(matrix))
+    if sp.issparse(matrix):
+        return np.diff(sp.csr_array(matrix).indptr).astype(np.int64)
+    return np.full(matrix.shape[0], matrix.shape[1], np.int64)
+
+
+def read_array_rows(array: Any, rows: NDArray[np.integer]) -> NDArray[Any]:
+    """Rows of a dense array, in memory or a dataset of an HDF5 file, in the order asked for."""
+    if not isinstance(array, h5py.Dataset):
+        return np.asarray(array)[rows]
+    wanted, places = np.unique(np.asarray(rows), return_inverse=True)
+    found = np.empty((len(wanted), *array.shape[1:]), array.dtype)
+    gap = max(1, GAP_ENTRIES // max(int(np.prod(array.shape[1:])), 1))
+    at = 0
+    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > gap) + 1) if len(wanted) else []:
+        found[at : at + len(run)] = array[run[0] : run[-1] + 1][run - run[0]]
+        at += len(run)
+    return found[places]
+
+
+def _offsets(matrix: CSRDataset) -> NDArray[np.int64]:
+    return np.asarray(matrix.group["indptr"][:], np.int64)  # pyright: ignore[reportIndexIssue]
+
+
+def _stretch(matrix: CSRDataset, offsets: NDArray[np.int64], start: int, stop: int) -> sp.csr_array:
+    """Rows [start, stop), read in one go."""
+    first, last = int(offsets[start]), int(offsets[stop])
+    group: Any = matrix.group
+    indices = group["indices"][first:last]
+    inner = (offsets[start : stop + 1] - first).astype(index_type(last - first))
+    return sp.csr_array((group["data"][first:last], indices, inner), shape=(stop - start, matrix.shape[1]))
+
+
+def index_type(entries: int) -> type[np.int32] | type[np.int64]:
+    """Type of the indices of a CSR with so many stored entries."""
+    return np.int32 if entries <= np.iinfo(np.int32).max else np.int64

@@ -1,0 +1,78 @@
+"""What is published of the field's data sets: `datasets.toml`, the one table behind `cytosae data list` and `check`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+from cytosae.common.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PublishedDataset:
+    """One data set as its authors describe it.
+
+    Attributes
+    ----------
+    name : short name, that of its layout where it has one of its own
+    title, what : its name in the literature, and what it is
+    images : number of images (or of what ``images_are`` names) in the complete download
+    download : size of the download, as far as it is known
+    licence, citation, how : terms, whom to cite, how to get it
+    counted : column by which ``counts`` are given, "label" or "diagnosis"
+    images_are : what ``images`` counts
+    patients : number of patients, None where it is not told
+    counts : class -> number of files; empty where no source tells
+    counts_source : who counted
+    prefixes : prefix of the file name -> number of files
+    patient_counts : class -> number of patients
+    splits : name of the split -> number of images
+    broken : name of a file that is known to be unusable in the original -> what is wrong with it
+    names : file name by `label` and `number`, numbers running from 1 to the class's count; "" where they do not
+    tables : files that belong to the data set without being images
+    patient_table, patient_column : table with a row for each patient, and the column of their names; "" without one
+    """
+
+    name: str
+    title: str
+    what: str
+    images: int
+    download: str
+    licence: str
+    citation: str
+    how: str
+    counted: str
+    images_are: str = "images"
+    patients: int | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    counts_source: str = "unknown"
+    prefixes: Mapping[str, int] = field(default_factory=dict)
+    patient_counts: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, int] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    names: str = ""
+    tables: tuple[str, ...] = ()
+    patient_table: str = ""
+    patient_column: str = ""
+
+
+@cache
+def published_datasets() -> dict[str, PublishedDataset]:
+    """All data sets of the table by name, in its order."""
+    with files("cytosae.cells").joinpath("datasets.toml").open("rb") as file:
+        table = tomllib.load(file)
+    return {
+        name: PublishedDataset(name=name, **{**entry, "tables": tuple(entry.get("tables", ()))})
+        for name, entry in table.items()
+    }
+
+
+def published_dataset(name: str) -> PublishedDataset:
+    """The data set of that name (upper or lower case); `UsageError` where there is none."""
+    known = published_datasets()
+    if name.lower() not in known:
+        raise UsageError(f"there is no data set {name!r}; choose one of: {', '.join(known)}.")
+    return known[name.lower()]

@@ -1,0 +1,132 @@
+"""A synthetic cohort on disk: images, masks, structures, a manifest like any other, and the truth beside it."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cytosae.cells.synthetic.cohort import CohortModel, cell_rows, draw_patient, draw_patient_cell
+from cytosae.cells.synthetic.diagnoses import DIAGNOSES
+from cytosae.cells.synthetic.structures import BITS
+from cytosae.cells.synthetic.truth import write_truth
+from cytosae.common.errors import InputError, UsageError
+from cytosae.common.progress import progress
+
+Rows = list[dict[str, Any]]
+
+
+def synthesize(
+    out: Path | str,
+    *,
+    patients: int = 12,
+    cells: int = 50,
+    seed: int = 0,
+    domain: str = "reference",
+    difficulty: float = 0.5,
+    size: int = 128,
+    spread: float = 0.0,
+    planted: float = 0.0,
+    diagnoses: Sequence[str] = tuple(DIAGNOSES),
+    processes: int = 1,
+) -> Path:
+    """Write a synthetic cohort: images, masks, structures, a manifest that `read_cells` reads, and the truth.
+
+    Parameters
+    ----------
+    out : folder to make; it must not exist or be empty
+    patients, cells, seed, domain, difficulty, size, spread, planted, diagnoses : see `CohortModel`
+    processes : that draw, each a patient at a time; the files do not depend on their number
+
+    Returns
+    -------
+    The folder; it appears complete or not at all.
+
+    Raises
+    ------
+    UsageError, InputError
+        for values that are out of range, and a folder that is not empty.
+    """
+    model = CohortModel(patients, cells, seed, domain, difficulty, size, spread, planted, tuple(diagnoses))
+    out = Path(out)
+    if processes < 1:
+        raise UsageError(f"processes is {processes}; give 1 or more.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty; give the name of a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        attributes: Rows = []
+        with progress("Drawing cells", patients * cells, "cells") as bar:
+            for rows in _patients(unfinished, model, processes):
+                attributes += rows
+                bar.advance(len(rows))
+        _write_manifest(unfinished, model)
+        write_truth(unfinished / "truth", model, pd.DataFrame(attributes))
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return out
+
+
+def _patients(folder: Path, model: CohortModel, processes: int) -> Iterator[Rows]:
+    """Attributes of each patient's cells, in order, as their images are written."""
+    write = partial(write_patient, folder, model)
+    if processes == 1:
+        yield from map(write, range(model.patients))
+        return
+    # forked processes would share locks of threads that they do not have
+    with ProcessPoolExecutor(min(processes, model.patients), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(write, range(model.patients))
+
+
+def write_patient(folder: Path, model: CohortModel, index: int) -> Rows:
+    """Write the images of one patient's cells; gives the attributes of each, with the structures that it has."""
+    patient = draw_patient(model, index)
+    for kind in ("images", "masks", "structures"):
+        (folder / kind / patient.name).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for cell in range(len(patient.labels)):
+        drawing = draw_patient_cell(model, patient, cell)
+        name = f"{patient.name}/{cell:04d}"
+        for kind, array in (
+            ("images", drawing.image),
+            ("masks", drawing.mask),
+            ("structures", drawing.structures),
+        ):
+            Image.fromarray(array).save(folder / kind / f"{name}.png", compress_level=1)
+        held = int(np.bitwise_or.reduce(drawing.structures, axis=None))
+        present = [structure for structure, bit in BITS.items() if held & bit]
+        rows.append({"cell": name, **drawing.attributes, "structures": " ".join(present)})
+    return rows
+
+
+def _write_manifest(folder: Path, model: CohortModel) -> None:
+    rows: Rows = []
+    for index in range(model.patients):
+        patient = draw_patient(model, index)
+        rows += [
+            {
+                "image": f"images/{row['cell']}.png",
+                "label": row["label"],
+                "patient": patient.name,
+                "diagnosis": patient.diagnosis,
+                "mask": f"masks/{row['cell']}.png",
+                "domain": patient.laboratory,
+                "age": patient.age,
+                "sex": patient.sex,
+            }
+            for row in cell_rows(patient)
+        ]
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)

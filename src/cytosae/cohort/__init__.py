@@ -1,0 +1,141 @@
+"""Patients: barcodes, contrasts of diagnoses, pathognomonic cells, classification and explanations that add up."""
+
+from __future__ import annotations
+
+from cytosae.cohort.barcodes import (
+    Kind,
+    barcodes,
+    cell_matrix,
+    open_cohort,
+    patient_correlation,
+    save_cohort,
+)
+from cytosae.cohort.classification import (
+    ClassificationConfig,
+    classify,
+)
+from cytosae.cohort.classifier import (
+    ConceptClassifier,
+    fit_classifier,
+    model_barcodes,
+    open_classifier,
+    save_classifier,
+)
+from cytosae.cohort.confounders import (
+    colour_following,
+)
+from cytosae.cohort.contrasts import (
+    conclusion,
+    contrast,
+    disease_barcodes,
+    open_contrast,
+    save_contrast,
+)
+from cytosae.cohort.counterfactual import (
+    Counterfactual,
+    counterfactual,
+)
+from cytosae.cohort.diagnoses import (
+    REST,
+    near_duplicates,
+)
+from cytosae.cohort.explanation import (
+    PatientExplanation,
+    explain_decision,
+)
+from cytosae.cohort.faithfulness import (
+    Curve,
+    Stability,
+    cell_curve,
+    concept_curve,
+    stability,
+)
+from cytosae.cohort.features import (
+    cell_types_of,
+    gather,
+)
+from cytosae.cohort.folds import (
+    make_folds,
+)
+from cytosae.cohort.linear import (
+    fit_l2,
+)
+from cytosae.cohort.mil import (
+    AttentionConfig,
+    fit_attention,
+)
+from cytosae.cohort.models import (
+    Configuration,
+)
+from cytosae.cohort.outliers import (
+    patient_specific,
+)
+from cytosae.cohort.pathognomonic import (
+    neighbour_scores,
+    pathognomonic_cells,
+)
+from cytosae.cohort.predict import (
+    predict,
+)
+from cytosae.cohort.ranking import (
+    RankingEvaluation,
+    enrichment,
+    evaluate_rankings,
+    expert_labels,
+    truth_of_labels,
+)
+from cytosae.cohort.result import (
+    ClassificationResult,
+    open_classification,
+)
+
+__all__ = [
+    "REST",
+    "AttentionConfig",
+    "ClassificationConfig",
+    "ClassificationResult",
+    "ConceptClassifier",
+    "Configuration",
+    "Counterfactual",
+    "Curve",
+    "Kind",
+    "PatientExplanation",
+    "RankingEvaluation",
+    "Stability",
+    "barcodes",
+    "cell_curve",
+    "cell_matrix",
+    "cell_types_of",
+    "classify",
+    "colour_following",
+    "concept_curve",
+    "conclusion",
+    "contrast",
+    "counterfactual",
+    "disease_barcodes",
+    "enrichment",
+    "evaluate_rankings",
+    "expert_labels",
+    "explain_decision",
+    "fit_attention",
+    "fit_classifier",
+    "fit_l2",
+    "gather",
+    "make_folds",
+    "model_barcodes",
+    "near_duplicates",
+    "neighbour_scores",
+    "open_classification",
+    "open_classifier",
+    "open_cohort",
+    "open_contrast",
+    "pathognomonic_cells",
+    "patient_correlation",
+    "patient_specific",
+    "predict",
+    "save_classifier",
+    "save_cohort",
+    "save_contrast",
+    "stability",
+    "truth_of_labels",
+]

@@ -1,0 +1,259 @@
+"""A classifier of patients by concepts: fitted, saved and opened; linear in the barcode, so that decisions add up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
+
+from cytosae.cohort.config import ClassificationConfig, Kind
+from cytosae.cohort.confounders import colour_following
+from cytosae.cohort.features import Array, CohortArrays, cell_types_of, gather, mean_by_patient
+from cytosae.cohort.linear import fit_elastic_net, fit_l2
+from cytosae.cohort.models import Configuration
+from cytosae.cohort.novelty import Familiar, familiar
+from cytosae.common.artifact import read_artifact, write_artifact, write_json
+from cytosae.common.errors import ArtifactError, InputError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class ConceptClassifier:
+    """A linear classifier on barcodes.
+
+    Attributes
+    ----------
+    classes : diagnoses; of two, a decision above 0 means the second
+    kind : what the barcode counts
+    latents : int64 [L], latents with a weight
+    coef : float64 [K, L] in units of the barcode, the scaling folded in; K = 1 for two classes
+    intercept : float64 [K]
+    n_latents : m, width of the barcode
+    tau : activation above which a token counts
+    prevalence : float64 [classes], shares of the classes among the training patients
+    means : float64 [L], training means; they stand in where a patient has no barcode
+    cell_types : cells that the barcode is made of, empty for all
+    sae, backbone : fingerprint of the SAE, and the backbone's description (JSON), whose barcodes these are
+    familiar : what the training patients look like
+    strength : the inverse penalty C that was chosen
+    """
+
+    classes: tuple[str, ...]
+    kind: Kind
+    latents: NDArray[np.int64]
+    coef: Array
+    intercept: Array
+    n_latents: int
+    tau: float
+    prevalence: Array
+    means: Array
+    cell_types: tuple[str, ...]
+    sae: str
+    backbone: str
+    familiar: Familiar
+    strength: float
+
+    def decision(self, barcodes: NDArray[np.floating]) -> Array:
+        """Log odds against the training shares of the classes.
+
+        Parameters
+        ----------
+        barcodes : [P, m]; a row of NaN (no cell to count) stands at the training mean
+
+        Returns
+        -------
+        float64 [P] for two classes (above 0: the second is likelier than its share of the training patients), else
+        [P, K], the largest is called.
+        """
+        values = np.asarray(barcodes, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self.n_latents:
+            raise InputError(f"barcodes of shape {values.shape} were given; {self.n_latents} latents are needed.")
+        values = values[:, self.latents]
+        values = np.where(np.isnan(values), self.means, values) @ self.coef.T + self.intercept
+        return values[:, 0] if len(self.classes) == 2 else values
+
+    def probabilities(self, barcodes: NDArray[np.floating]) -> Array:
+        """Probability of each class [P, K], where the classes are as frequent as among the training patients."""
+        decision = self.decision(barcodes)
+        if decision.ndim == 1:
+            decision = np.stack([np.zeros_like(decision), decision], axis=1)
+        return softmax(decision + np.log(self.prevalence), axis=1)
+
+    def cells_used(self, atlas: AnnData) -> NDArray[np.bool_]:
+        """Which cells of an atlas the barcode is made of, [n]."""
+        if not self.cell_types:
+            return np.ones(atlas.n_obs, dtype=bool)
+        return cell_types_of(atlas).isin(self.cell_types).to_numpy(dtype=bool)
+
+
+def fit_classifier(
+    barcodes: AnnData,
+    atlas: AnnData,
+    *,
+    configuration: Configuration | None = None,
+    colours: pd.DataFrame | None = None,
+    classes: tuple[str, ...] | None = None,
+    patient: str = "patient",
+    config: ClassificationConfig | None = None,
+) -> ConceptClassifier:
+    """Fit the configuration that `classify` recommends on all patients.
+
+    Parameters
+    ----------
+    barcodes, atlas, colours, classes, patient : as for `classify`
+    configuration : ``ClassificationResult.recommended``; None for all concepts of ``config.kind``
+    config : the configuration of the classification; the penalty is chosen in its inner folds over all patients
+
+    Raises
+    ------
+    InputError
+        as `classify`; or the configuration needs colours or cell types that are not given.
+    """
+    config = config or ClassificationConfig()
+    setting = configuration or Configuration(config.kind)
+    refuse_published(barcodes, setting.kind)
+    data = gather(
+        barcodes,
+        atlas,
+        colours,
+        kinds=(setting.kind,),
+        classes=classes,
+        positive=config.positive,
+        group=None,
+        patient=patient,
+    )
+    share = _shares(data)
+    matrix, types = model_barcodes(setting, data, config)
+    options: dict[str, Any] = {
+        "inner_folds": config.inner_folds,
+        "min_share": config.min_share,
+        "seed": config.seed,
+    }
+    if setting.penalty == "L2":
+        fit = fit_l2(matrix, data.y, strengths=config.strengths, **options)
+    else:
+        fit = fit_elastic_net(matrix, data.y, **options)
+    used = np.flatnonzero((fit.coef != 0).any(0))
+    # The decision is taken against the training shares, so that the intercept holds them no more.
+    prior = np.log(share[1:] / share[:1]) if len(share) == 2 else np.log(share)
+    barcode, provenance = dict(barcodes.uns["barcode"]), dict(barcodes.uns["provenance"])
+    return ConceptClassifier(
+        classes=data.classes,
+        kind=setting.kind,
+        latents=used.astype(np.int64),
+        coef=fit.coef[:, used],
+        intercept=fit.intercept - prior,
+        n_latents=matrix.shape[1],
+        tau=float(barcode["tau"]),
+        prevalence=share,
+        means=fit.means[used],
+        cell_types=types,
+        sae=str(provenance["sae"]),
+        backbone=str(provenance["backbone"]),
+        familiar=_familiar(data),
+        strength=fit.strength,
+    )
+
+
+def _shares(data: CohortArrays) -> Array:
+    """Shares of the classes; refuses what cannot be fitted."""
+    counts = np.bincount(data.y, minlength=len(data.classes))
+    if len(data.classes) < 2:
+        raise InputError(
+            f"all patients have the same diagnosis ({data.classes[0]}), so there is nothing to tell apart; add others."
+        )
+    if counts.min() < 2:
+        rare = data.classes[int(counts.argmin())]
+        raise InputError(
+            f"{counts.min()} patients of {rare!r} are too few to fit; two diagnoses of two each are the least."
+        )
+    return counts / counts.sum()
+
+
+def save_classifier(
+    path: Path, classifier: ConceptClassifier, *, config: Any = None, inputs: Mapping[str, str] | None = None
+) -> Path:
+    """Write an artifact of kind "classifier": ``classifier.safetensors`` and ``classifier.json``."""
+    arrays = {name: np.ascontiguousarray(getattr(classifier, name)) for name in _ARRAYS}
+    facts = {name: getattr(classifier, name) for name in _FACTS}
+    more, familiar_facts = classifier.familiar.to_arrays()
+    details = {"classes": list(classifier.classes), "latents": len(classifier.latents), "sae": classifier.sae}
+    with write_artifact(path, "classifier", config=config, inputs=inputs, details=details) as folder:
+        save_file(arrays | more, folder / "classifier.safetensors")
+        write_json(folder / "classifier.json", {**facts, "familiar": familiar_facts})
+    return path
+
+
+def open_classifier(path: Path, *, verify: bool = True) -> ConceptClassifier:
+    """Read a classifier; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
+    read_artifact(path, "classifier", verify=verify)
+    try:
+        arrays = load_file(path / "classifier.safetensors")
+        facts = json.loads((path / "classifier.json").read_text(encoding="utf-8"))
+        known = Familiar.from_arrays(arrays, facts["familiar"])
+        values: dict[str, Any] = {**{n: arrays[n] for n in _ARRAYS}, **{n: facts[n] for n in _FACTS}}
+        values |= {name: tuple(values[name]) for name in ("classes", "cell_types")}
+        return ConceptClassifier(**values, familiar=known)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise ArtifactError(f"{path} holds no complete classifier ({problem!r}); fit it again.") from problem
+
+
+_ARRAYS = ("latents", "coef", "intercept", "prevalence", "means")
+_FACTS = ("classes", "kind", "n_latents", "tau", "cell_types", "sae", "backbone", "strength")
+
+
+def model_barcodes(
+    setting: Configuration, data: CohortArrays, config: ClassificationConfig
+) -> tuple[Array, tuple[str, ...]]:
+    """Barcodes [P, m] in a configuration, and the cell types that they are made of (empty for all)."""
+    cells, barcode = data.cells, data.layers[setting.kind]
+    if cells is None or setting.variant == "all concepts":
+        return barcode, ()
+    if setting.variant == "colour-following set aside":
+        if cells.colours is None or len(cells.type_names) < 2:
+            raise InputError(
+                "colour-following concepts can be set aside only with colours and types of the cells; give both."
+            )
+        return np.where(colour_following(cells, np.arange(len(data.patients)))[None], 0.0, barcode), ()
+    codes = [code for code, name in enumerate(cells.type_names) if name in config.immature]
+    if not codes:
+        raise InputError(f"no cell is of an immature type ({', '.join(config.immature)}); choose all concepts.")
+    keep = np.isin(cells.types, codes)
+    return mean_by_patient(cells.matrices[setting.kind], cells.patient, len(data.patients), keep), config.immature
+
+
+def _familiar(data: CohortArrays) -> Familiar:
+    cells = data.cells
+    if cells is None:
+        raise ValueError("a classifier is fitted with the cells of its patients")
+    n = len(data.patients)
+    tokens = mean_by_patient(cells.tokens.astype(np.float64), cells.patient, n)
+    colours = None if cells.colours is None else mean_by_patient(cells.colours, cells.patient, n)
+    return familiar(tokens, colours, np.bincount(cells.patient, minlength=n))
+
+
+def with_prevalence(classifier: ConceptClassifier, prevalence: Mapping[str, float]) -> ConceptClassifier:
+    """The classifier for patients among whom the classes have other shares; decisions stay, probabilities move."""
+    shares = np.array([prevalence.get(name, 0.0) for name in classifier.classes], dtype=np.float64)
+    if (shares <= 0).any():
+        raise InputError(f"a positive share of each of {', '.join(classifier.classes)} is needed.")
+    return replace(classifier, prevalence=shares / shares.sum())
+
+
+def refuse_published(barcodes: AnnData, kind: str) -> None:
+    """Refuse counts in the published scaling: they grow with a patient's cells and are no mean over them."""
+    if kind == "count" and str(barcodes.uns["barcode"]["scaling"]) == "published":
+        raise InputError(
+            "counts in the published scaling grow with the number of cells, so no classifier is made of them; "
+            "make the barcodes with the scaling 'cells'."
+        )

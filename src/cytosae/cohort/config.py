@@ -1,0 +1,103 @@
+"""What can be asked of a cohort; nothing here computes, so that the command line can be made from it quickly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["presence", "mean", "count"]
+"""What a barcode says of a latent: share of cells with it, mean activation, or tokens with it per cell."""
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+"""Candidates of the inverse penalty C."""
+IMMATURE = (
+    "blast",
+    "blast_cup_like",
+    "myeloblast",
+    "monoblast",
+    "promonocyte",
+    "promyelocyte",
+    "promyelocyte_atypical",
+    "faggot_cell",
+    "myelocyte",
+    "metamyelocyte",
+    "immature_granulocyte",
+)
+"""Harmonised names of the immature cells of the myeloid line."""
+PROMYELOCYTES = ("promyelocyte", "promyelocyte_atypical", "faggot_cell")
+"""Harmonised names of promyelocytes."""
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """How the attention model is trained.
+
+    Attributes
+    ----------
+    hidden : width of the layer over the features, and of the attention
+    dropout : share of hidden units left out while training
+    learning_rate, weight_decay : of AdamW
+    most_epochs : passes over the patients at most
+    patience : epochs without a lower loss on the held-out patients after which it stops
+    inner_folds : one of so many parts is held out to find the number of epochs, then all patients are trained on
+    batch_patients : patients a step
+    most_cells : cells of a patient seen in a step; more are drawn at random
+    components : a barcode is reduced to so many components, found on training cells
+    """
+
+    hidden: int = 64
+    dropout: float = 0.25
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    most_epochs: int = 60
+    patience: int = 10
+    inner_folds: int = 5
+    batch_patients: int = 16
+    most_cells: int = 256
+    components: int = 64
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """How diagnoses are classified and what it is compared with.
+
+    Attributes
+    ----------
+    folds, repeats : outer folds, and how often the patients are split anew
+    inner_folds : folds of the training patients in which penalties are chosen
+    slow_repeats : repetitions of the slow models (elastic net, multiple-instance learning)
+    strict_repeats : repetitions of the strict model, whose SAE is trained anew in each fold
+    kind : barcode of the rows that are made for one kind only
+    kinds : barcodes to compare
+    positive : of two diagnoses the one to be found; None for the rarer
+    group : column with the patients' sites, which are then kept together
+    immature : cell types of the barcodes of immature cells
+    promyelocytes : cell types counted as promyelocytes
+    strengths : candidates of the inverse penalty C
+    min_share : latents in fewer of the training patients are left out
+    specificity : at which the sensitivity is given
+    bootstrap : resamples of patients behind each interval
+    confidence : coverage of the intervals
+    shuffles : runs with shuffled diagnoses
+    attention : the multiple-instance model
+    seed : of folds, resamples, shuffles and networks
+    """
+
+    folds: int = 5
+    repeats: int = 10
+    inner_folds: int = 5
+    slow_repeats: int = 3
+    strict_repeats: int = 1
+    kind: Kind = "presence"
+    kinds: tuple[Kind, ...] = ("presence", "mean", "count")
+    positive: str | None = None
+    group: str | None = None
+    immature: tuple[str, ...] = IMMATURE
+    promyelocytes: tuple[str, ...] = PROMYELOCYTES
+    strengths: tuple[float, ...] = STRENGTHS
+    min_share: float = 0.05
+    specificity: float = 0.9
+    bootstrap: int = 2000
+    confidence: float = 0.95
+    shuffles: int = 20
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    seed: int = 0

@@ -1,0 +1,267 @@
+"""Penalised logistic regression for few patients and many concepts; every choice is made on training patients."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_softmax
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+
+from cytosae.cohort.config import STRENGTHS
+
+Array = NDArray[np.float64]
+"""Inverse penalties C; features are scaled so that one grid serves a single column and thousands (`Standardise`)."""
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """A fitted linear model in the units of its features.
+
+    Attributes
+    ----------
+    coef : [K, F] float64, K = 1 for two classes (the log odds of the second), else one row a class
+    intercept : [K] float64
+    means : [F] training means; they stand in for features that are missing (NaN)
+    strength : the inverse penalty C that was chosen
+    l1_ratio : share of the absolute penalty, 0 for L2
+    """
+
+    coef: Array
+    intercept: Array
+    means: Array
+    strength: float
+    l1_ratio: float = 0.0
+
+    def logits(self, features: Array) -> Array:
+        """Logits [P, K] of features [P, F]; for two classes K = 2 and the first column is 0."""
+        known = np.where(np.isnan(features), self.means, features)
+        values = known @ self.coef.T + self.intercept
+        return np.hstack([np.zeros_like(values), values]) if values.shape[1] == 1 else values
+
+
+class Standardise(TransformerMixin, BaseEstimator):
+    """Features to mean 0 and variance 1 / F over the training patients; rare and constant ones are left out.
+
+    A feature is kept where at least ``min_share`` of the training patients (and at least two) have it different from
+    zero and it is not constant. Dividing by sqrt(F), F the features kept, gives a patient the mean squared norm 1
+    whatever their number, so that a penalty means the same for one feature and for thousands.
+    """
+
+    def __init__(self, min_share: float = 0.05) -> None:
+        self.min_share = min_share
+
+    def fit(self, X: Array, y: Any = None) -> Standardise:
+        """Learn which features to keep, their means and scales from X [n, F]; NaN counts as missing."""
+        there = ~np.isnan(X)
+        seen = (np.where(there, X, 0) != 0).sum(0)
+        n = np.maximum(there.sum(0), 1)
+        self.mean_ = np.where(there, X, 0).sum(0) / n
+        centred = np.where(there, X - self.mean_, 0)
+        sd = np.sqrt((centred**2).sum(0) / n)
+        enough = seen >= max(2, self.min_share * len(X))
+        self.keep_ = np.flatnonzero(enough & (sd > 1e-10 * np.maximum(1e-30, np.abs(self.mean_))) & (sd > 0))
+        self.scale_ = sd[self.keep_] * np.sqrt(max(len(self.keep_), 1))
+        return self
+
+    def transform(self, X: Array) -> Array:
+        """Kept features of X [n, F], scaled; missing ones at their mean."""
+        kept = (X[:, self.keep_] - self.mean_[self.keep_]) / self.scale_
+        return np.where(np.isnan(kept), 0.0, kept)
+
+
+class RowSpace(TransformerMixin, BaseEstimator):
+    """Coordinates in the space that the training rows span: n numbers a patient instead of F, and nothing is lost.
+
+    The solution of an L2-penalised problem lies in that space (representer theorem), and the coordinates keep all inner
+    products, so the fit on them is the fit on the features. Does nothing where rows outnumber features.
+    """
+
+    def fit(self, X: Array, y: Any = None) -> RowSpace:
+        """Learn an orthonormal basis of the rows of X [n, F]."""
+        self.basis_ = None
+        if len(X) < X.shape[1]:
+            values, vectors = np.linalg.eigh(X @ X.T)
+            good = values > 1e-10 * max(values.max(), 1e-300)
+            self.basis_ = X.T @ (vectors[:, good] / np.sqrt(values[good]))
+        return self
+
+    def transform(self, X: Array) -> Array:
+        """Coordinates [n, r] of rows X [n, F]."""
+        return X if self.basis_ is None else X @ self.basis_
+
+
+def fit_l2(
+    X: Array,
+    y: NDArray[np.integer],
+    *,
+    strengths: tuple[float, ...] = STRENGTHS,
+    inner_folds: int = 5,
+    min_share: float = 0.05,
+    seed: int = 0,
+) -> LinearFit:
+    """L2-penalised (multinomial) logistic regression, its penalty chosen by log loss in inner folds.
+
+    Parameters
+    ----------
+    X : [n, F] features of training patients; NaN is missing
+    y : [n] int classes 0..K-1, each present
+    strengths : candidates of C, the inverse penalty; of equal losses the smaller C (stronger penalty) is taken
+    inner_folds : at most so many; as many as the rarest class has patients where that is fewer
+    min_share : see `Standardise`
+    """
+    steps = Pipeline([("scale", Standardise(min_share)), ("rows", RowSpace())])
+    losses = np.zeros(len(strengths))
+    for train, test in inner_splits(y, inner_folds, seed):
+        Z = steps.fit_transform(X[train])
+        held = steps.transform(X[test])
+        for index, (w, b) in enumerate(l2_path(Z, y[train], strengths)):
+            losses[index] += _log_loss(held @ w.T + b, y[test])
+    strength = float(strengths[int(losses.argmin())])
+    Z = steps.fit_transform(X)
+    ((w, b),) = l2_path(Z, y, (strength,))
+    basis = steps.named_steps["rows"].basis_
+    return _unscale(steps.named_steps["scale"], w if basis is None else w @ basis.T, b, strength, 0.0)
+
+
+def fit_elastic_net(
+    X: Array,
+    y: NDArray[np.integer],
+    *,
+    strengths: tuple[float, ...] = (0.3, 3.0, 30.0, 300.0),
+    l1_ratios: tuple[float, ...] = (0.2, 0.8),
+    most: int = 128,
+    inner_folds: int = 5,
+    min_share: float = 0.05,
+    seed: int = 0,
+) -> LinearFit:
+    """Elastic-net logistic regression on the ``most`` features with the largest F statistic on the training patients.
+
+    Parameters as in `fit_l2`; ``l1_ratios`` are the candidate shares of the absolute penalty. Filter, scaling and both
+    choices are made anew in each inner fold.
+    """
+    grid = [(ratio, strength) for ratio in l1_ratios for strength in strengths]
+    losses = np.zeros(len(grid))
+    for train, test in inner_splits(y, inner_folds, seed):
+        scale, kept = _filtered(X[train], y[train], most, min_share)
+        Z, held = scale.transform(X[train][:, kept]), scale.transform(X[test][:, kept])
+        for index, (ratio, strength) in enumerate(grid):
+            w, b = _elastic_net(Z, y[train], strength, ratio, seed)
+            losses[index] += _log_loss(held @ w.T + b, y[test])
+    ratio, strength = grid[int(losses.argmin())]
+    scale, kept = _filtered(X, y, most, min_share)
+    w, b = _elastic_net(scale.transform(X[:, kept]), y, strength, ratio, seed)
+    inner = _unscale(scale, w, b, strength, ratio)
+    coef = np.zeros((len(inner.coef), X.shape[1]))
+    coef[:, kept] = inner.coef
+    return LinearFit(coef, inner.intercept, _means(X), strength, ratio)
+
+
+def inner_splits(y: NDArray[np.integer], folds: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Stratified inner splits; none where a class has a single patient (the first candidate is then taken)."""
+    folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
+    if folds < 2:
+        return []
+    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
+
+
+def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> list[tuple[Array, Array]]:
+    """Minimise C * sum of log losses + |w|^2 / 2 for each C in ``strengths``; the intercept is free.
+
+    Two classes: Newton's method for all C at once, on float64 Z [n, r] (agreement with scikit-learn is tested). More:
+    scikit-learn's multinomial solver.
+
+    Returns
+    -------
+    (w [K, r], b [K]) for each C; K = 1 for two classes.
+    """
+    if y.max() > 1:
+        fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(_padded(Z), y) for C in strengths]
+        return [(fit.coef_[:, : Z.shape[1]], fit.intercept_) for fit in fits]
+    A = np.hstack([Z, np.ones((len(Z), 1))])
+    penalty = (1 / np.asarray(strengths, dtype=np.float64))[:, None] * np.append(np.ones(Z.shape[1]), 0.0)
+    B = np.zeros((len(strengths), A.shape[1]))
+    B[:, -1] = np.log(y.mean() / (1 - y.mean()))
+    diagonal = np.arange(A.shape[1])
+    value = _objective(B, A, y, penalty)
+    for _ in range(100):
+        p = expit(B @ A.T)
+        gradient = (p - y) @ A + penalty * B
+        if np.abs(gradient).max() < 1e-9 * len(y):
+            break
+        H = A.T @ ((p * (1 - p))[:, :, None] * A)
+        H[:, diagonal, diagonal] += penalty + 1e-12
+        step = np.linalg.solve(H, gradient[..., None])[..., 0]
+        B, value, moved = _halved_step(B, step, value, A, y, penalty)
+        if not moved:
+            break
+    return [(b[None, :-1], b[-1:]) for b in B]
+
+
+def _halved_step(
+    B: Array, step: Array, value: Array, A: Array, y: NDArray[np.integer], penalty: Array
+) -> tuple[Array, Array, bool]:
+    """Newton step, halved for each problem until its objective does not rise."""
+    size = np.ones((len(B), 1))
+    for _ in range(30):
+        new = B - size * step
+        after = _objective(new, A, y, penalty)
+        worse = after > value + 1e-12 * np.abs(value)
+        if not worse.any():
+            return new, after, True
+        size[worse] /= 2
+    return B, value, False
+
+
+def _objective(B: Array, A: Array, y: NDArray[np.integer], penalty: Array) -> Array:
+    eta = B @ A.T
+    return (np.logaddexp(0, eta) - y * eta).sum(1) + (penalty * B**2).sum(1) / 2
+
+
+def _elastic_net(Z: Array, y: NDArray[np.integer], strength: float, ratio: float, seed: int) -> tuple[Array, Array]:
+    model: Any = LogisticRegression(
+        C=strength, l1_ratio=ratio, solver="saga", max_iter=200, tol=1e-3, random_state=seed
+    )
+    with warnings.catch_warnings():
+        # A weak penalty need not converge to the last digit; the inner folds judge what it predicts.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(_padded(Z), y)
+    return model.coef_[:, : Z.shape[1]], model.intercept_
+
+
+def _filtered(X: Array, y: NDArray[np.integer], most: int, min_share: float) -> tuple[Standardise, NDArray[np.intp]]:
+    scale = Standardise(min_share).fit(X)
+    kept = scale.keep_
+    if len(kept) > most:
+        Z = scale.transform(X)
+        between = sum((y == k).sum() * Z[y == k].mean(0) ** 2 for k in np.unique(y))
+        # ordered as by the F statistic, which has no value where a feature does not vary within the classes
+        kept = kept[np.sort(np.argsort(-between / (Z**2).sum(0), kind="stable")[:most])]
+    return Standardise(min_share).fit(X[:, kept]), kept
+
+
+def _unscale(scale: Standardise, w: Array, b: Array, strength: float, ratio: float) -> LinearFit:
+    coef = np.zeros((len(w), len(scale.mean_)))
+    coef[:, scale.keep_] = w / scale.scale_
+    return LinearFit(coef, b - coef @ scale.mean_, scale.mean_.copy(), strength, ratio)
+
+
+def _log_loss(values: Array, y: NDArray[np.integer]) -> float:
+    logits = np.hstack([np.zeros_like(values), values]) if values.shape[1] == 1 else values
+    return float(-log_softmax(logits, axis=1)[np.arange(len(y)), y].sum())
+
+
+def _means(X: Array) -> Array:
+    there = ~np.isnan(X)
+    return np.where(there, X, 0).sum(0) / np.maximum(there.sum(0), 1)
+
+
+def _padded(Z: Array) -> Array:
+    return Z if Z.shape[1] else np.zeros((len(Z), 1))

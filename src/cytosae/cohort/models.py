@@ -1,0 +1,354 @@
+"""The models that a classification compares: concepts, baselines, confounders and controls, all in the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from sklearn.decomposition import TruncatedSVD
+
+from cytosae.cohort.config import STRENGTHS, AttentionConfig, Kind
+from cytosae.cohort.confounders import all_confounders, colour_following, match_by_colour
+from cytosae.cohort.features import (
+    Array,
+    CohortArrays,
+    Features,
+    cell_residual,
+    dense,
+    fixed,
+    mean_by_patient,
+    residual,
+)
+from cytosae.cohort.linear import fit_elastic_net, fit_l2
+from cytosae.cohort.mil import fit_attention
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Variant = Literal["all concepts", "colour-following set aside", "immature cells"]
+VARIANTS: tuple[Variant, ...] = ("all concepts", "colour-following set aside", "immature cells")
+KINDS: tuple[Kind, ...] = ("presence", "mean", "count")
+Family = Literal["concepts", "baseline", "confounder", "control"]
+Outcome = tuple[Array, Array]
+"""Decision [n, K] (log odds of each class against its training share) and probability [n, K]."""
+
+
+class Learner(Protocol):
+    """Fits on the rows ``train`` of the features and answers for the rows ``test``; ``y`` is read at ``train`` only."""
+
+    def predict(
+        self, features: Any, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+    ) -> Outcome:
+        """Decision and probability of the test patients."""
+        ...
+
+
+@dataclass(frozen=True)
+class L2:
+    """`fit_l2`."""
+
+    strengths: tuple[float, ...] = STRENGTHS
+    inner_folds: int = 5
+    min_share: float = 0.05
+
+    def predict(
+        self, features: Array, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+    ) -> Outcome:
+        """Decision and probability of the test patients."""
+        fit = fit_l2(
+            features[train],
+            y[train],
+            strengths=self.strengths,
+            inner_folds=self.inner_folds,
+            min_share=self.min_share,
+            seed=seed,
+        )
+        return _outcome(fit.logits(features[test]), y[train])
+
+
+@dataclass(frozen=True)
+class ElasticNet:
+    """`fit_elastic_net`."""
+
+    inner_folds: int = 5
+    min_share: float = 0.05
+
+    def predict(
+        self, features: Array, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+    ) -> Outcome:
+        """Decision and probability of the test patients."""
+        fit = fit_elastic_net(
+            features[train], y[train], inner_folds=self.inner_folds, min_share=self.min_share, seed=seed
+        )
+        return _outcome(fit.logits(features[test]), y[train])
+
+
+@dataclass(frozen=True)
+class Attention:
+    """`fit_attention` on bags of cells."""
+
+    config: AttentionConfig = field(default_factory=AttentionConfig)
+
+    def predict(
+        self,
+        features: Sequence[NDArray[np.float32]],
+        y: NDArray[np.integer],
+        train: NDArray[np.intp],
+        test: NDArray[np.intp],
+        seed: int,
+    ) -> Outcome:
+        """Decision and probability of the test patients."""
+        model = fit_attention([features[i] for i in train], y[train], seed=seed, config=self.config)
+        probability = model.probabilities([features[i] for i in test])
+        return _outcome(np.log(np.maximum(probability, 1e-300)), y[train])
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The most frequent class of the training patients for everybody."""
+
+    def predict(
+        self, features: Any, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+    ) -> Outcome:
+        """The same decision and probability for all test patients."""
+        share = np.bincount(y[train]) / len(train)
+        decision = -(np.arange(len(share)) != share.argmax()).astype(np.float64)
+        return np.tile(decision, (len(test), 1)), np.tile(share, (len(test), 1))
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A way to use concepts that can be fitted, saved and applied to new patients.
+
+    Attributes
+    ----------
+    kind : what the barcode counts
+    variant : all concepts; those left when colour-following ones are set aside; or barcodes of immature cells only
+    penalty : L2 on all concepts, or an elastic net that keeps few
+    """
+
+    kind: Kind = "presence"
+    variant: Variant = "all concepts"
+    penalty: Literal["L2", "elastic net"] = "L2"
+
+    @property
+    def name(self) -> str:
+        """Name of its row in the table."""
+        variant = "" if self.variant == "all concepts" else f", {self.variant}"
+        return f"concepts ({self.kind}){variant}" + ("" if self.penalty == "L2" else f", {self.penalty}")
+
+    @property
+    def images_alone(self) -> bool:
+        """Whether new patients need nothing but images; barcodes of immature cells need the types of their cells."""
+        return self.variant != "immature cells"
+
+    @property
+    def complexity(self) -> int:
+        """Order of simplicity for ties: first the penalty, then the variant, then the kind."""
+        return 9 * (self.penalty != "L2") + 3 * VARIANTS.index(self.variant) + KINDS.index(self.kind)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name, family : what it is called, and what it stands for
+    features : training patients -> features of all patients
+    learner : what is fitted on them
+    repeats : repetitions that it is run in, None for all
+    rows : the patients it is run on, None for all
+    splits : whether it can be trained on one half of the colour range
+    configuration : set for those that can be recommended
+    """
+
+    name: str
+    family: Family
+    features: Features
+    learner: Learner
+    repeats: int | None = None
+    rows: NDArray[np.intp] | None = None
+    splits: bool = True
+    configuration: Configuration | None = None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What `build_models` needs to know of the configuration of a classification."""
+
+    kind: Kind
+    kinds: tuple[Kind, ...]
+    immature: tuple[str, ...]
+    promyelocytes: tuple[str, ...]
+    linear: L2
+    attention: AttentionConfig
+    slow_repeats: int
+    seed: int
+
+
+def build_models(data: CohortArrays, options: ModelOptions, random: AnnData | None = None) -> list[Model]:
+    """All rows that these data allow, in the order of the table.
+
+    Parameters
+    ----------
+    data : the patients
+    options : see `ModelOptions`
+    random : barcodes of the same patients by an SAE with random weights
+    """
+    models = candidate_models(data, options)
+    models += _more_of_concepts(data, options)
+    models += _baselines(data, options)
+    models += _confounder_models(data, options)
+    if random is not None:
+        rows = random.obs_names.astype(str).get_indexer(list(data.patients))
+        for kind in [kind for kind in options.kinds if kind in random.layers]:
+            layer = random.layers[kind]
+            matrix = dense(layer, np.float64)[rows]
+            models.append(Model(f"random-weight SAE ({kind})", "control", fixed(matrix), options.linear))
+    return models
+
+
+def candidate_models(data: CohortArrays, options: ModelOptions) -> list[Model]:
+    """The models that can be recommended: each barcode in each variant that the data allow, and an elastic net."""
+    cells, models = data.cells, []
+    following = None
+    if cells is not None and cells.colours is not None and len(cells.type_names) > 1:
+        following = remembered(lambda train: colour_following(cells, train))
+    for variant in VARIANTS:
+        for kind in options.kinds:
+            barcode = data.layers[kind]
+            features: Features | None = fixed(barcode)
+            if variant == "colour-following set aside":
+                features = None if following is None else _set_aside(barcode, following)
+            elif variant == "immature cells":
+                features = _of_types(data, kind, options.immature)
+            if features is not None:
+                setting = Configuration(kind, variant)
+                models.append(Model(setting.name, "concepts", features, options.linear, configuration=setting))
+    setting = Configuration(options.kind, penalty="elastic net")
+    sparse = ElasticNet(options.linear.inner_folds, options.linear.min_share)
+    layer = fixed(data.layers[options.kind])
+    models.append(Model(setting.name, "concepts", layer, sparse, options.slow_repeats, configuration=setting))
+    return models
+
+
+def remembered(function: Callable[[NDArray[np.intp]], Any]) -> Callable[[NDArray[np.intp]], Any]:
+    """The function with its answers kept, by training patients."""
+    known: dict[bytes, Any] = {}
+
+    def asked(train: NDArray[np.intp]) -> Any:
+        key = train.tobytes()
+        if key not in known:
+            known[key] = function(train)
+        return known[key]
+
+    return asked
+
+
+def _set_aside(barcode: Array, following: Callable[[NDArray[np.intp]], NDArray[np.bool_]]) -> Features:
+    # A constant column is left out by `Standardise`, so the latents keep their numbers.
+    return lambda train: np.where(following(train)[None], 0.0, barcode)
+
+
+def _of_types(data: CohortArrays, kind: Kind, types: Sequence[str]) -> Features | None:
+    cells = data.cells
+    if cells is None:
+        return None
+    codes = [code for code, name in enumerate(cells.type_names) if name in types]
+    if not codes:
+        return None
+    keep = np.isin(cells.types, codes)
+    return fixed(mean_by_patient(cells.matrices[kind], cells.patient, len(data.patients), keep))
+
+
+def _more_of_concepts(data: CohortArrays, options: ModelOptions) -> list[Model]:
+    """What is left when colour or all confounders are regressed out or matched."""
+    kind, linear, colour = options.kind, options.linear, data.confounders.get("colour")
+    barcode = data.layers[kind]
+    models: list[Model] = []
+    if colour is not None:
+        for each in options.kinds:
+            name = f"concepts ({each}), colour regressed out of"
+            models.append(Model(f"{name} barcodes", "concepts", residual(data.layers[each], colour), linear))
+            models.append(Model(f"{name} cells", "concepts", cell_residual(data, each), linear))
+    everything = all_confounders(data)
+    if everything is not None:
+        name = f"concepts ({kind}), all confounders regressed out"
+        models.append(Model(name, "concepts", residual(barcode, everything), linear))
+    if colour is not None and len(data.classes) == 2:
+        rows = match_by_colour(colour, data.y)
+        if len(rows) >= 2 * 2 * 2:
+            name = f"concepts ({kind}), colour-matched patients"
+            models.append(Model(name, "concepts", fixed(barcode), linear, rows=rows))
+            models.append(Model("colour, colour-matched patients", "confounder", fixed(colour), linear, rows=rows))
+    return models
+
+
+def _baselines(data: CohortArrays, options: ModelOptions) -> list[Model]:
+    models, linear = [], options.linear
+    if data.cell_types is not None:
+        shares = data.cell_types
+        named = [name for name in shares.columns if name in options.promyelocytes]
+        if named:
+            share = shares[named].sum(axis=1).to_numpy(dtype=np.float64)[:, None]
+            models.append(Model("share of promyelocytes", "baseline", fixed(share), linear))
+        values = shares.to_numpy(dtype=np.float64)
+        models.append(Model("cell-type shares", "baseline", fixed(values), linear))
+    if data.tokens is not None:
+        models.append(Model("mean token", "baseline", fixed(data.tokens), linear))
+    if data.cells is not None:
+        bags = _split(data.cells.tokens, data)
+        learner = Attention(options.attention)
+        models.append(Model("ABMIL on tokens", "baseline", lambda train: bags, learner, options.slow_repeats))
+        reduced = _reduced_bags(data, options)
+        name = f"ABMIL on barcodes ({options.kind})"
+        models.append(Model(name, "baseline", reduced, learner, options.slow_repeats))
+    nothing = np.zeros((len(data.y), 0))
+    models.append(Model("majority", "baseline", fixed(nothing), Majority()))
+    return models
+
+
+def _confounder_models(data: CohortArrays, options: ModelOptions) -> list[Model]:
+    models = [
+        Model(f"{name} alone", "confounder", fixed(values), options.linear) for name, values in data.confounders.items()
+    ]
+    everything = all_confounders(data)
+    if everything is not None and len(data.confounders) > 1:
+        models.append(Model("all confounders together", "confounder", fixed(everything), options.linear))
+    return models
+
+
+def _split(values: NDArray[Any], data: CohortArrays) -> list[NDArray[np.float32]]:
+    assert data.cells is not None  # noqa: S101 - for the type checker; callers have looked
+    order = np.argsort(data.cells.patient, kind="stable")
+    ends = np.cumsum(np.bincount(data.cells.patient, minlength=len(data.patients)))[:-1]
+    return [np.ascontiguousarray(part, dtype=np.float32) for part in np.split(values[order], ends)]
+
+
+def _reduced_bags(data: CohortArrays, options: ModelOptions) -> Features:
+    """Cells' barcodes on the first components of (at most 1,000 of) the training patients' cells."""
+    cells = data.cells
+    assert cells is not None  # noqa: S101 - for the type checker; callers have looked
+    matrix: Any = cells.matrices[options.kind]
+
+    def features(train: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+        mine = np.flatnonzero(np.isin(cells.patient, train))
+        rng = np.random.default_rng(options.seed)
+        some = np.sort(rng.choice(mine, min(len(mine), 1000), replace=False))
+        components = min(options.attention.components, matrix.shape[1] - 1, len(some) - 1)
+        svd: Any = TruncatedSVD(max(components, 1), n_iter=2, random_state=options.seed).fit(matrix[some])
+        return _split(np.asarray(matrix @ svd.components_.T), data)
+
+    return features
+
+
+def _outcome(logits: Array, y_train: NDArray[np.integer]) -> Outcome:
+    """Decision and probability from logits [n, K]: the log of the training shares is taken off for the decision."""
+    log_probability = log_softmax(logits, axis=1)
+    share = np.bincount(y_train, minlength=logits.shape[1]) / len(y_train)
+    return log_probability - np.log(share), np.exp(log_probability)

@@ -1,0 +1,47 @@
+"""What each token adds to its cell's part of a barcode: activations in, shares that sum to the cell out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from cytosae.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from cytosae.cohort.config import Kind
+
+
+def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float) -> sp.csr_array:
+    """Share of every token of one cell in the cell's own barcode; the shares of a latent sum to it.
+
+    Parameters
+    ----------
+    activations : (T, L) CSR, activations >= 0 of the cell's tokens, CLS first
+    kind : ``mean``: activation / T; ``count``: 1 where the activation is above ``tau``; ``presence``: the cell's 1 in
+        equal parts to its tokens above ``tau``
+    tau : threshold of the barcode; not used by ``mean``
+
+    Returns
+    -------
+    (T, L) CSR float64 >= 0
+
+    Raises
+    ------
+    UsageError
+        an unknown kind.
+    """
+    shares = sp.csr_array(activations, dtype=np.float64, copy=True)
+    if kind == "mean":
+        shares.data /= len(activations.indptr) - 1
+        return shares
+    # Compared in the precision of the activations, as the barcode itself was made.
+    shares.data = (np.asarray(activations.data) > activations.dtype.type(tau)).astype(np.float64)
+    shares.eliminate_zeros()
+    if kind == "presence":
+        per_latent = np.asarray(shares.sum(axis=0)).ravel()
+        shares.data /= per_latent[shares.indices]
+    elif kind != "count":
+        raise UsageError(f"There is no barcode of kind {kind!r}; choose presence, mean or count.")
+    return shares

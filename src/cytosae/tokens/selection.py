@@ -1,0 +1,64 @@
+"""Some of the cells of a token store, read as if they were a store of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytosae.common.artifact import digest
+from cytosae.common.errors import InputError
+from cytosae.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    from cytosae.tokens.encoding import Memory
+
+
+class SelectedCells(TokenStore):
+    """The rows ``rows`` of ``store``, in ascending order; nothing is copied.
+
+    Parameters
+    ----------
+    store : any token store
+    rows : numbers of its cells, each once
+
+    Raises
+    ------
+    InputError
+        no rows, or rows that the store lacks.
+    """
+
+    def __init__(self, store: TokenStore, rows: Sequence[int] | np.ndarray) -> None:
+        chosen = np.unique(np.asarray(rows, np.int64))
+        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= len(store):
+            raise InputError(f"{store.path} has {len(store)} cells; choose at least one of them, by row.")
+        # Everything is read through ``store``; only what a store says of itself is set here.
+        self.path, self.manifest = store.path, store.manifest
+        self.n_tokens, self.width, self.side = store.n_tokens, store.width, store.side
+        self.dtype, self.encoding = store.dtype, store.encoding
+        self.fingerprint = digest([store.fingerprint, chosen.tolist()])
+        self._store, self._chosen = store, chosen
+        # as many cells at once are read as lie side by side in the store: where each such run ends
+        ends = np.append(np.flatnonzero(np.diff(chosen) > 1) + 1, len(chosen))
+        self._run_end = ends[np.searchsorted(ends, np.arange(len(chosen)), side="right")]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """SHA-256 of every chosen cell's file."""
+        ids = self._store.cell_ids
+        return [ids[row] for row in self._chosen]
+
+    def read_stored(self, start: int, stop: int, into: Memory, *, at: int) -> None:
+        """As `TokenStore.read_stored`, tokens counted through the chosen cells."""
+        T = self.n_tokens
+        while start < stop:
+            first = start // T
+            end = min(stop, int(self._run_end[first]) * T)
+            place = int(self._chosen[first]) * T + start % T
+            self._store.read_stored(place, place + end - start, into, at=at)
+            at += end - start
+            start = end

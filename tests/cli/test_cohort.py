@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from cytosae.cells.synthetic import synthesize
+from cytosae.cli import main
+from cytosae.cohort import open_classification, open_classifier
+from cytosae.study import Study
+
+QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
+for name, value in {
+    "folds": 2, "repeats": 1, "inner-folds": 2, "slow-repeats": 1, "shuffles": 1, "bootstrap": 50,
+    "attention.most-epochs": 3,
+}.items():  # fmt: skip
+    QUICK += [f"--cohort.classification.{name}", value]
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def finished(study_of_cohort, tmp_path_factory):
+    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("finished") / "study")
+    assert run("cohort", "--study", path, *QUICK) == 0
+    return path
+
+
+@pytest.fixture
+def fresh(study_of_cohort, tmp_path):
+    return shutil.copytree(study_of_cohort, tmp_path / "study")
+
+
+def test_a_cohort_goes_from_atlas_to_pages(finished):
+    place = finished / "cohort" / "patients"
+    result = open_classification(place / "classification.json")
+    assert set(result.table["family"]) == {"concepts", "baseline", "confounder", "control"}
+    names = " ".join(result.table["model"])
+    for words in ("share of promyelocytes", "ABMIL", "majority", "colour alone", "random-weight SAE", "shuffled"):
+        assert words in names
+    assert result.classes == ("PML::RARA-like", "control")  # of equally rare ones the last in the alphabet is found
+    assert open_classifier(place / "classifier").n_latents == 384
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert "PML::RARA-like" in page
+    assert "esearch, not a diagnosis" in page
+    pages = sorted(file.name for file in (place / "pages").glob("*.html"))
+    assert len([name for name in pages if name.startswith("patient-")]) == 2
+    assert len([name for name in pages if name.startswith("disease-")]) == 1
+    assert f"pages/{pages[-1]}" in page
+    ranking = pd.read_parquet(place / "control-against-PML_RARA-like-cells" / "cells.parquet")
+    assert set(ranking["patient"]) == {f"P{i:03d}" for i in range(0, 12, 2)}
+    assert not list(finished.glob("**/*.partial"))
+
+
+def test_what_is_up_to_date_is_skipped(finished, capfd):
+    assert run("cohort", "--study", finished, "--json", *QUICK) == 0
+    steps = json.loads(capfd.readouterr().out)["steps"]
+    assert len(steps) == 8
+    assert all(step["skipped"] for step in steps)
+
+
+def test_the_page_of_any_patient_can_be_had(finished, tmp_path, capfd):
+    page = tmp_path / "one.html"
+    assert run("cohort", "explain", "P001", "--study", finished, "--out", page) == 0
+    assert "P001" in page.read_text(encoding="utf-8")
+    assert run("cohort", "explain", "P400", "--study", finished) == 1
+    assert "P400" in capfd.readouterr().err
+
+
+def test_the_classifier_is_applied_to_new_patients(finished, tmp_path, capfd):
+    study = shutil.copytree(finished, tmp_path / "study")
+    before = Study(study).sae().fingerprint
+    later = synthesize(tmp_path / "later", patients=3, cells=8, seed=9, diagnoses=("control", "PML::RARA-like"))
+    manifest = pd.read_csv(later / "manifest.csv").drop(columns=["diagnosis"])
+    manifest.to_csv(later / "manifest.csv", index=False)
+    assert run("cohort", "predict", later, "--study", study, "--json") == 0
+    document = json.loads(capfd.readouterr().out)
+    assert [row["patient"] for row in document["predictions"]] == ["P000", "P001", "P002"]
+    table = pd.read_csv(study / "cohort" / "later-predictions.csv")
+    shares = table[["probability_control", "probability_PML::RARA-like"]].sum(axis=1)
+    assert shares.tolist() == pytest.approx([1, 1, 1])
+    again = Study(study)
+    assert again.datasets == ["patients", "later"]
+    assert again.trained_on == ["patients"]
+    seen = []
+    Study(study, on_step=seen.append).train()
+    assert seen[0].skipped
+    assert again.sae().fingerprint == before
+    assert run("cohort", "predict", "--study", study, "--dataset", "later") == 0
+
+
+def test_an_sae_without_the_test_patients_is_a_row_of_its_own(fresh, capfd):
+    assert run("cohort", "--study", fresh, "--strict", "--json", *QUICK) == 0
+    rows = json.loads(capfd.readouterr().out)["table"]["model"]
+    assert any("without the test patients" in name or "strict" in name for name in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--compare", "control", "PML::RARA-lik"], 2, "did you mean 'PML::RARA-like'"),
+        (["--dataset", "others"], 2, "it has: patients"),
+        (["--diagnosis", "subtype"], 1, "'patient' and 'subtype'"),
+        (["--cohort.patient", "person"], 1, "'person' and 'diagnosis'"),
+        (["--cohort.min-cells", 100], 1, "has 100 usable cells"),
+        (["--cohort.min-cells", 5, "--compare", "control", "control"], 2, "control"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_sentence(fresh, words, code, sentence, capfd):
+    before = (fresh / "study.toml").read_text()
+    assert run("cohort", "--study", fresh, *QUICK, *words) == code
+    error = " ".join(capfd.readouterr().err.split())
+    assert sentence in error
+    assert "Traceback" not in error
+    assert (fresh / "study.toml").read_text() == before
+
+
+def test_a_single_diagnosis_is_refused(study_of_cohort, tmp_path, capfd):
+    study = shutil.copytree(study_of_cohort, tmp_path / "study")
+    assert run("cohort", "--study", study, "--cohort.diagnosis", "domain", *QUICK) == 1
+    assert "nothing can be compared" in " ".join(capfd.readouterr().err.split())
