@@ -48,7 +48,7 @@ check: setup-dev
 bench: setup-dev
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/reading.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --all
 	$(BIN)/python benchmarks/recipes.py
 
 docs: setup

@@ -96,7 +96,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer-rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60, help="of training before tokens are measured again")
+    parser.add_argument("--steps", type=int, default=40, help="of training before tokens are measured again")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--images", type=Path, default=Path("../shared/data/apl_cohort"), help="folder of real cells")
     parser.add_argument("--shrink", type=int, default=1, help="divide m and N, to see whether everything runs")

@@ -123,3 +123,15 @@ def test_a_single_diagnosis_is_refused(study_of_cohort, tmp_path, capfd):
     study = shutil.copytree(study_of_cohort, tmp_path / "study")
     assert run("cohort", "--study", study, "--cohort.diagnosis", "domain", *QUICK) == 1
     assert "nothing can be compared" in " ".join(capfd.readouterr().err.split())
+
+
+def test_an_image_under_two_patients_is_refused(tmp_path, capfd):
+    images = synthesize(tmp_path / "planted", patients=4, cells=5, seed=2, diagnoses=("control", "NPM1-like"))
+    (images / "images" / "P001" / "0000.png").write_bytes((images / "images" / "P000" / "0003.png").read_bytes())
+    study = tmp_path / "study"
+    quick = ["--sae.expansion", 2, "--sae.sparsity.k", 8, "--sae.train.steps", 5, "--sae.train.batch-tokens", 512]
+    assert run("run", images, "--study", study, "--extract.workers", 0, "--report.concepts", 2, *quick) == 0
+    assert run("cohort", "--study", study, *QUICK) == 1
+    error = " ".join(capfd.readouterr().err.split())
+    assert "1 images stand under two patients" in error
+    assert "images/P000/0003.png is images/P001/0000.png" in error

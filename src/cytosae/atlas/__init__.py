@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cytosae.atlas.build import AtlasPiece, build_atlas, build_piece, open_atlas, reference_table, save_atlas
+from cytosae.atlas.build import AtlasPiece, build_atlas, build_piece, reference_table
 from cytosae.atlas.maps import concept_map, concept_maps, reference_maps
+from cytosae.atlas.matrix import read_rows, row_blocks, stored_entries
 from cytosae.atlas.statistics import LatentStatistics, class_selectivity, label_entropy
+from cytosae.atlas.storage import open_atlas, save_atlas, write_atlas
 from cytosae.atlas.structures import localisation, open_localisation, save_localisation
 from cytosae.atlas.unit_search import Localisation, LocalisationConfig
 from cytosae.atlas.usefulness import select_concepts, usefulness
@@ -23,10 +25,14 @@ __all__ = [
     "localisation",
     "open_atlas",
     "open_localisation",
+    "read_rows",
     "reference_maps",
     "reference_table",
+    "row_blocks",
     "save_atlas",
     "save_localisation",
     "select_concepts",
+    "stored_entries",
     "usefulness",
+    "write_atlas",
 ]

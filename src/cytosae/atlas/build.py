@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -14,8 +13,9 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
+from cytosae.atlas.matrix import index_type
 from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy, tokens_above
-from cytosae.common.artifact import package_version, read_artifact, write_file_artifact
+from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
@@ -61,21 +61,37 @@ def build_atlas(
     InputError
         the SAE is for tokens of another width, the store has cells that the table lacks, or ``tau`` is negative.
     """
-    classes = list(cells.labels)
-    frame = _aligned(cells, store)
-    _check_width(sae, store)
-    tau = tau_of_store(sae, store) if tau is None else tau
+    plan = plan_atlas(sae, store, cells, tau)
     piece = build_piece(
         sae,
         store,
-        labels=class_indices(list(frame["label"]), classes),
-        n_classes=len(classes),
+        labels=plan.labels,
+        n_classes=len(plan.classes),
         reference_cells=reference_cells,
-        tau=tau,
+        tau=plan.tau,
         batch_cells=batch_cells,
-        description=f"Atlas of {cells.name}",
+        description=plan.description,
     )
-    return _assemble(piece, frame, classes, _provenance(sae, store, cells, tau))
+    atlas = ad.AnnData(X=sp.csr_matrix(piece.means), **plan.slots(piece.statistics))
+    atlas.layers["tokens_above"] = sp.csr_matrix(piece.above)
+    atlas.obsm["X_backbone"] = piece.mean_tokens
+    return atlas
+
+
+@dataclass(frozen=True)
+class CellBlock:
+    """What the atlas keeps of b consecutive cells.
+
+    Attributes
+    ----------
+    means : (b, m) CSR float32, mean activation of each cell
+    above : (b, m) CSR int32, number of the cell's tokens whose activation is > tau
+    mean_tokens : (b, D) float32
+    """
+
+    means: sp.csr_array
+    above: sp.csr_array
+    mean_tokens: np.ndarray
 
 
 @dataclass
@@ -130,28 +146,104 @@ def build_piece(
     description: str = "Atlas",
 ) -> AtlasPiece:
     """Stream rows [start, stop) of ``store`` through ``sae``; ``labels`` [n]: class index of every row, or -1."""
+    stop = len(store) if stop is None else stop
+    statistics = LatentStatistics(sae.d_sae, store.n_tokens, n_classes, reference_cells)
+    stream = cell_blocks(
+        sae, store, statistics, labels, tau=tau, rows=(start, stop), batch_cells=batch_cells, description=description
+    )
+    blocks = list(stream)
+    return AtlasPiece(
+        start=start,
+        means=_stacked([block.means for block in blocks], sae.d_sae, np.float32),
+        above=_stacked([block.above for block in blocks], sae.d_sae, np.int32),
+        tau=float(tau),
+        mean_tokens=np.concatenate([np.zeros((0, store.width), np.float32), *(block.mean_tokens for block in blocks)]),
+        statistics=statistics,
+    )
+
+
+def cell_blocks(
+    sae: SparseAutoencoder,
+    store: TokenStore,
+    statistics: LatentStatistics,
+    labels: np.ndarray,
+    *,
+    tau: float,
+    rows: tuple[int, int],
+    batch_cells: int = 32,
+    description: str = "Atlas",
+) -> Iterator[CellBlock]:
+    """Stream rows [start, stop) of ``store`` through ``sae``, ``batch_cells`` at a time; ``statistics`` takes them in.
+
+    ``labels`` [n]: class index of every row of the store, or -1. Once the blocks are through, ``statistics`` is
+    complete. `InputError` for an SAE of another width and a negative ``tau``.
+    """
     _check_width(sae, store)
     if not tau >= 0:
         raise InputError(f"tau is {tau}, but activations are >= 0; choose a tau of at least 0.")
-    stop = len(store) if stop is None else stop
-    statistics = LatentStatistics(sae.d_sae, store.n_tokens, n_classes, reference_cells)
-    means, above, mean_tokens = [], [], []
+    start, stop = rows
     with progress(description, total=stop - start, unit="cells") as bar:
         for row, tokens in _batches(store, start, stop, batch_cells):
-            rows = np.arange(row, row + len(tokens))
+            own = np.arange(row, row + len(tokens))
             activations = encode_cells(sae, tokens)
-            means.append(statistics.update(activations, rows, labels[rows]))
-            above.append(tokens_above(activations, store.n_tokens, tau))
-            mean_tokens.append(tokens.mean(1).cpu().numpy())
+            means = statistics.update(activations, own, labels[own])
+            above = tokens_above(activations, store.n_tokens, tau)
+            yield CellBlock(means, above, tokens.mean(1).cpu().numpy())
             bar.advance(len(tokens))
-    return AtlasPiece(
-        start=start,
-        means=_stacked(means, sae.d_sae, np.float32),
-        above=_stacked(above, sae.d_sae, np.int32),
-        tau=float(tau),
-        mean_tokens=np.concatenate(mean_tokens) if mean_tokens else np.zeros((0, store.width), np.float32),
-        statistics=statistics,
-    )
+
+
+@dataclass(frozen=True)
+class AtlasPlan:
+    """What an atlas says beside the numbers of its cells; see `plan_atlas`.
+
+    Attributes
+    ----------
+    frame : rows of the cell table in the order of the store
+    classes : names of the labels
+    labels : (n,) int64, class of each row, or -1
+    tau : the threshold of ``layers["tokens_above"]``
+    provenance : ``uns["provenance"]``
+    """
+
+    frame: pd.DataFrame
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    tau: float
+    provenance: dict[str, Any]
+
+    @property
+    def description(self) -> str:
+        """What the progress bar says."""
+        return f"Atlas of {self.provenance['dataset']}"
+
+    def slots(self, statistics: LatentStatistics) -> dict[str, Any]:
+        """``obs``, ``var``, ``varm`` and ``uns`` of the atlas."""
+        reference = {
+            "rows": statistics.reference_rows,
+            "values": statistics.reference_values,
+            "cell_ids": np.array(list(self.frame.index), dtype=object),
+        }
+        return {
+            "obs": _observations(self.frame),
+            "var": _latents(statistics, self.labels, self.classes),
+            "varm": {"class_mean": statistics.class_means().astype(np.float32)},
+            "uns": {
+                "classes": np.array(self.classes, dtype=object),
+                "class_cells": statistics.class_cells,
+                "reference_cells": reference,
+                "provenance": self.provenance,
+            },
+        }
+
+
+def plan_atlas(sae: SparseAutoencoder, store: TokenStore, cells: CellTable, tau: float | None = None) -> AtlasPlan:
+    """Match the cell table with the store and settle tau; raises as `build_atlas` does."""
+    classes = tuple(cells.labels)
+    frame = _aligned(cells, store)
+    _check_width(sae, store)
+    tau = tau_of_store(sae, store) if tau is None else tau
+    labels = class_indices(list(frame["label"]), classes)
+    return AtlasPlan(frame, classes, labels, tau, _provenance(sae, store, cells, tau))
 
 
 def tau_of_store(sae: SparseAutoencoder, store: TokenStore, cells: int = TAU_CELLS) -> float:
@@ -172,26 +264,10 @@ def encode_cells(sae: SparseAutoencoder, tokens: torch.Tensor) -> sp.csr_array:
     device = sae.W_enc.device
     positions = torch.arange(T, device=device).repeat(b)
     sparse = sae.encode_sparse(tokens.reshape(b * T, D).to(device), positions=positions).detach().cpu()
-    return sp.csr_array(
-        (sparse.values().float().numpy(), sparse.col_indices().numpy(), sparse.crow_indices().numpy()),
-        shape=(b * T, sae.d_sae),
-    )
-
-
-def save_atlas(atlas: ad.AnnData, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
-    """Write an atlas as a ``.h5ad`` artifact of kind "atlas"; it appears at ``path`` complete or not at all."""
-    provenance = atlas.uns["provenance"]
-    inputs = inputs or {name: provenance[name] for name in ("sae", "tokens", "cells")}
-    details = {"cells": atlas.n_obs, "latents": atlas.n_vars, "dataset": provenance["dataset"]}
-    with write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary:
-        atlas.write_h5ad(temporary, compression="lzf")
-    return path
-
-
-def open_atlas(path: Path, *, verify: bool = True) -> ad.AnnData:
-    """Open an atlas artifact; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
-    read_artifact(path, "atlas", verify=verify)
-    return ad.read_h5ad(path)
+    # torch counts in int64, which would double the memory and the file: 32 bits number any dictionary's latents.
+    indices = sparse.col_indices().to(torch.int32).numpy()
+    offsets = sparse.crow_indices().numpy().astype(index_type(len(indices)))
+    return sp.csr_array((sparse.values().float().numpy(), indices, offsets), shape=(b * T, sae.d_sae))
 
 
 def reference_table(atlas: ad.AnnData, latent: int) -> pd.DataFrame:
@@ -243,14 +319,14 @@ def _aligned(cells: CellTable, store: TokenStore) -> pd.DataFrame:
     return frame.loc[list(store.cell_ids)]
 
 
-def _assemble(piece: AtlasPiece, frame: pd.DataFrame, classes: list[str], provenance: dict[str, Any]) -> ad.AnnData:
-    s = piece.statistics
-    codes = class_indices(list(frame["label"]), classes)
-    reference_labels = np.where(s.reference_rows >= 0, codes[s.reference_rows], -1) if len(codes) else s.reference_rows
+def _latents(s: LatentStatistics, labels: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
+    reference_labels = (
+        np.where(s.reference_rows >= 0, labels[s.reference_rows], -1) if len(labels) else s.reference_rows
+    )
     class_means = s.class_means()
     has_class = np.nan_to_num(class_means).max(1, initial=0) > 0
     top = np.where(has_class, np.nan_to_num(class_means).argmax(1) if classes else 0, -1)
-    var = pd.DataFrame(
+    return pd.DataFrame(
         {
             "activation_frequency": s.activation_frequency(),
             "token_frequency": s.token_frequency(),
@@ -266,25 +342,6 @@ def _assemble(piece: AtlasPiece, frame: pd.DataFrame, classes: list[str], proven
         },
         index=pd.Index([str(latent) for latent in range(s.n_latents)], name="latent"),
     )
-    atlas = ad.AnnData(
-        X=sp.csr_matrix(piece.means),
-        obs=_observations(frame),
-        var=var,
-        uns={
-            "classes": np.array(classes, dtype=object),
-            "class_cells": s.class_cells,
-            "reference_cells": {
-                "rows": s.reference_rows,
-                "values": s.reference_values,
-                "cell_ids": np.array(list(frame.index), dtype=object),
-            },
-            "provenance": provenance,
-        },
-    )
-    atlas.layers["tokens_above"] = sp.csr_matrix(piece.above)
-    atlas.obsm["X_backbone"] = piece.mean_tokens
-    atlas.varm["class_mean"] = class_means.astype(np.float32)
-    return atlas
 
 
 def _observations(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 
 from cytosae.atlas.build import encode_cells
+from cytosae.atlas.matrix import row_blocks
 from cytosae.sae import SparseAutoencoder
 
 
@@ -44,7 +44,7 @@ def explain_cell(
     ----------
     tokens : (T, D) float32, CLS first
     sae : the SAE of the atlas
-    atlas : cells x latents, see docs/atlas.md
+    atlas : cells x latents, see docs/atlas.md; its cells may be on disk (`open_atlas` with ``backed="r"``)
     concepts, similar : how many of each to give
     """
     side = round((tokens.shape[0] - 1) ** 0.5)
@@ -76,10 +76,12 @@ def similar_cells(activation: np.ndarray, atlas: ad.AnnData, n: int) -> pd.DataF
     Rare latents weigh more: each counts by -ln of its activation frequency, as in `explain_cell`.
     """
     weight = -np.log(np.clip(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1), 1.0))
-    matrix = sp.csr_array(atlas.X).multiply(weight[None, :]).tocsr()
     query = activation * weight
-    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()) * np.linalg.norm(query)
-    cosine = (matrix @ query) / np.where(norms > 0, norms, np.inf)
+    cosine = np.empty(atlas.n_obs)
+    for start, block in row_blocks(atlas.X):
+        matrix = block.multiply(weight[None, :]).tocsr()
+        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()) * np.linalg.norm(query)
+        cosine[start : start + matrix.shape[0]] = (matrix @ query) / np.where(norms > 0, norms, np.inf)
     rows = np.argsort(-cosine, kind="stable")[:n]
     return pd.DataFrame(
         {"similarity": cosine[rows], "row": rows, "label": atlas.obs["label"].to_numpy()[rows]},

@@ -30,7 +30,7 @@ def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_ar
     (r, m) CSR; of a matrix on disk only these rows are read, and the best order is that of the file.
     """
     if not isinstance(matrix, CSRDataset):
-        return sp.csr_array(matrix if rows is None else matrix[rows])
+        return sp.csr_array(matrix[slice(None) if rows is None else rows])
     offsets = _offsets(matrix)
     if rows is None:
         return _stretch(matrix, offsets, 0, len(offsets) - 1)
@@ -49,12 +49,12 @@ def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_ar
 
 def row_blocks(matrix: Any, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int, sp.csr_array]]:
     """All rows in order, as (first row, CSR) with at most ``entries`` stored entries each (one row may have more)."""
-    ends = np.cumsum(stored_entries(matrix), dtype=np.int64)
-    start = 0
-    while start < len(ends):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + entries, side="right")))
-        yield start, read_rows(matrix, np.arange(start, stop))
+    on_disk = isinstance(matrix, CSRDataset)
+    offsets = _offsets(matrix) if on_disk else np.concatenate([[0], np.cumsum(stored_entries(matrix))])
+    n, start = len(offsets) - 1, 0
+    while start < n:
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + entries, side="right")) - 1)
+        yield start, _stretch(matrix, offsets, start, stop) if on_disk else sp.csr_array(matrix[start:stop])
         start = stop
 
 

@@ -240,7 +240,8 @@ def tokens_above(activations: sp.csr_array, n_tokens: int, tau: float) -> sp.csr
     """
     b = (len(activations.indptr) - 1) // n_tokens
     above = activations.data > tau
-    offsets = np.concatenate([[0], np.cumsum(above, dtype=activations.indptr.dtype)])[activations.indptr]
+    before = np.concatenate([[0], np.cumsum(above, dtype=np.int64)])
+    offsets = before[activations.indptr].astype(activations.indptr.dtype)
     ones = np.ones(offsets[-1], np.int32)
     kept = sp.csr_array((ones, activations.indices[above], offsets), shape=activations.shape)
     pool = _pool(b, n_tokens, np.int32)
@@ -250,7 +251,7 @@ def tokens_above(activations: sp.csr_array, n_tokens: int, tau: float) -> sp.csr
 
 
 def _pool(b: int, n_tokens: int, dtype: Any) -> sp.csr_array:
-    """(b, b * n_tokens) CSR of ones that sums each cell's tokens; int32 indices, so that those of a product are, too."""
+    """(b, b * n_tokens) CSR of ones that sums each cell's tokens; int32 indices, so that a product has such, too."""
     ones, tokens = np.ones(b * n_tokens, dtype), np.arange(b * n_tokens, dtype=np.int32)
     return sp.csr_array((ones, tokens, np.arange(b + 1, dtype=np.int32) * n_tokens), shape=(b, b * n_tokens))
 

@@ -43,6 +43,16 @@ class Backbone(nn.Module):
         for an architecture that has no CLS token, no square grid, or is no plain vision transformer.
     """
 
+    side: int
+    registers: int
+    name: str
+    preprocessing: Preprocessing
+    block: int
+    weights_hash: str
+    source: str
+    licence: str
+    n_tokens: int
+
     def __init__(
         self,
         model: nn.Module,

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from cytosae.bench.laboratory import score_laboratory
+from cytosae.bench.laboratory import score_laboratory, shuffled_aurocs
 from cytosae.bench.scores import with_interval
 from cytosae.cells import read_cells
 from cytosae.cells.colour import colour_statistics
@@ -31,11 +31,10 @@ from cytosae.cohort import (
     pathognomonic_cells,
 )
 from cytosae.cohort.config import Kind
-from cytosae.cohort.controls import shuffled_diagnoses
 from cytosae.cohort.evaluation import auroc_of, cross_validate
 from cytosae.cohort.features import CohortArrays
 from cytosae.cohort.metrics import bootstrap_weights
-from cytosae.cohort.models import L2, Model, ModelOptions, build_models
+from cytosae.cohort.models import L2, ModelOptions, build_models
 from cytosae.common.errors import UsageError
 from cytosae.tokens import ExtractConfig, extract
 
@@ -155,7 +154,7 @@ def score_cohorts(
             rankings[difficulty].append(rank_cells(atlases, cohort, config, prefix=f"{difficulty}/{seed}"))
             models, shuffled = classify_patients(atlases, cohort.colours, config, seed=seed)
             of_models.append((facts, models))
-            shuffles.append(shuffled.assign(**facts))
+            shuffles.append(pd.DataFrame({**facts, "auroc": shuffled}))
             first = next(iter(saes))
             of_laboratory.append({**facts, **_laboratory(atlases[first], cohort, config, seed), "planted": 0.0})
             shutil.rmtree(work / "cohort")
@@ -287,8 +286,8 @@ def evaluate_all(rankings: Mapping[float, Sequence[pd.DataFrame]], config: Cohor
         names = [name for name in cells if name not in ("patient", "truth")]
         found = evaluate_rankings(
             {str(name): cells[name].to_numpy(float) for name in names},
-            cells["truth"],
-            cells["patient"],
+            pd.Series(cells["truth"]),
+            pd.Series(cells["patient"]),
             k=config.k,
             confidence=config.confidence,
             resamples=config.bootstrap,
@@ -301,13 +300,13 @@ def evaluate_all(rankings: Mapping[float, Sequence[pd.DataFrame]], config: Cohor
 
 def classify_patients(
     atlases: Mapping[str, AnnData], colours: pd.DataFrame, config: CohortsConfig, *, seed: int
-) -> tuple[dict[str, NDArray[np.float64]], pd.DataFrame]:
-    """Model -> AUROC (mean of each diagnosis against the rest) in resamples of patients [1 + B]; shuffled runs.
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Model -> AUROC (mean of each diagnosis against the rest) in resamples of patients [1 + B]; AUROC of shuffled runs.
 
     The first SAE's barcodes are what diagnoses are shuffled for. All models are fitted in the same folds.
     """
     draws: dict[str, NDArray[np.float64]] = {}
-    shuffled = pd.DataFrame()
+    shuffled = np.zeros(0)
     for turn, (name, atlas) in enumerate(atlases.items()):
         data = gather_cohort(atlas, colours, config)
         folds = make_folds(data.y, data.classes, folds=config.folds, seed=seed)
@@ -318,9 +317,7 @@ def classify_patients(
         if not turn:
             others = ("ABMIL on tokens", "mean token", "cell-type shares", "colour alone")
             wanted |= {other: models[other] for other in others}
-            shuffled = shuffled_diagnoses(
-                [_plain(concepts)], data, shuffles=config.shuffles, folds=config.folds, seed=seed
-            )
+            shuffled = shuffled_aurocs(concepts, data, shuffles=config.shuffles, folds=config.folds, seed=seed)
         for label, model in wanted.items():
             scores = cross_validate(model, data.y, len(data.classes), folds, seed=seed)
             draws[label] = auroc_of(scores, data.y[scores.rows], len(data.classes), weights)
@@ -388,8 +385,3 @@ def _options(config: CohortsConfig, seed: int) -> ModelOptions:
         slow_repeats=1,
         seed=seed,
     )
-
-
-def _plain(model: Model) -> Model:
-    """The model without its runs on halves of the colour range."""
-    return Model(model.name, model.family, model.features, model.learner, splits=False)

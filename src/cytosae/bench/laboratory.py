@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cytosae.bench.scores import with_interval
 from cytosae.cohort.config import Kind
-from cytosae.cohort.controls import shuffled_diagnoses
 from cytosae.cohort.evaluation import auroc_of, cross_validate, explained_by_colour
 from cytosae.cohort.features import CellArrays, CohortArrays, fixed, mean_by_patient
 from cytosae.cohort.folds import make_folds
@@ -59,11 +58,21 @@ def score_laboratory(
         row |= with_interval(name, auroc_of(scores, data.y, K, weights), confidence)
         if name == "concepts":
             row["followed"] = explained_by_colour(scores, data)
-    plain = Model("within", "confounder", within.features, linear, splits=False)
-    shuffled = shuffled_diagnoses([plain], data, shuffles=shuffles, folds=folds, seed=seed)["auroc"].to_numpy(float)
+    shuffled = shuffled_aurocs(within, data, shuffles=shuffles, folds=folds, seed=seed)
     row["p"] = float((1 + (shuffled >= row["within"] - 1e-12).sum()) / (1 + shuffles))
     row["called"] = bool(row["p"] <= 1 - confidence + 1e-12)
     return row
+
+
+def shuffled_aurocs(model: Model, data: CohortArrays, *, shuffles: int, folds: int, seed: int) -> NDArray[np.float64]:
+    """AUROC [shuffles] of a model when diagnoses are dealt out anew, each time in folds of its own."""
+    rng, K, found = np.random.default_rng([seed, 5]), len(data.classes), []
+    for shuffle in range(shuffles):
+        y = rng.permutation(data.y)
+        made = make_folds(y, data.classes, folds=folds, seed=seed + shuffle)
+        scores = cross_validate(model, y, K, made, seed=seed + shuffle)
+        found.append(float(auroc_of(scores, y[scores.rows], K)[0]))
+    return np.array(found)
 
 
 def colours_within_types(cells: CellArrays, patients: int) -> NDArray[np.float64]:

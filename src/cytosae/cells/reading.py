@@ -229,7 +229,11 @@ def _first_of_each(ids: pd.Series) -> np.ndarray:
 
 def _duplicates(frame: Any, first: np.ndarray, copies: np.ndarray) -> pd.DataFrame:
     kept, dropped = frame.iloc[first[copies]], frame[copies]
-    ours, theirs = kept["label"].fillna("").to_numpy(), dropped["label"].fillna("").to_numpy()
+    facts = [name for name in frame.columns if name not in {"image", "mask", "cell_id", "status"}]
+    unlike = np.column_stack(
+        [(kept[name].astype(str).to_numpy() != dropped[name].astype(str).to_numpy()).astype(bool) for name in facts]
+    )
+    names = [" ".join(name for name, other in zip(facts, row, strict=True) if other) or None for row in unlike]
     return pd.DataFrame(
         {
             "cell_id": dropped["cell_id"].to_numpy(),
@@ -237,7 +241,8 @@ def _duplicates(frame: Any, first: np.ndarray, copies: np.ndarray) -> pd.DataFra
             "dropped": dropped["image"].to_numpy(),
             "kept_label": kept["label"].array,
             "dropped_label": dropped["label"].array,
-            "labels_differ": np.asarray(ours != theirs, dtype=bool),
+            "differs": np.array(names, dtype=object),
+            "labels_differ": unlike[:, facts.index("label")],
         },
         columns=pd.Index(DUPLICATE_COLUMNS),
     ).astype(dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string"))

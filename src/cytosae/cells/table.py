@@ -19,7 +19,7 @@ from cytosae.common.errors import InputError
 TEXT_COLUMNS = ("cell_id", "image", "label", "patient", "diagnosis", "mask", "status", "cell_type")
 COLUMNS = ("cell_id", "image", "label", "patient", "diagnosis", "mask", "width", "height", "status", "cell_type")
 SKIPPED_COLUMNS = ("path", "reason")
-DUPLICATE_COLUMNS = ("cell_id", "kept", "dropped", "kept_label", "dropped_label", "labels_differ")
+DUPLICATE_COLUMNS = ("cell_id", "kept", "dropped", "kept_label", "dropped_label", "differs", "labels_differ")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class CellTable:
         (strings, missing as NA), `width`, `height` (px), `status` ("ok" or notes), `cell_type` (harmonised name of the
         label), then whatever other columns the data set has
     skipped : `path`, `reason` of every image that is not usable
-    duplicates : exact copies that were dropped: `cell_id`, `kept`, `dropped`, both labels, `labels_differ`
+    duplicates : exact copies that were dropped: `cell_id`, `kept`, `dropped`, both labels, `differs` (names of
+        the columns, such as patient, that are not the same for both, joined by blanks), `labels_differ`
     layout : which layout was recognised, in words
     """
 

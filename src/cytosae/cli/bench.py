@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cytosae.bench import Lap
 
-bench_app = App(name="bench")
+bench_app: App = App(name="bench")
 bench_app.command(concepts)
 
 

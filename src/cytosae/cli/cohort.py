@@ -15,7 +15,7 @@ from cytosae.cli.studies import ConfigFile, ExistingStudy, open_study
 from cytosae.common.errors import UsageError
 from cytosae.study import StudyConfig
 
-cohort_app = App(
+cohort_app: App = App(
     name="cohort",
     help="""Patients: tell diagnoses apart by concepts, with baselines, confounders and controls in the same folds.
 
@@ -141,9 +141,9 @@ def predict(
     shown = [column for column in table.columns if column != "reason"]
     rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in table[shown].to_numpy(dtype=object)]
     output.table(shown, rows, title=f"Patients of {name}")
-    outside = table[table["outside"]]
-    for row in outside.itertuples(index=False):
-        output.line(f"Warning: {row.patient} lies outside of what the classifier was fitted on: {row.reason}")
+    for row in table.to_dict("records"):
+        if row["outside"]:
+            output.line(f"Warning: {row['patient']} lies outside of what the classifier was fitted on: {row['reason']}")
     output.line(f"Written to {file}. It is research, not a diagnosis.")
     output.result(predictions=table.to_dict("records"), file=file)
     output.finish()

@@ -19,7 +19,7 @@ from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, op
 from cytosae.common.errors import UsageError
 from cytosae.study import Study, StudyConfig, tidy
 
-app = App(
+app: App = App(
     name="cytosae",
     version=cytosae.__version__,
     help="""Concepts of a blood-cell vision transformer that a hematologist can see and check.

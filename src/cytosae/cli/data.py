@@ -17,7 +17,7 @@ from cytosae.common.errors import InputError, UsageError
 if TYPE_CHECKING:
     from cytosae.cells import CellTable, DatasetCheck, Finding, PublishedDataset
 
-data_app = App(name="data", help="Data sets: what there is, whether a download is complete, a synthetic smear.")
+data_app: App = App(name="data", help="Data sets: what there is, whether a download is complete, a synthetic smear.")
 
 
 @data_app.command(name="list")

@@ -8,7 +8,7 @@ from cyclopts import App
 
 from cytosae.cli.output import Json, Output
 
-model_app = App(name="model", help="Backbones and SAEs: list, import, export, push and pull.")
+model_app: App = App(name="model", help="Backbones and SAEs: list, import, export, push and pull.")
 
 
 @model_app.command(name="list")

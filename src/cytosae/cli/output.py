@@ -48,6 +48,8 @@ class Output:
     Of several processes (torchrun, Slurm) only the first prints.
     """
 
+    as_json: bool
+
     def __init__(self, *, as_json: bool) -> None:
         first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
         self.as_json = as_json and first

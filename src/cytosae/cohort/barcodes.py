@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.matrix import read_array_rows, read_rows, stored_entries
 from cytosae.cohort.config import Kind
 from cytosae.cohort.diagnoses import diagnosis_of_patients, near_duplicates
 from cytosae.common.artifact import read_artifact, write_file_artifact
@@ -48,7 +49,8 @@ def barcodes(
 
     Parameters
     ----------
-    atlas : cells x latents, with ``layers["tokens_above"]`` for presence and count
+    atlas : cells x latents, with ``layers["tokens_above"]`` for presence and count; opened with ``backed="r"``, its
+        cells are read in blocks of patients
     kinds : which barcodes; the first becomes ``X``
     patient, diagnosis : columns of ``obs``; ``diagnosis=None`` where there is none
     scaling : of ``count``
@@ -93,7 +95,7 @@ def barcodes(
     result = ad.AnnData(X=layers[kinds[0]].copy(), obs=obs, var=pd.DataFrame(atlas.var).copy(), layers=layers)
     result.obsm["cell_types"] = _shares(of_cells, codes, obs.index)
     if "X_backbone" in atlas.obsm:
-        result.obsm["X_backbone"] = _mean_tokens(np.asarray(atlas.obsm["X_backbone"]), rows, codes, len(enough))
+        result.obsm["X_backbone"] = _mean_tokens(atlas.obsm["X_backbone"], rows, codes, len(enough))
     provenance = dict(atlas.uns.get("provenance", {}))
     result.uns["provenance"] = provenance
     result.uns["barcode"] = {
@@ -121,7 +123,7 @@ def cell_matrix(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64] | None = 
     UsageError
         an unknown kind.
     """
-    return _of_cells(atlas, kind, slice(None) if rows is None else rows)
+    return _of_cells(atlas, kind, rows)
 
 
 def patient_correlation(barcodes: ad.AnnData, kind: Kind | None = None, *, centred: bool = False) -> pd.DataFrame:
@@ -216,16 +218,16 @@ def _observations(
     return obs
 
 
-def _of_cells(atlas: ad.AnnData, kind: Kind, rows: Any) -> sp.csr_array:
+def _of_cells(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64] | None) -> sp.csr_array:
     """`cell_matrix` of some rows."""
     _check([kind], "cells")
     if kind == "mean":
-        return sp.csr_array(sp.csr_array(atlas.X[rows]), dtype=np.float64)  # pyright: ignore[reportOptionalSubscript]
+        return sp.csr_array(read_rows(atlas.X, rows), dtype=np.float64)
     if "tokens_above" not in atlas.layers:
         raise InputError(
             f"This atlas does not count tokens above tau, which the barcode {kind!r} needs; build the atlas again."
         )
-    counts = sp.csr_array(sp.csr_array(atlas.layers["tokens_above"][rows]), dtype=np.float64)
+    counts = sp.csr_array(read_rows(atlas.layers["tokens_above"], rows), dtype=np.float64)
     if kind == "presence":
         counts = sp.csr_array(((counts.data > 0).astype(np.float64), counts.indices, counts.indptr), shape=counts.shape)
     counts.eliminate_zeros()
@@ -262,8 +264,8 @@ def _moments(
 
 def _blocks(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64], ends: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Stretches of patients whose cells and sums have at most `BLOCK_ENTRIES` entries (a patient is never split)."""
-    matrix = atlas.X if kind == "mean" else atlas.layers.get("tokens_above")
-    stored = np.diff(matrix.indptr)[rows] if sp.issparse(matrix) else np.full(len(rows), atlas.n_vars)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    matrix = atlas.X if kind == "mean" or "tokens_above" not in atlas.layers else atlas.layers["tokens_above"]
+    stored = stored_entries(matrix)[rows]
     size = np.diff(np.concatenate([[0], np.cumsum(stored, dtype=np.int64)[ends - 1]])) + atlas.n_vars
     blocks, start, held = [], 0, 0
     for patient, entries in enumerate(size):
@@ -286,14 +288,11 @@ def _shares(of_cells: pd.DataFrame, codes: NDArray[np.int64], patients: pd.Index
     return pd.DataFrame(shares, index=patients, columns=pd.Index(names))
 
 
-def _mean_tokens(
-    tokens: NDArray[np.floating], rows: NDArray[np.int64], codes: NDArray[np.int64], n: int
-) -> NDArray[np.float32]:
+def _mean_tokens(tokens: Any, rows: NDArray[np.int64], codes: NDArray[np.int64], n: int) -> NDArray[np.float32]:
     starts = np.searchsorted(codes, np.arange(n))
     ends = np.append(starts[1:], len(codes))
-    return np.stack([tokens[rows[a:b]].mean(0, dtype=np.float64) for a, b in zip(starts, ends, strict=True)]).astype(
-        np.float32
-    )
+    means = [read_array_rows(tokens, rows[a:b]).mean(0, dtype=np.float64) for a, b in zip(starts, ends, strict=True)]
+    return np.stack(means).astype(np.float32)
 
 
 def _notes(dropped: int, left_out: list[str], min_cells: int, obs: pd.DataFrame) -> list[str]:

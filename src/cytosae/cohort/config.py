@@ -8,7 +8,7 @@ from typing import Literal
 Kind = Literal["presence", "mean", "count"]
 """What a barcode says of a latent: share of cells with it, mean activation, or tokens with it per cell."""
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-"""Candidates of the inverse penalty C."""
+"""Inverse penalties C to choose among; features are scaled so that one grid serves one column and thousands."""
 IMMATURE = (
     "blast",
     "blast_cup_like",

@@ -147,8 +147,7 @@ def colour_propensity(colour: Array, y: NDArray[np.integer]) -> Array:
     Logistic regression on standardised statistics with next to no penalty (C = 100): with none, overlap weights would
     make the means of the classes exactly equal.
     """
-    scale = Standardise(min_share=0.0)
-    Z = scale.fit_transform(colour)
+    Z = Standardise(min_share=0.0).fit(colour).transform(colour)
     Z = Z * np.sqrt(max(Z.shape[1], 1))
     ((w, b),) = l2_path(Z, y, (100.0,))
     return expit(Z @ w[0] + b[0])

@@ -131,7 +131,7 @@ class Stability:
 def stability(
     refit: Callable[[NDArray[np.int64]], ConceptClassifier],
     barcodes: NDArray[np.floating],
-    groups: NDArray,
+    groups: NDArray[np.generic],
     *,
     top: int = 10,
     resamples: int = 50,

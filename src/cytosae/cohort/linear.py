@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import Pipeline
 
 from cytosae.cohort.config import STRENGTHS
 
 Array = NDArray[np.float64]
-"""Inverse penalties C; features are scaled so that one grid serves a single column and thousands (`Standardise`)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class LinearFit:
         return np.hstack([np.zeros_like(values), values]) if values.shape[1] == 1 else values
 
 
-class Standardise(TransformerMixin, BaseEstimator):
+class Standardise:
     """Features to mean 0 and variance 1 / F over the training patients; rare and constant ones are left out.
 
     A feature is kept where at least ``min_share`` of the training patients (and at least two) have it different from
@@ -55,10 +52,14 @@ class Standardise(TransformerMixin, BaseEstimator):
     whatever their number, so that a penalty means the same for one feature and for thousands.
     """
 
+    mean_: Array
+    keep_: NDArray[np.intp]
+    scale_: Array
+
     def __init__(self, min_share: float = 0.05) -> None:
         self.min_share = min_share
 
-    def fit(self, X: Array, y: Any = None) -> Standardise:
+    def fit(self, X: Array) -> Standardise:
         """Learn which features to keep, their means and scales from X [n, F]; NaN counts as missing."""
         there = ~np.isnan(X)
         seen = (np.where(there, X, 0) != 0).sum(0)
@@ -77,14 +78,16 @@ class Standardise(TransformerMixin, BaseEstimator):
         return np.where(np.isnan(kept), 0.0, kept)
 
 
-class RowSpace(TransformerMixin, BaseEstimator):
+class RowSpace:
     """Coordinates in the space that the training rows span: n numbers a patient instead of F, and nothing is lost.
 
     The solution of an L2-penalised problem lies in that space (representer theorem), and the coordinates keep all inner
     products, so the fit on them is the fit on the features. Does nothing where rows outnumber features.
     """
 
-    def fit(self, X: Array, y: Any = None) -> RowSpace:
+    basis_: Array | None
+
+    def fit(self, X: Array) -> RowSpace:
         """Learn an orthonormal basis of the rows of X [n, F]."""
         self.basis_ = None
         if len(X) < X.shape[1]:
@@ -117,18 +120,16 @@ def fit_l2(
     inner_folds : at most so many; as many as the rarest class has patients where that is fewer
     min_share : see `Standardise`
     """
-    steps = Pipeline([("scale", Standardise(min_share)), ("rows", RowSpace())])
     losses = np.zeros(len(strengths))
     for train, test in inner_splits(y, inner_folds, seed):
-        Z = steps.fit_transform(X[train])
-        held = steps.transform(X[test])
+        scale, rows, Z = _coordinates(X[train], min_share)
+        held = rows.transform(scale.transform(X[test]))
         for index, (w, b) in enumerate(l2_path(Z, y[train], strengths)):
             losses[index] += _log_loss(held @ w.T + b, y[test])
     strength = float(strengths[int(losses.argmin())])
-    Z = steps.fit_transform(X)
+    scale, rows, Z = _coordinates(X, min_share)
     ((w, b),) = l2_path(Z, y, (strength,))
-    basis = steps.named_steps["rows"].basis_
-    return _unscale(steps.named_steps["scale"], w if basis is None else w @ basis.T, b, strength, 0.0)
+    return _unscale(scale, w if rows.basis_ is None else w @ rows.basis_.T, b, strength, 0.0)
 
 
 def fit_elastic_net(
@@ -234,6 +235,13 @@ def _elastic_net(Z: Array, y: NDArray[np.integer], strength: float, ratio: float
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(_padded(Z), y)
     return model.coef_[:, : Z.shape[1]], model.intercept_
+
+
+def _coordinates(X: Array, min_share: float) -> tuple[Standardise, RowSpace, Array]:
+    scale = Standardise(min_share).fit(X)
+    Z = scale.transform(X)
+    rows = RowSpace().fit(Z)
+    return scale, rows, rows.transform(Z)
 
 
 def _filtered(X: Array, y: NDArray[np.integer], most: int, min_share: float) -> tuple[Standardise, NDArray[np.intp]]:

@@ -19,6 +19,12 @@ Bags = Sequence[NDArray[np.float32]]
 class GatedAttention(nn.Module):
     """Hidden layer, gated attention over cells, linear classifier of their weighted mean (Ilse et al. 2018, eq. 9)."""
 
+    embed: nn.Sequential
+    value: nn.Linear
+    gate: nn.Linear
+    score: nn.Linear
+    head: nn.Linear
+
     def __init__(self, width: int, classes: int, config: AttentionConfig) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Linear(width, config.hidden), nn.ReLU(), nn.Dropout(config.dropout))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -106,6 +107,13 @@ class SpecificConcepts:
     kind: Kind
     rows_a: NDArray[np.int64]
     rows_b: NDArray[np.int64]
+    a: NDArray[np.floating] = field(init=False)
+    b: NDArray[np.floating] = field(init=False)
+    wins_a: NDArray[np.float64] = field(init=False)
+    wins_b: NDArray[np.float64] = field(init=False)
+    sum_a: NDArray[np.float64] = field(init=False)
+    sum_b: NDArray[np.float64] = field(init=False)
+    typical_cells: float = field(init=False)
 
     def __post_init__(self) -> None:
         if min(len(self.rows_a), len(self.rows_b)) < 2:
@@ -170,7 +178,7 @@ class TypicalStrength:
 
 
 def typical_strength(
-    atlas: ad.AnnData, kind: Kind, of_cell: NDArray, usable: NDArray[np.bool_], cohort: ad.AnnData
+    atlas: ad.AnnData, kind: Kind, of_cell: NDArray[Any], usable: NDArray[np.bool_], cohort: ad.AnnData
 ) -> TypicalStrength:
     """Strengths over the patients of ``cohort``."""
     if kind == "presence":

@@ -24,7 +24,7 @@ from cytosae.common.errors import ArtifactError
 
 RECORD = "artifact.json"
 SCHEMAS = {
-    "cells": 1,
+    "cells": 2,
     "tokens": 1,
     "sae": 1,
     "atlas": 1,

@@ -18,6 +18,12 @@ LINE_EVERY = 30.0
 class Bar:
     """Handle of one piece of work in progress; `advance` it and it shows itself."""
 
+    description: str
+    total: int | None
+    unit: str
+    done: int
+    note: str
+
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done = 0

@@ -49,7 +49,7 @@ class CompilingFabric(Fabric):
         return super().setup(cast("nn.Module", torch.compile(module)), *optimizers, **options)
 
 
-def make_fabric(config: RuntimeConfig | None = None, *, loggers: list | None = None) -> Fabric:
+def make_fabric(config: RuntimeConfig | None = None, *, loggers: list[Any] | None = None) -> Fabric:
     """Build and launch a Fabric for ``config``; under torchrun or Slurm it joins the other ranks."""
     config = config or RuntimeConfig()
     if config.device == "cuda" and not torch.cuda.is_available():

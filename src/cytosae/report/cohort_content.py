@@ -98,6 +98,8 @@ class ConceptCard:
 class CellPictures(_Pictures):
     """Pictures and maps of a data set's cells by ``cell_id``, each image decoded once."""
 
+    row_in_store: dict[str, int]
+
     def __init__(self, dataset: DatasetReport, sae: SparseAutoencoder) -> None:
         super().__init__(dataset, sae)
         self.row_in_store = {cell: row for row, cell in enumerate(dataset.store.cell_ids)}

@@ -154,7 +154,7 @@ def correlation_matrix(correlation: NDArray[np.floating], groups: Sequence[str])
         return _svg_uri(figure)
 
 
-def roc_plot(curves: Mapping[str, tuple[NDArray, NDArray]]) -> str:
+def roc_plot(curves: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> str:
     """Receiver operating characteristics: name -> (false positive rate, true positive rate); the first stands out."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.0, 3.7), layout="constrained")

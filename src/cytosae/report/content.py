@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.maps import reference_maps
+from cytosae.atlas.matrix import stored_entries
 from cytosae.atlas.usefulness import select_concepts, usefulness
 from cytosae.cells import load_image
 from cytosae.common.errors import CytosaeError
@@ -139,6 +140,12 @@ def dataset_views(datasets: Sequence[DatasetReport], sae: SparseAutoencoder, *, 
 class _Pictures:
     """Thumbnails and maps of one data set, each cell decoded and encoded once."""
 
+    dataset: DatasetReport
+    sae: SparseAutoencoder
+    var: Any
+    reference: Any
+    row_of_cell: dict[str, int]
+
     def __init__(self, dataset: DatasetReport, sae: SparseAutoencoder) -> None:
         self.dataset, self.sae = dataset, sae
         self.var = pd.DataFrame(dataset.atlas.var)
@@ -253,7 +260,6 @@ def _dataset(dataset: DatasetReport, i: int, concepts: list[ConceptView]) -> Dat
     largest = float(
         np.log(max(2, min(len(atlas.uns["classes"]), np.asarray(atlas.uns["reference_cells"]["rows"]).shape[1])))
     )
-    matrix: Any = atlas.X
     return DatasetView(
         name=cells.name,
         anchor=f"dataset-{i + 1}",
@@ -269,7 +275,7 @@ def _dataset(dataset: DatasetReport, i: int, concepts: list[ConceptView]) -> Dat
         conflicts=list(zip(*conflicts, strict=True)),
         alive=int(alive.sum()),
         n_latents=atlas.n_vars,
-        median_active=float(np.median(np.diff(matrix.indptr))) if atlas.n_obs else float("nan"),
+        median_active=float(np.median(stored_entries(atlas.X))) if atlas.n_obs else float("nan"),
         median_entropy=float(pd.Series(var["label_entropy"][alive]).median()),
         plot=figures.frequency_plot(var, [str(concept.latent) for concept in concepts], largest),
         concepts=concepts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -45,11 +45,11 @@ class ExampleRow:
 class LocalisationView:
     """Localisation as shown: rows of the table, a plot, and a sentence per structure."""
 
-    rows: list[dict]
+    rows: list[dict[str, Any]]
     ceiling: dict[str, float]
     sentences: list[str]
     plot: str
-    by_dataset: list[dict]
+    by_dataset: list[dict[str, Any]]
     n_search: int
     n_test: int
     confidence: float

@@ -12,6 +12,7 @@ from cytosae.common.artifact import digest
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import UsageError
 from cytosae.sae.batch_topk import BatchTopK
+from cytosae.sae.encoder import is_split
 from cytosae.sae.initialisation import FromData, Independent, Initialisation, initial_weights, weights_from_data
 from cytosae.sae.jump_relu import JumpRelu
 from cytosae.sae.matryoshka import Matryoshka
@@ -64,6 +65,17 @@ class SparseAutoencoder(nn.Module):
     >>> sae.encode(x).shape, sae(x).shape
     (torch.Size([5, 32]), torch.Size([5, 8]))
     """
+
+    d_in: int
+    d_sae: int
+    seed: int
+    W_enc: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
+    state: SparsityState
+    screening: Screening
+    normaliser: Normaliser
 
     def __init__(
         self,
@@ -148,7 +160,9 @@ class SparseAutoencoder(nn.Module):
 
     def reconstruct(self, activations: Activations) -> Tensor:
         """Tokens (N, d) in normalised units."""
-        return activations.decode(self.W_dec).add_(self.b_dec)
+        decoded = activations.decode(self.W_dec)
+        # in place, since fresh memory costs more than the sum; the decoding of split latents is a view
+        return decoded + self.b_dec if is_split(self.W_dec) else decoded.add_(self.b_dec)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:

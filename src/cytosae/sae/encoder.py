@@ -79,7 +79,8 @@ def activate(sae: SparseAutoencoder, x: Tensor, rule: Rule, *, latents: Tensor |
     if choice is None:
         return _dense(sae, x, rule)
     pattern = Pattern(choice.columns, choice.offsets, sae.d_sae)
-    return SparseActivations(score_active(choice.scores, x, sae.W_enc, sae.b_enc, sae.b_dec, pattern), pattern)
+    parameters = sae.W_enc, sae.b_enc, sae.b_dec
+    return SparseActivations(score_active(choice.scores, x, *parameters, pattern, choice.centred), pattern)
 
 
 def is_split(tensor: Tensor) -> bool:
@@ -91,6 +92,8 @@ class _Choice(NamedTuple):
     scores: Tensor
     columns: Tensor
     offsets: Tensor
+    centred: Tensor | None = None
+    """x - b_dec where it is at hand: its (N, d) numbers are needed again for the encoder's gradient."""
 
 
 def _screened(sae: SparseAutoencoder, x: Tensor, rule: Rule) -> _Choice | None:
@@ -103,11 +106,11 @@ def _screened(sae: SparseAutoencoder, x: Tensor, rule: Rule) -> _Choice | None:
     try:
         match rule:
             case TopPerToken(k):
-                return _Choice(*screen.top_per_token(centred, rows, bias, k))
+                return _Choice(*screen.top_per_token(centred, rows, bias, k), centred)
             case TopOfBatch(k):
-                return _Choice(*screen.top_of_batch(centred, rows, bias, k))
+                return _Choice(*screen.top_of_batch(centred, rows, bias, k), centred)
             case Above(threshold):
-                return _Choice(*screen.above(centred, rows, bias, threshold, densest=SCREENED_BELOW))
+                return _Choice(*screen.above(centred, rows, bias, threshold, densest=SCREENED_BELOW), centred)
     except TooDense:
         return None
     except NotFiniteError:

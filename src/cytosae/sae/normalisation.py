@@ -62,6 +62,9 @@ class Normaliser(nn.Module):
     (d, d); ``fitted`` () bool. `NoNormalisation` has none, so that published weights load as they are.
     """
 
+    config: Normalisation
+    d_in: int
+
     mean: Tensor
     scale: Tensor
     forward_map: Tensor

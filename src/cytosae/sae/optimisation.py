@@ -51,6 +51,9 @@ class StepLog:
 class Objective(nn.Module):
     """The loss as a module's forward pass, so that Fabric's strategies can wrap it."""
 
+    sae: SparseAutoencoder
+    ghost_gradients: bool
+
     def __init__(self, sae: SparseAutoencoder, *, ghost_gradients: bool) -> None:
         super().__init__()
         self.sae, self.ghost_gradients = sae, ghost_gradients
@@ -79,6 +82,15 @@ class Optimisation:
     config : of the training
     fabric : where to compute; None for plain PyTorch on the SAE's device
     """
+
+    sae: SparseAutoencoder
+    config: TrainConfig
+    fabric: Fabric | None
+    steps: int
+    since_fired: Tensor
+    fused: bool
+    split: bool
+    adam: torch.optim.Adam
 
     def __init__(self, sae: SparseAutoencoder, config: TrainConfig, fabric: Fabric | None = None) -> None:
         self.sae, self.config, self.fabric = sae, config, fabric
@@ -217,8 +229,10 @@ class Optimisation:
 
     def _log(self, x: Tensor, terms: Tensor, dead: int, rate: float) -> StepLog:
         mse, penalty, auxiliary, active, squared = terms.tolist()
-        centred = x - self._mean_over_ranks(x.mean(0))
-        variance = float(self._mean_over_ranks(torch.linalg.vector_norm(centred).square()))
+        mean = self._mean_over_ranks(x.mean(0))
+        # in parts: fresh memory for all tokens costs more than the arithmetic
+        squares = [torch.linalg.vector_norm(part - mean).square() for part in x.split(512)]
+        variance = float(self._mean_over_ranks(torch.stack(squares).sum()))
         return StepLog(
             mse=mse,
             l1=penalty,

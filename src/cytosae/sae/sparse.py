@@ -203,19 +203,28 @@ class DenseActivations:
 Activations = SparseActivations | DenseActivations
 
 
-def score_active(scores: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, pattern: Pattern) -> Tensor:
+def score_active(
+    scores: Tensor,
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    b_dec: Tensor,
+    pattern: Pattern,
+    centred: Tensor | None = None,
+) -> Tensor:
     """Give already computed ``scores`` their gradient: (x - b_dec) W_enc + b_enc at the places of ``pattern``.
 
     Parameters
     ----------
     scores : (nnz,) values of that formula, without a gradient
     x : (N, d); W_enc : (d, m); b_enc : (m,); b_dec : (d,)
+    centred : (N, d) x - b_dec without a gradient where it is at hand
 
     Returns
     -------
     (nnz,) the same numbers; backward touches the active entries only.
     """
-    return _Score.apply(scores, x, W_enc, b_enc, b_dec, pattern)
+    return _Score.apply(scores, x, W_enc, b_enc, b_dec, pattern, centred)
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
@@ -248,10 +257,17 @@ class _Decode(torch.autograd.Function):
 class _Score(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, pattern: Pattern
+        ctx: Any,
+        scores: Tensor,
+        x: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        b_dec: Tensor,
+        pattern: Pattern,
+        centred: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(x, W_enc, b_dec)
-        ctx.pattern, ctx.listening = pattern, row_gradient(W_enc)
+        ctx.pattern, ctx.centred, ctx.listening = pattern, centred, row_gradient(W_enc)
         return scores.clone()
 
     @staticmethod
@@ -260,9 +276,9 @@ class _Score(torch.autograd.Function):
         (gradient,) = grad_outputs
         x, W_enc, b_dec = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
-        _, to_x, to_W_enc, to_b_enc, to_b_dec, _ = ctx.needs_input_grad
+        _, to_x, to_W_enc, to_b_enc, to_b_dec, *_ = ctx.needs_input_grad
         if ctx.listening is not None:
-            ctx.listening.add(pattern, gradient, x - b_dec)
+            ctx.listening.add(pattern, gradient, x - b_dec if ctx.centred is None else ctx.centred)
             to_W_enc = False
         per_latent = gradient.new_zeros(pattern.width)
         if to_b_enc or to_b_dec:
@@ -274,6 +290,7 @@ class _Score(torch.autograd.Function):
             pattern.weighted_tokens(gradient, x - b_dec).T if to_W_enc else None,
             per_latent if to_b_enc else None,
             -(W_enc @ per_latent) if to_b_dec else None,
+            None,
             None,
         )
 

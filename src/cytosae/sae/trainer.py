@@ -77,6 +77,13 @@ class Trainer:
     names : what to call the SAEs in the log, by default their numbers
     """
 
+    single: bool
+    config: TrainConfig
+    out: Path | None
+    names: tuple[str, ...]
+    runs: tuple[Optimisation, ...]
+    steps: int
+
     def __init__(
         self,
         sae: SparseAutoencoder | Sequence[SparseAutoencoder],

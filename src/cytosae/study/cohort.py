@@ -45,6 +45,9 @@ class CohortWork:
         the named data set has no patients, or none with a diagnosis.
     """
 
+    config: CohortConfig
+    dataset: str
+
     def __init__(self, study: Study, config: CohortConfig | None = None) -> None:
         self.study = study
         self.config = config or study.config.cohort
@@ -55,6 +58,7 @@ class CohortWork:
 
     def run(self) -> list[StepResult]:
         """All steps."""
+        self.check_copies()
         steps = [self.read_colours(), self.make_barcodes()]
         self.check_diagnoses()
         steps += [self.make_control(), *(self.contrast(a, b) for a, b in self.comparisons)]
@@ -246,6 +250,18 @@ class CohortWork:
             write_pages(self, path, config=config, inputs=inputs)
 
         return self.study.step("report", self.dataset, config, inputs, work, once=True, place="cohort_report")
+
+    def check_copies(self) -> None:
+        """Refuse an image that stands under two patients: it would be trained on and tested."""
+        copies = self.study.cells(self.dataset).duplicates
+        shared = copies[[self.config.patient in str(names).split() for names in copies["differs"]]]
+        if len(shared):
+            first = shared.iloc[0]
+            raise InputError(
+                f"{len(shared)} images stand under two patients, so that they would be trained on and tested: "
+                f"{first['kept']} is {first['dropped']}; remove one of each, or correct the column "
+                f"{self.config.patient!r}."
+            )
 
     def check_diagnoses(self) -> None:
         """Refuse a comparison that cannot be made, before hours are spent on it."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -71,6 +71,9 @@ class Study:
     UsageError
         ``study.toml`` names something unknown.
     """
+
+    path: Path
+    config: StudyConfig
 
     def __init__(
         self,
@@ -162,11 +165,11 @@ class Study:
         stores = [self.tokens(name) for name in self.trained_on]  # an SAE trained before its tau was written down
         return measure_tau(self.sae(), stores, self.config.reading)
 
-    def atlas(self, dataset: str) -> ad.AnnData:
-        """The atlas of a data set."""
+    def atlas(self, dataset: str, *, backed: Literal["r", False] = False) -> ad.AnnData:
+        """The atlas of a data set; with ``backed="r"`` its cells stay on disk, see `cytosae.atlas.open_atlas`."""
         from cytosae.atlas import open_atlas
 
-        return open_atlas(self._known("atlas", dataset))
+        return open_atlas(self._known("atlas", dataset), backed=backed)
 
     def run(self) -> list[StepResult]:
         """All steps from images to report; those that are up to date are skipped."""
@@ -240,7 +243,9 @@ class Study:
             stores = [self.tokens(name) for name in self.trained_on]
             train_sae(stores, asked.sae, path, reading=asked.reading, fabric=self.fabric, config=config, inputs=inputs)
 
-        return self.step("sae", None, config, inputs, work)
+        result = self.step("sae", None, config, inputs, work)
+        self._remove_unfinished("sae")
+        return result
 
     def sweep(self, values: Mapping[str, Sequence[float]]) -> StepResult:
         """Train an SAE for each combination of ``values`` (see `training.sweep_recipes`), reading the tokens once."""
@@ -256,24 +261,28 @@ class Study:
             stores = [self.tokens(name) for name in self.trained_on]
             train_sweep(stores, recipes, path, reading=asked.reading, fabric=self.fabric, config=config, inputs=inputs)
 
-        return self.step("sweep", None, config, inputs, work)
+        result = self.step("sweep", None, config, inputs, work)
+        self._remove_unfinished("sweep")
+        return result
 
     def build_atlas(self, dataset: str) -> StepResult:
         """Describe every latent on the cells of a data set."""
-        from cytosae.atlas import build_atlas, save_atlas
+        from cytosae.atlas import write_atlas
 
         config = self.config.atlas
         inputs = {name: self.fingerprint(name, dataset) for name in ("sae", "tokens", "cells")}
 
         def work(path: Path) -> None:
-            atlas = build_atlas(
+            write_atlas(
+                path,
                 self.sae(),
                 self.tokens(dataset),
                 self.cells(dataset),
                 reference_cells=config.reference_cells,
                 tau=self.tau(),
+                config=config,
+                inputs=inputs,
             )
-            save_atlas(atlas, path, config=config, inputs=inputs)
 
         return self.step("atlas", dataset, config, inputs, work, once=True)
 
@@ -310,7 +319,9 @@ class Study:
         def work(path: Path) -> None:
             write_report(
                 path,
-                datasets=[DatasetReport(self.atlas(n), self.cells(n), self.tokens(n)) for n in self.datasets],
+                datasets=[
+                    DatasetReport(self.atlas(n, backed="r"), self.cells(n), self.tokens(n)) for n in self.datasets
+                ],
                 sae=self.sae(),
                 sae_summary=read_artifact(self.path / "sae", "sae", verify=False).details,
                 backbone=self.tokens(self.datasets[0]).manifest["backbone"],
@@ -333,7 +344,7 @@ class Study:
 
         prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
         tokens = self.backbone(prepare([load_image(Path(image))]))[0]
-        return explain_cell(tokens, self.sae(), self.atlas(dataset), concepts=concepts)
+        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), concepts=concepts)
 
     @property
     def trained_on(self) -> list[str]:
@@ -349,6 +360,12 @@ class Study:
     def fabric(self) -> Fabric:
         """The launched Fabric of this process."""
         return make_fabric(self.config.runtime)
+
+    def _remove_unfinished(self, place: str) -> None:
+        """Remove what a training left behind that was killed between its last two acts, writing and cleaning up."""
+        if self.fabric.is_global_zero:
+            for folder in self.path.glob(f".{self.place(place).name}-*.partial"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def places(self) -> list[tuple[str, str | None]]:
         """Kind and data set of every artifact that is there."""

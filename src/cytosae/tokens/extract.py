@@ -264,6 +264,8 @@ class Forward:
     device : where it computes
     """
 
+    backbone: Backbone
+
     def __init__(self, backbone: Backbone, config: ExtractConfig, device: torch.device) -> None:
         self.backbone = backbone.to(device)
         self.config = config

@@ -76,6 +76,10 @@ class ShuffledTokens(abc.ABC):
     step : batches given so far
     """
 
+    batch_tokens: int
+    tokens_per_epoch: int
+    step: int
+
     def __init__(self, config: ReaderConfig, order: Order, encoding: Encoding, *, n_tokens: int, width: int) -> None:
         if order.rank_tokens == 0:
             raise InputError(f"There are too few tokens ({order.total}) for {order.ranks} ranks; use fewer ranks.")
@@ -194,6 +198,8 @@ class TokenReader(ShuffledTokens):
     InputError
         no stores, or stores of different backbones, blocks or sizes of tokens.
     """
+
+    stores: list[TokenStore]
 
     def __init__(
         self, stores: Sequence[TokenStore], config: ReaderConfig | None = None, *, rank: int = 0, ranks: int = 1

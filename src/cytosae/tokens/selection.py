@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
 from cytosae.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from cytosae.tokens.encoding import Memory
+    from cytosae.tokens.encoding import Encoding, Memory
 
 
 class SelectedCells(TokenStore):
@@ -29,7 +31,16 @@ class SelectedCells(TokenStore):
         no rows, or rows that the store lacks.
     """
 
-    def __init__(self, store: TokenStore, rows: Sequence[int] | np.ndarray) -> None:
+    path: Path
+    manifest: dict[str, Any]
+    n_tokens: int
+    width: int
+    side: int
+    dtype: str
+    encoding: Encoding
+    fingerprint: str
+
+    def __init__(self, store: TokenStore, rows: Sequence[int] | NDArray[np.integer]) -> None:
         chosen = np.unique(np.asarray(rows, np.int64))
         if not len(chosen) or chosen[0] < 0 or chosen[-1] >= len(store):
             raise InputError(f"{store.path} has {len(store)} cells; choose at least one of them, by row.")

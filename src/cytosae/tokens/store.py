@@ -19,7 +19,7 @@ import torch
 
 from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.errors import ArtifactError
-from cytosae.tokens.encoding import Memory, Planes, allocate, decoded, encoding_of, memory_of
+from cytosae.tokens.encoding import Encoding, Memory, Planes, allocate, decoded, encoding_of, memory_of
 
 FORMAT = "cytosae-tokens"
 VERSION = 1
@@ -71,6 +71,9 @@ class TokenStore:
     dtype : "float16", "bfloat16" or "uint8"
     fingerprint : equal content, equal fingerprint, on any machine
     """
+
+    fingerprint: str
+    encoding: Encoding
 
     def __init__(self, path: Path, artifact: Artifact, manifest: dict[str, Any]) -> None:
         self.path = path
@@ -155,6 +158,10 @@ class ShardFile:
     It reads with ``pread`` where the safetensors library would map the file: pages of a map count as memory of the
     process, and many small reads of a cold map wait for one page each.
     """
+
+    rows: int
+    n_tokens: int
+    width: int
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -35,6 +35,8 @@ class TokenStream(ShuffledTokens):
     rank, ranks : this process among those that share each epoch
     """
 
+    extraction: ExtractConfig
+
     def __init__(
         self,
         cells: CellTable,

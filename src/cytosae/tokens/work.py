@@ -124,6 +124,11 @@ class Work:
     shards : all shards that are to be made
     """
 
+    partial: Path
+    directory: Path
+    notes: Path
+    shards: list[Shard]
+
     def __init__(self, out: Path, recipe: Recipe, shards: Sequence[Shard]) -> None:
         self.out = out
         self.partial = out.with_name(f".{out.name}.partial")

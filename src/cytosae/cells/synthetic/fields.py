@@ -109,7 +109,7 @@ def inside_outline(y: Field, x: Field, radius: float, outline: Outline) -> Field
     return inside
 
 
-def inside_discs(y: Field, x: Field, discs: NDArray, *, softness: float) -> Field:
+def inside_discs(y: Field, x: Field, discs: NDArray[np.floating], *, softness: float) -> Field:
     """Distance inside a smooth union of discs (positive inside), in units.
 
     Parameters
@@ -152,7 +152,9 @@ def stain(canvas: Field, tone: tuple[float, ...], opacity: Field) -> None:
             dye += opacity * np.float32(amount)
 
 
-def stamp_discs(window: Window, points: NDArray, radii: NDArray, strength: NDArray) -> Field:
+def stamp_discs(
+    window: Window, points: NDArray[np.floating], radii: NDArray[np.floating], strength: NDArray[np.floating]
+) -> Field:
     """(h, w) greatest opacity of small soft discs.
 
     Parameters
@@ -204,7 +206,7 @@ def place_points(
     return points[_look_up(window, inside, points)][:count]
 
 
-def _look_up(window: Window, inside: NDArray[np.bool_], points: NDArray) -> NDArray[np.bool_]:
+def _look_up(window: Window, inside: NDArray[np.bool_], points: NDArray[np.floating]) -> NDArray[np.bool_]:
     """(n,) whether the pixel of each point is inside."""
     height, width = window.shape
     if not height or not width:

@@ -24,7 +24,7 @@ class RoundNucleus:
     elongation: Span = (1.0, 1.15)
     cup: Span = (0.0, 0.0)
 
-    def discs(self, rng: Generator, radius: float) -> tuple[NDArray, int]:
+    def discs(self, rng: Generator, radius: float) -> tuple[NDArray[np.floating], int]:
         """(k, 3) discs (y, x, radius) from the cell's centre, and the number of lobes."""
         ratio, turn = rng.uniform(*self.ratio), rng.uniform(0, 2 * math.pi)
         away = min(self.shift, 1 - ratio) * radius * rng.uniform(0.4, 1)
@@ -44,7 +44,7 @@ class ArcNucleus:
     waist: float = 1.0
     cup: Span = (0.0, 0.0)
 
-    def discs(self, rng: Generator, radius: float) -> tuple[NDArray, int]:
+    def discs(self, rng: Generator, radius: float) -> tuple[NDArray[np.floating], int]:
         """(k, 3) discs (y, x, radius) from the cell's centre, and the number of lobes."""
         half = rng.uniform(*self.opening) / 2
         share = np.linspace(-1, 1, 9)
@@ -64,7 +64,7 @@ class LobedNucleus:
     strand: float = 0.06
     cup: Span = (0.0, 0.0)
 
-    def discs(self, rng: Generator, radius: float) -> tuple[NDArray, int]:
+    def discs(self, rng: Generator, radius: float) -> tuple[NDArray[np.floating], int]:
         """(k, 3) discs (y, x, radius) from the cell's centre, and the number of lobes."""
         lobes = int(rng.integers(self.lobes[0], self.lobes[1] + 1))
         size = rng.uniform(*self.radius) * radius * {1: 1.3, 2: 1.16, 3: 1.04}.get(lobes, 0.95)
@@ -94,7 +94,7 @@ class PairedNucleus:
     apart: Span = (0.36, 0.44)
     cup: Span = (0.0, 0.0)
 
-    def discs(self, rng: Generator, radius: float) -> tuple[NDArray, int]:
+    def discs(self, rng: Generator, radius: float) -> tuple[NDArray[np.floating], int]:
         """(k, 3) discs (y, x, radius) from the cell's centre, and the number of lobes."""
         turn, apart = rng.uniform(0, 2 * math.pi), rng.uniform(*self.apart) * radius
         along = np.array([math.sin(turn), math.cos(turn)])
@@ -116,7 +116,7 @@ class NoNucleus:
 
     cup: Span = (0.0, 0.0)
 
-    def discs(self, rng: Generator, radius: float) -> tuple[NDArray, int]:
+    def discs(self, rng: Generator, radius: float) -> tuple[NDArray[np.floating], int]:
         """No discs (0, 3), no lobes."""
         del rng, radius
         return np.zeros((0, 3)), 0
@@ -125,7 +125,9 @@ class NoNucleus:
 Nucleus = RoundNucleus | ArcNucleus | LobedNucleus | PairedNucleus | NoNucleus
 
 
-def _arc(angles: NDArray, centre: tuple[float, float], bend: float, radii: NDArray, turn: float) -> NDArray:
+def _arc(
+    angles: NDArray[np.floating], centre: tuple[float, float], bend: float, radii: NDArray[np.floating], turn: float
+) -> NDArray[np.floating]:
     """(k, 3) discs along an arc of radius ``bend`` around ``centre``, turned by ``turn``."""
     at = angles + turn
     return np.stack([centre[0] + bend * np.sin(at), centre[1] + bend * np.cos(at), radii], axis=1)

@@ -80,7 +80,7 @@ def shape_cell(sketch: Sketch, outline: Outline) -> None:
     sketch.mark("nucleus", core)
 
 
-def _shape_nucleus(sketch: Sketch, discs: NDArray) -> Field:
+def _shape_nucleus(sketch: Sketch, discs: NDArray[np.floating]) -> Field:
     """(h, w) distance inside the nucleus, which stays a thin rim away from the cell's border."""
     kind, window, rng = sketch.kind, sketch.window, sketch.rng
     bend_y, bend_x = (smooth_field(rng, window, 9) * np.float32(kind.ragged) for _ in range(2))

@@ -45,7 +45,7 @@ def draw_surroundings(
     return cover > np.float32(0.5)
 
 
-def _red_cells(canvas: Field, cells: NDArray, rng: Generator, zoom: float) -> Field:
+def _red_cells(canvas: Field, cells: NDArray[np.floating], rng: Generator, zoom: float) -> Field:
     """Draw red cells (n, 3: y, x, radius), all at once; gives the opacity of the discs on (H, W)."""
     size, n = canvas.shape[1], len(cells)
     border = 1.45 * RED_RADIUS[1] + 1
@@ -74,7 +74,7 @@ def _red_cells(canvas: Field, cells: NDArray, rng: Generator, zoom: float) -> Fi
     return cover.copy()
 
 
-def _inside_ovals(y: Field, x: Field, radii: NDArray, rng: Generator) -> Field:
+def _inside_ovals(y: Field, x: Field, radii: NDArray[np.floating], rng: Generator) -> Field:
     """(n, h, w) distance inside ovals that are not quite regular."""
     distance = np.sqrt(y * y + x * x)
     inverse = 1 / np.maximum(distance, np.float32(1e-3))

@@ -96,6 +96,12 @@ class LatentTerms:
     norm, residual : (m,) >= ||w||, ||w - w'||
     """
 
+    dtype: torch.dtype
+    kernels: Backend
+    norm: Tensor
+    residual: Tensor
+    rounded: Tensor
+
     def __init__(self, rows: Tensor, dtype: torch.dtype, kernels: Backend) -> None:
         m, d = rows.shape
         self.dtype, self.kernels = dtype, kernels
@@ -144,6 +150,11 @@ class Screen:
     capacity : candidates a token may have before all its scores are computed; None for 16 k (at least 512), and 2,048
         where k is not known
     """
+
+    dtype: torch.dtype
+    kernels: Backend
+    capacity: int | None
+    counters: Counters
 
     def __init__(
         self, dtype: torch.dtype = torch.bfloat16, *, kernels: Backend | None = None, capacity: int | None = None

@@ -76,6 +76,12 @@ class RowUpdate:
     adam : the optimizer that has both among its parameters (no weight decay, no amsgrad)
     """
 
+    encoder: nn.Parameter
+    decoder: nn.Parameter
+    adam: torch.optim.Adam
+    kernels: Backend
+    gradients: tuple[RowGradient, RowGradient]
+
     def __init__(
         self, encoder: nn.Parameter, decoder: nn.Parameter, adam: torch.optim.Adam, kernels: Backend | None = None
     ) -> None:

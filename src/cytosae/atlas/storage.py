@@ -1,0 +1,235 @@
+"""Atlases on disk: written cell by cell as they are computed, and opened whole or with the large slots left there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import anndata as ad
+import h5py
+import numpy as np
+import scipy.sparse as sp
+from anndata.io import read_elem, sparse_dataset, write_elem
+
+from cytosae.atlas.build import cell_blocks, plan_atlas
+from cytosae.atlas.statistics import LatentStatistics
+from cytosae.common.artifact import read_artifact, write_file_artifact
+from cytosae.common.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from cytosae.cells import CellTable
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+CHUNK = 1 << 16
+"""Entries of a chunk of the file."""
+PACKED = {"compression": "lzf", "shuffle": True}
+"""Bytes of one significance together, then LZF: three quarters of the size of LZF alone, in the same time."""
+
+
+def write_atlas(
+    path: Path,
+    sae: SparseAutoencoder,
+    store: TokenStore,
+    cells: CellTable,
+    *,
+    reference_cells: int = 10,
+    tau: float | None = None,
+    batch_cells: int = 32,
+    config: Any = None,
+    inputs: Mapping[str, str] | None = None,
+) -> Path:
+    """`build_atlas` and `save_atlas` in one, for any number of cells: what is computed goes straight to the file.
+
+    In memory are the statistics of the latents, one batch of cells, and the cell table. The parameters are those of
+    `build_atlas`; ``config`` and ``inputs`` go to the artifact's record. The file appears at ``path`` complete or not
+    at all, and holds the same as that of `save_atlas`.
+
+    Raises
+    ------
+    InputError
+        as `build_atlas`.
+    ArtifactError
+        the file cannot be written.
+    """
+    plan = plan_atlas(sae, store, cells, tau)
+    statistics = LatentStatistics(sae.d_sae, store.n_tokens, len(plan.classes), reference_cells)
+    blocks = cell_blocks(
+        sae,
+        store,
+        statistics,
+        plan.labels,
+        tau=plan.tau,
+        rows=(0, len(store)),
+        batch_cells=batch_cells,
+        description=plan.description,
+    )
+    inputs = inputs or _inputs(plan.provenance)
+    details = {"cells": len(store), "latents": sae.d_sae, "dataset": plan.provenance["dataset"]}
+    with (
+        write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
+        _AtlasFile(temporary, path, sae.d_sae, store.width) as file,
+    ):
+        for block in blocks:
+            file.append(block.means, block.above, block.mean_tokens)
+        file.finish(plan.slots(statistics))
+    return path
+
+
+def save_atlas(atlas: ad.AnnData, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
+    """Write an atlas as a ``.h5ad`` artifact of kind "atlas"; it appears at ``path`` complete or not at all."""
+    provenance = atlas.uns["provenance"]
+    details = {"cells": atlas.n_obs, "latents": atlas.n_vars, "dataset": provenance["dataset"]}
+    inputs = inputs or _inputs(provenance)
+    with write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary:
+        atlas.write_h5ad(temporary, compression="lzf")
+    return path
+
+
+def open_atlas(path: Path, *, verify: bool = True, backed: Literal["r", False] = False) -> ad.AnnData:
+    """Open an atlas artifact; refuses another kind, a newer schema and (with ``verify``) a damaged file.
+
+    With ``backed="r"``, ``X``, the layers and the arrays of ``obsm`` stay in the file: ``X`` and the layers are
+    ``anndata.abc.CSRDataset``, ``obsm`` holds ``h5py.Dataset``. Rows of them are read when they are asked for
+    (``atlas.X[:100]``, ``atlas[rows].X``, `cytosae.atlas.read_rows`, `cytosae.atlas.row_blocks`); everything else is
+    there as usual, and ``atlas.to_memory()`` is the whole. The file stays open as long as the atlas is in use.
+    """
+    read_artifact(path, "atlas", verify=verify)
+    if backed is False:
+        return ad.read_h5ad(path)
+    file: Any = h5py.File(path, "r")
+    slots: dict[str, Any] = {name: read_elem(file[name]) for name in ("obs", "var", "uns", "varm")}
+    return ad.AnnData(
+        X=_left_there(file["X"]),
+        layers={name: _left_there(layer) for name, layer in file["layers"].items()},
+        obsm={name: _left_there(array) for name, array in file["obsm"].items()},
+        **slots,
+    )
+
+
+def _left_there(element: Any) -> Any:
+    kind = element.attrs.get("encoding-type")
+    if kind == "csr_matrix":
+        return sparse_dataset(element)
+    return element if kind == "array" else read_elem(element)
+
+
+def _inputs(provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {name: provenance[name] for name in ("sae", "tokens", "cells")}
+
+
+class _AtlasFile:
+    """An unfinished ``.h5ad`` that takes cells in batch by batch (the format: anndata's "On-disk format").
+
+    Parameters
+    ----------
+    temporary : where it is written
+    path : what it will be called, for messages
+    n_latents, width : m, and D of the tokens
+    """
+
+    def __init__(self, temporary: Path, path: Path, n_latents: int, width: int) -> None:
+        self.path, self.n_latents = path, n_latents
+        with self._writing():
+            self.file = h5py.File(temporary, "w")
+            self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+            for name in ("obsm", "layers", "obsp", "varp"):
+                write_elem(self.file, name, {})
+            obsm: Any = self.file["obsm"]
+            rows = max(1, CHUNK // width)
+            self.mean_tokens = obsm.create_dataset(
+                "X_backbone", (0, width), np.float32, maxshape=(None, width), chunks=(rows, width), **PACKED
+            )
+            self.mean_tokens.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+            self.means = CsrWriter(self.file.create_group("X"), n_latents, np.float32)
+            self.above = CsrWriter(self.file.create_group("layers/tokens_above"), n_latents, np.int32)
+
+    def __enter__(self) -> _AtlasFile:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            with self._writing():
+                self.file.close()
+        except ArtifactError:
+            if kind is None:  # otherwise the first problem is the one to tell
+                raise
+
+    def append(self, means: sp.csr_array, above: sp.csr_array, mean_tokens: np.ndarray) -> None:
+        """Take in the next cells."""
+        with self._writing():
+            self.means.append(means)
+            self.above.append(above)
+            _extend(self.mean_tokens, mean_tokens)
+
+    def finish(self, slots: Mapping[str, Any]) -> None:
+        """Write what is known at the end only."""
+        with self._writing():
+            self.means.finish()
+            self.above.finish()
+            for name, slot in slots.items():
+                write_elem(self.file, name, slot, dataset_kwargs={"compression": "lzf"})
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as problem:  # h5py raises either when the file system refuses
+            raise ArtifactError(
+                f"{self.path} could not be written ({str(problem).splitlines()[0]}); make space or correct that, and "
+                "run the same command again."
+            ) from problem
+
+
+class CsrWriter:
+    """A CSR matrix of unknown length in an HDF5 group, as anndata stores it, written from the first row to the last.
+
+    Parameters
+    ----------
+    group : an empty group
+    width : number of columns
+    dtype : of the values
+    index_limit : most entries that are numbered by int32. As in scipy, offsets and columns have one type: with more,
+        both become int64
+    """
+
+    def __init__(self, group: h5py.Group, width: int, dtype: Any, *, index_limit: int = np.iinfo(np.int32).max) -> None:
+        self.group, self.width, self.index_limit = group, width, index_limit
+        self.data = self._dataset("data", dtype)
+        self.indices = self._dataset("indices", np.int32)
+        self.counts: list[np.ndarray] = []
+
+    def append(self, rows: sp.csr_array) -> None:
+        """Write further rows."""
+        if len(self.data) + rows.nnz > self.index_limit and self.indices.dtype == np.int32:
+            self._widen()
+        self.counts.append(np.diff(rows.indptr).astype(np.int32))
+        _extend(self.data, rows.data)
+        _extend(self.indices, rows.indices)
+
+    def finish(self) -> None:
+        """Write the offsets and the shape."""
+        counts = np.concatenate([np.zeros(1, np.int32), *self.counts])
+        offsets = self._dataset("indptr", self.indices.dtype)
+        _extend(offsets, np.cumsum(counts, dtype=np.int64))
+        self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
+        self.group.attrs["shape"] = (len(counts) - 1, self.width)
+
+    def _widen(self) -> None:
+        narrow = self.indices
+        self.indices = self._dataset("wide", np.int64)
+        for start in range(0, len(narrow), 16 * CHUNK):
+            _extend(self.indices, narrow[start : start + 16 * CHUNK])
+        del self.group["indices"]
+        self.group.move("wide", "indices")
+
+    def _dataset(self, name: str, dtype: Any) -> h5py.Dataset:
+        return self.group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **PACKED)
+
+
+def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
+    start = len(dataset)
+    dataset.resize(start + len(values), axis=0)
+    dataset[start:] = values
