@@ -111,14 +111,14 @@ def training(options: argparse.Namespace):
 
 
 def atlas(options: argparse.Namespace):
-    from cytosae.atlas import build_atlas, save_atlas
+    from cytosae.atlas import write_atlas
     from cytosae.sae import load_sae
     from cytosae.tokens import open_tokens
 
     cells, store = cells_of(options), open_tokens(place(options, "tokens"), verify=False)
     sae = load_sae(place(options, "sae").with_name("sae-1"))  # one SAE for all sizes, so that it alone is no reason
     path = place(options, "atlas").with_suffix(".h5ad")
-    return lambda: save_atlas(build_atlas(sae, store, cells), path), lambda: path.stat().st_size
+    return lambda: write_atlas(path, sae, store, cells), lambda: path.stat().st_size
 
 
 def cells_of(options: argparse.Namespace):

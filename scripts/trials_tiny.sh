@@ -19,11 +19,9 @@ trial() {
 trial as_shipped
 trial no_isotropy --isotropy 0
 trial no_agreement --agreement 0
-trial own_stain --denoise 0
 trial wide_crops --widest 2
-trial more_agreement --agreement 0.1
 
-for name in as_shipped no_isotropy no_agreement own_stain wide_crops more_agreement; do
+for name in as_shipped no_isotropy no_agreement wide_crops; do
     echo "## $name"
     "$python" scripts/evaluate_tiny.py --data "$data" --weights "$out/$name/tiny.safetensors" --nets tiny --every 4
 done

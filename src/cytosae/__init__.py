@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cytosae.atlas import build_atlas, concept_map
     from cytosae.backbones import load_backbone
     from cytosae.cells import CellTable, read_cells
+    from cytosae.cohort import barcodes, classify, contrast, explain_decision
     from cytosae.sae import SparseAutoencoder, load_sae
     from cytosae.study import Study
     from cytosae.tokens import extract, open_tokens
@@ -22,8 +23,12 @@ _PUBLIC = {
     "CellTable": "cytosae.cells",
     "SparseAutoencoder": "cytosae.sae",
     "Study": "cytosae.study",
+    "barcodes": "cytosae.cohort",
     "build_atlas": "cytosae.atlas",
+    "classify": "cytosae.cohort",
     "concept_map": "cytosae.atlas",
+    "contrast": "cytosae.cohort",
+    "explain_decision": "cytosae.cohort",
     "extract": "cytosae.tokens",
     "load_backbone": "cytosae.backbones",
     "load_sae": "cytosae.sae",
@@ -35,8 +40,12 @@ __all__ = [
     "CellTable",
     "SparseAutoencoder",
     "Study",
+    "barcodes",
     "build_atlas",
+    "classify",
     "concept_map",
+    "contrast",
+    "explain_decision",
     "extract",
     "load_backbone",
     "load_sae",

@@ -29,7 +29,7 @@ def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_ar
     -------
     (r, m) CSR; of a matrix on disk only these rows are read, and the best order is that of the file.
     """
-    if not isinstance(matrix, CSRDataset):
+    if not _on_disk(matrix):
         return sp.csr_array(matrix[slice(None) if rows is None else rows])
     offsets = _offsets(matrix)
     if rows is None:
@@ -37,19 +37,18 @@ def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_ar
     wanted, places = np.unique(np.asarray(rows), return_inverse=True)
     if not len(wanted):
         return sp.csr_array((0, matrix.shape[1]), dtype=matrix.dtype)
-    skipped = offsets[wanted[1:]] - offsets[wanted[:-1] + 1]
-    runs = np.split(wanted, np.flatnonzero(skipped > GAP_ENTRIES) + 1)
     parts = []
-    for run in runs:
-        part = _stretch(matrix, offsets, int(run[0]), int(run[-1]) + 1)
-        parts.append(part if len(run) == part.shape[0] else part[run - run[0]])
+    for run in _runs(wanted, offsets[wanted], offsets[wanted + 1]):
+        first, stop = int(run[0]), int(run[-1]) + 1
+        part = _stretch(matrix, offsets, first, stop)
+        parts.append(part if len(run) == stop - first else part[run - first])
     found = parts[0] if len(parts) == 1 else sp.csr_array(sp.vstack(parts, format="csr"))
     return found if np.array_equal(places, np.arange(len(wanted))) else sp.csr_array(found[places])
 
 
 def row_blocks(matrix: Any, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int, sp.csr_array]]:
     """All rows in order, as (first row, CSR) with at most ``entries`` stored entries each (one row may have more)."""
-    on_disk = isinstance(matrix, CSRDataset)
+    on_disk = _on_disk(matrix)
     offsets = _offsets(matrix) if on_disk else np.concatenate([[0], np.cumsum(stored_entries(matrix))])
     n, start = len(offsets) - 1, 0
     while start < n:
@@ -60,7 +59,7 @@ def row_blocks(matrix: Any, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int,
 
 def stored_entries(matrix: Any) -> NDArray[np.int64]:
     """(n,) number of stored entries of each row; m for a dense array."""
-    if isinstance(matrix, CSRDataset):
+    if _on_disk(matrix):
         return np.diff(_offsets(matrix))
     if sp.issparse(matrix):
         return np.diff(sp.csr_array(matrix).indptr).astype(np.int64)
@@ -73,22 +72,37 @@ def read_array_rows(array: Any, rows: NDArray[np.integer]) -> NDArray[Any]:
         return np.asarray(array)[rows]
     wanted, places = np.unique(np.asarray(rows), return_inverse=True)
     found = np.empty((len(wanted), *array.shape[1:]), array.dtype)
-    gap = max(1, GAP_ENTRIES // max(int(np.prod(array.shape[1:])), 1))
+    width = int(np.prod(array.shape[1:]))
     at = 0
-    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > gap) + 1) if len(wanted) else []:
+    for run in _runs(wanted, wanted * width, (wanted + 1) * width):
         found[at : at + len(run)] = array[run[0] : run[-1] + 1][run - run[0]]
         at += len(run)
     return found[places]
 
 
-def _offsets(matrix: CSRDataset) -> NDArray[np.int64]:
-    return np.asarray(matrix.group["indptr"][:], np.int64)  # pyright: ignore[reportIndexIssue]
+def _runs(
+    rows: NDArray[np.integer], starts: NDArray[np.integer], stops: NDArray[np.integer]
+) -> list[NDArray[np.integer]]:
+    """Ascending rows cut into stretches to be read in one go; their entries are [start, stop)."""
+    if not len(rows):
+        return []
+    apart = starts[1:] - stops[:-1] > GAP_ENTRIES
+    enough = np.diff(starts // BLOCK_ENTRIES) > 0
+    return np.split(rows, np.flatnonzero(apart | enough) + 1)
 
 
-def _stretch(matrix: CSRDataset, offsets: NDArray[np.int64], start: int, stop: int) -> sp.csr_array:
+def _on_disk(matrix: Any) -> bool:
+    return isinstance(matrix, CSRDataset)
+
+
+def _offsets(matrix: Any) -> NDArray[np.int64]:
+    return np.asarray(matrix.group["indptr"][:], np.int64)
+
+
+def _stretch(matrix: Any, offsets: NDArray[np.int64], start: int, stop: int) -> sp.csr_array:
     """Rows [start, stop), read in one go."""
     first, last = int(offsets[start]), int(offsets[stop])
-    group: Any = matrix.group
+    group = matrix.group
     indices = group["indices"][first:last]
     inner = (offsets[start : stop + 1] - first).astype(index_type(last - first))
     return sp.csr_array((group["data"][first:last], indices, inner), shape=(stop - start, matrix.shape[1]))

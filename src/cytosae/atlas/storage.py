@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,7 +134,8 @@ class _AtlasFile:
     def __init__(self, temporary: Path, path: Path, n_latents: int, width: int) -> None:
         self.path, self.n_latents = path, n_latents
         with self._writing():
-            self.file = h5py.File(temporary, "w")
+            self.raw = _FileThatTakesAll(temporary, "w+")
+            self.file = h5py.File(self.raw, "w")
             self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
             for name in ("obsm", "layers", "obsp", "varp"):
                 write_elem(self.file, name, {})
@@ -153,6 +155,7 @@ class _AtlasFile:
         try:
             with self._writing():
                 self.file.close()
+                self.raw.close()
         except ArtifactError:
             if kind is None:  # otherwise the first problem is the one to tell
                 raise
@@ -176,11 +179,40 @@ class _AtlasFile:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as problem:  # h5py raises either when the file system refuses
+            if self.raw.problem is not None:
+                raise self.raw.problem
+        except OSError as problem:
             raise ArtifactError(
-                f"{self.path} could not be written ({str(problem).splitlines()[0]}); make space or correct that, and "
+                f"{self.path} could not be written ({problem.strerror or problem}); make space or correct that, and "
                 "run the same command again."
             ) from problem
+
+
+class _FileThatTakesAll(io.FileIO):
+    """A file that keeps a refusal of the file system to itself, for the writer to ask about.
+
+    HDF5 crashes the process when it closes a file after a write has failed, as on a full disk.
+    """
+
+    problem: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write all of ``data``; nothing once a write has failed."""
+        left = memoryview(data)
+        try:
+            while self.problem is None and len(left):
+                left = left[super().write(left) :]
+        except OSError as problem:
+            self.problem = problem
+        return len(data)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the length of the file, unless a write has failed."""
+        try:
+            return super().truncate(size) if self.problem is None else size or 0
+        except OSError as problem:
+            self.problem = problem
+            return size or 0
 
 
 class CsrWriter:

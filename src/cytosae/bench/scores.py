@@ -182,7 +182,7 @@ def pursue(X: NDArray[np.floating], y: NDArray[np.floating], count: int) -> NDAr
 def cell_weights(n: int, resamples: int, seed: int) -> Array:
     """How often each of n cells is drawn, [1 + resamples, n]; row 0 is all ones."""
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
-    return np.vstack([np.ones(n), drawn])
+    return np.vstack([np.ones(n), drawn]).astype(np.float64)
 
 
 def interval(draws: Array, confidence: float) -> tuple[float, float, float]:

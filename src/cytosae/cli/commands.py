@@ -219,7 +219,7 @@ def explain(
 
 @app.command
 def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"), as_json: Json = False) -> None:
-    """Go the whole way on a small synthetic smear that is drawn first: no images, no downloads, a few minutes.
+    """Go the whole way on a synthetic cohort that is drawn first: no images, no downloads, a few minutes.
 
     Parameters
     ----------
@@ -227,17 +227,21 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
         Folder of the study.
     """
     from cytosae.cli.demonstration import DEMO, draw_smear
+    from cytosae.study.cohort import CohortWork
 
     output = Output(as_json=as_json)
     images = draw_smear(study / "smear")
     output.line(f"Drew a synthetic smear: {images}")
     work = open_study(study, [images], output, changes=DEMO)
     work.run()
-    report = work.place("report")
+    with work.alone():
+        patients = CohortWork(work)
+        patients.run()
+    report, cohort = work.place("report"), work.place("cohort_report", patients.dataset)
     output.line("")
-    output.line(f"Done. The report is {report}; open it in a browser.")
+    output.line(f"Done. The concepts are in {report}, the patients in {cohort}; open them in a browser.")
     output.line("With your own images: cytosae run IMAGES --study DIR")
-    output.result(study=work.path, report=report)
+    output.result(study=work.path, report=report, cohort=cohort)
     output.finish()
 
 

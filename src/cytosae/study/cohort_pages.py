@@ -245,8 +245,8 @@ def _evidence(result: ClassificationResult, dataset: str) -> Evidence:
         "choices inside the folds."
     )
     caveats = [RESEARCH]
-    if "colour statistics" in rows.index:
-        alone = float(rows.loc["colour statistics", "auroc"])
+    if "colour alone" in rows.index:
+        alone = float(rows.loc["colour alone", "auroc"])
         caveats.append(f"The colour of the images alone reaches {alone:.2f} in the same folds.")
     if np.isfinite(float(best.get("auroc_split", np.nan))):
         caveats.append(
