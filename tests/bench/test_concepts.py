@@ -411,3 +411,36 @@ def test_a_concept_of_a_diseases_own_structure_is_among_its_top_contrasts() -> N
     assert found.loc["cup", "rank"] == 1
     assert found.loc["cup", "found"]
     assert not found.loc["abnormal_granules", "found"]
+
+
+@pytest.mark.slow
+def test_drawn_cohorts_are_scored_and_a_planted_laboratory_is_called(tmp_path: Path) -> None:
+    from cytosae import load_backbone
+    from cytosae.bench.cohorts import NEIGHBOURS, score_cohorts
+    from cytosae.cohort import AttentionConfig
+
+    backbone = load_backbone("tiny")
+    sae = SparseAutoencoder(backbone.width, 48, TopK(k=8, aux_k=0), seed=0).eval()
+    matched = {"a": {"cup": [1, 2], "giant_granules": [3], "nucleus": [4]}}
+    config = CohortsConfig(
+        difficulties=(0.0,),
+        patients=10,
+        cells=6,
+        folds=2,
+        k=3,
+        shuffles=19,
+        bootstrap=20,
+        attention=AttentionConfig(most_epochs=3),
+    )
+    tables = score_cohorts({"a": sae}, {}, matched, backbone, tmp_path, config)
+    assert not list(tmp_path.iterdir())
+    assert tables["contrasts"]["structure"].tolist() == ["giant_granules", "cup"]
+    rankings = tables["pathognomonic cells"].set_index("ranking")
+    assert set(rankings.index) == {"a", NEIGHBOURS, "chance"}
+    assert rankings["average_precision"].between(0, 1).all()
+    models = set(tables["classification"]["model"])
+    assert {"concepts of a", "ABMIL on tokens", "concepts, diagnoses shuffled (19 times)"} <= models
+    laboratory = tables["laboratory"].set_index("planted")
+    assert not laboratory.loc[0.0, "called"]
+    assert laboratory.loc[1.0, "called"]
+    assert laboratory.loc[1.0, "within"] > laboratory.loc[0.0, "within"]

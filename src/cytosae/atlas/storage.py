@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 """Entries of a chunk of the file."""
-PACKED = {"compression": "lzf", "shuffle": True}
+PACKED: dict[str, Any] = {"compression": "lzf", "shuffle": True}
 """Bytes of one significance together, then LZF: three quarters of the size of LZF alone, in the same time."""
 
 
@@ -226,6 +226,12 @@ class CsrWriter:
     index_limit : most entries that are numbered by int32. As in scipy, offsets and columns have one type: with more,
         both become int64
     """
+
+    group: h5py.Group
+    width: int
+    index_limit: int
+    data: h5py.Dataset
+    indices: h5py.Dataset
 
     def __init__(self, group: h5py.Group, width: int, dtype: Any, *, index_limit: int = np.iinfo(np.int32).max) -> None:
         self.group, self.width, self.index_limit = group, width, index_limit

@@ -60,6 +60,7 @@ class CohortsConfig:
     ----------
     seeds, difficulties : a cohort for each pair
     patients, cells : of a cohort, and of a patient
+    domain : laboratory of the cohorts; "mixed" for patients of all of them
     planted : share of the patients whose laboratory goes with the diagnosis, in the cohorts with a planted effect
     kind : of the barcodes
     top : concepts of a contrast among which a structure's own must be
@@ -76,6 +77,7 @@ class CohortsConfig:
     difficulties: tuple[float, ...] = (0.5,)
     patients: int = 40
     cells: int = 50
+    domain: str = "reference"
     planted: float = 1.0
     kind: Kind = "presence"
     top: int = 20
@@ -150,7 +152,8 @@ def score_cohorts(
     for difficulty in config.difficulties:
         for seed in config.seeds:
             facts = {"difficulty": difficulty, "seed": seed}
-            cohort = draw_cohort(backbone, work / "cohort", config, difficulty=difficulty, seed=seed)
+            place = work / "cohort"
+            cohort = draw_cohort(backbone, place, config, config.domain, difficulty=difficulty, seed=seed)
             atlases = {name: cohort.atlas(sae) for name, sae in named.items()}
             for name, atlas in atlases.items():
                 of_contrasts.append(find_structures(atlas, matched[name], config).assign(**facts, units=name))
@@ -158,15 +161,13 @@ def score_cohorts(
             models, shuffled = classify_patients(atlases, cohort.colours, config, seed=seed)
             of_models.append((facts, models))
             shuffles.append(pd.DataFrame({**facts, "auroc": shuffled}))
-            first = next(iter(saes))
-            of_laboratory.append({**facts, **_laboratory(atlases[first], cohort, config, seed), "planted": 0.0})
-            shutil.rmtree(work / "cohort")
-            planted = draw_cohort(
-                backbone, work / "cohort", config, difficulty=difficulty, seed=seed, planted=config.planted
-            )
-            found = _laboratory(planted.atlas(saes[first]), planted, config, seed)
-            of_laboratory.append({**facts, **found, "planted": config.planted})
-            shutil.rmtree(work / "cohort")
+            shutil.rmtree(place)
+            for planted in (0.0, config.planted):
+                asked = {"difficulty": difficulty, "seed": seed, "planted": planted}
+                mixed = draw_cohort(backbone, place, config, "mixed", **asked)
+                found = _laboratory(mixed.atlas(next(iter(saes.values()))), mixed, config, seed)
+                of_laboratory.append({**asked, **found})
+                shutil.rmtree(place)
     contrasts = pd.concat(of_contrasts, ignore_index=True)
     return {
         "contrasts in short": summarise_contrasts(contrasts, config.confidence),
@@ -178,15 +179,22 @@ def score_cohorts(
 
 
 def draw_cohort(
-    backbone: Backbone, folder: Path, config: CohortsConfig, *, difficulty: float, seed: int, planted: float = 0.0
+    backbone: Backbone,
+    folder: Path,
+    config: CohortsConfig,
+    domain: str,
+    *,
+    difficulty: float,
+    seed: int,
+    planted: float = 0.0,
 ) -> SmearCohort:
-    """Draw a cohort of all laboratories into ``folder`` and make its tokens."""
+    """Draw a cohort into ``folder`` and make its tokens."""
     smear = synthesize(
         folder / "smear",
         patients=config.patients,
         cells=config.cells,
         seed=seed,
-        domain="mixed",
+        domain=domain,
         difficulty=difficulty,
         planted=planted,
     )

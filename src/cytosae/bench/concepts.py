@@ -152,11 +152,12 @@ def measure_concepts(
             facts |= found.facts
             tables |= found.tables
         if config.cells:
-            found, matched = _drawn(saes, controls, backbone, folder, config)
-            facts |= found.facts
-            tables |= found.tables
-            if config.cohorts is not None:
-                tables |= score_cohorts(saes, controls, matched, backbone, folder, config.cohorts)
+            with tempfile.TemporaryDirectory(dir=folder) as drawings:
+                found, matched = _drawn(saes, controls, backbone, Path(drawings), config)
+                facts |= found.facts
+                tables |= found.tables
+                if config.cohorts is not None:
+                    tables |= score_cohorts(saes, controls, matched, backbone, Path(drawings), config.cohorts)
     return ConceptBenchmark(facts, tables)
 
 

@@ -39,6 +39,7 @@ def concepts(
     difficulties: Annotated[tuple[float, ...], Parameter(negative="")] = (0.5,),
     patients: int = 40,
     cells_per_patient: int = 50,
+    domain: str = "reference",
     workers: int = 0,
     work: Path | None = None,
     out: Path | None = None,
@@ -85,6 +86,8 @@ def concepts(
         Of a cohort.
     cells_per_patient
         Of a cohort.
+    domain
+        Laboratory of the cohorts, or mixed; the laboratory effect is always sought in cohorts of all laboratories.
     workers
         Processes that decode images.
     work
@@ -101,7 +104,9 @@ def concepts(
     output = Output(as_json=as_json)
     asked = None
     if cohorts:
-        asked = CohortsConfig(seeds, difficulties, patients, cells_per_patient, bootstrap=resamples, workers=workers)
+        asked = CohortsConfig(
+            seeds, difficulties, patients, cells_per_patient, domain, bootstrap=resamples, workers=workers
+        )
     config = ConceptsConfig(
         cells=cells,
         difficulty=difficulty,

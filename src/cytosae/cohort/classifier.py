@@ -169,8 +169,9 @@ def _shares(data: CohortArrays) -> Array:
     """Shares of the classes; refuses what cannot be fitted."""
     counts = np.bincount(data.y, minlength=len(data.classes))
     if len(data.classes) < 2:
+        only = ", ".join(data.classes)
         raise InputError(
-            f"all patients have the same diagnosis ({data.classes[0]}), so there is nothing to tell apart; add others."
+            f"all patients have the same diagnosis ({only}), so there is nothing to tell apart; add others."
         )
     if counts.min() < 2:
         rare = data.classes[int(counts.argmin())]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,8 +69,8 @@ class CohortWork:
 
     @cached_property
     def atlas(self) -> AnnData:
-        """The cells."""
-        return self.study.atlas(self.dataset)
+        """The cells, left on disk."""
+        return self.study.atlas(self.dataset, backed="r")
 
     @cached_property
     def colours(self) -> pd.DataFrame:
@@ -305,12 +306,14 @@ class CohortWork:
 
     def _barcodes_by(self, sae: SparseAutoencoder) -> AnnData:
         """Barcodes of all patients by another SAE, with its own threshold by the same rule."""
-        from cytosae.atlas import build_atlas
+        from cytosae.atlas import open_atlas, write_atlas
         from cytosae.study.training import measure_tau
 
         tokens = self.study.tokens(self.dataset)
         tau = measure_tau(sae, [tokens], self.study.config.reading)
-        return self._barcodes_of(build_atlas(sae, tokens, self.study.cells(self.dataset), tau=tau))
+        with TemporaryDirectory(prefix=".atlas-", dir=self.study.path) as folder:
+            path = write_atlas(Path(folder) / "atlas.h5ad", sae, tokens, self.study.cells(self.dataset), tau=tau)
+            return self._barcodes_of(open_atlas(path, verify=False, backed="r"))
 
     def _strict_barcodes(self) -> BarcodesOf:
         """Barcodes by an SAE that has not seen the cells of a fold's test patients."""
@@ -397,7 +400,7 @@ def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patie
     from cytosae.cohort import barcodes, open_classifier, predict
 
     classifier = open_classifier(classifier_path)
-    atlas = study.atlas(dataset)
+    atlas = study.atlas(dataset, backed="r")
     cohort = barcodes(atlas, kinds=[classifier.kind], patient=patient, diagnosis=None)
     colours = colour_statistics(study.cells(dataset))
     return predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)
