@@ -9,13 +9,13 @@ from typing import Any
 from cytosae.cells.synthetic import synthesize
 
 DEMO: dict[str, Any] = {
-    "sae": {"expansion": 8, "train": {"steps": 1000}},
+    "sae": {"expansion": 8, "train": {"steps": 700}},
     "report": {"concepts": 30, "title": "Concepts of a synthetic smear"},
     "cohort": {
         "stability": 10,
         "pages": 5,
         "concepts": 6,
-        "classification": {"folds": 4, "repeats": 1, "slow_repeats": 1, "shuffles": 2, "bootstrap": 500},
+        "classification": {"folds": 4, "repeats": 1, "slow_repeats": 1, "shuffles": 1, "bootstrap": 500},
     },
 }
 """Changes of a study's configuration."""
