@@ -56,4 +56,4 @@ docs: setup
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(INTEROP) site runs
+	rm -rf $(VENV) $(INTEROP) .venv-peers site runs

@@ -195,7 +195,7 @@ def explain(
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
     page = out or work.path / "explained" / f"{image.stem}.html"
-    write_explanation(page, image, explanation, work.atlas(name), work.cells(name))
+    write_explanation(page, image, explanation, work.atlas(name, backed="r"), work.cells(name))
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")

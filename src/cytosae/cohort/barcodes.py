@@ -20,7 +20,7 @@ from cytosae.common.errors import InputError, UsageError
 
 Scaling = Literal["cells", "published"]
 KINDS: tuple[Kind, ...] = ("presence", "mean", "count")
-BLOCK_ENTRIES = 1 << 24
+BLOCK_ENTRIES = 1 << 22
 """Entries of cells x latents, stored or as sums of patients, that are worked on at a time."""
 
 
