@@ -27,7 +27,7 @@ cohort_app: App = App(
 if TYPE_CHECKING:
     from cytosae.cohort import ClassificationResult
 
-if TYPE_CHECKING:  # types made while running mean nothing to a type checker
+    # types made while running mean nothing to a type checker
     CohortOptions = Any
 else:
     CohortOptions = options_of(StudyConfig, "cohort")

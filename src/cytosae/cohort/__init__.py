@@ -17,6 +17,7 @@ from cytosae.cohort.classification import (
 from cytosae.cohort.classifier import (
     ConceptClassifier,
     fit_classifier,
+    fit_configuration,
     model_barcodes,
     open_classifier,
     save_classifier,
@@ -119,6 +120,7 @@ __all__ = [
     "explain_decision",
     "fit_attention",
     "fit_classifier",
+    "fit_configuration",
     "fit_l2",
     "gather",
     "make_folds",

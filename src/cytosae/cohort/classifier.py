@@ -17,7 +17,7 @@ from scipy.special import softmax
 from cytosae.cohort.config import ClassificationConfig, Kind
 from cytosae.cohort.confounders import colour_following
 from cytosae.cohort.features import Array, CohortArrays, cell_types_of, gather, mean_by_patient
-from cytosae.cohort.linear import fit_elastic_net, fit_l2
+from cytosae.cohort.linear import LinearFit, fit_elastic_net, fit_l2
 from cytosae.cohort.models import Configuration
 from cytosae.cohort.novelty import Familiar, familiar
 from cytosae.common.artifact import read_artifact, write_artifact, write_json
@@ -134,15 +134,7 @@ def fit_classifier(
     )
     share = _shares(data)
     matrix, types = model_barcodes(setting, data, config)
-    options: dict[str, Any] = {
-        "inner_folds": config.inner_folds,
-        "min_share": config.min_share,
-        "seed": config.seed,
-    }
-    if setting.penalty == "L2":
-        fit = fit_l2(matrix, data.y, strengths=config.strengths, **options)
-    else:
-        fit = fit_elastic_net(matrix, data.y, **options)
+    fit = fit_configuration(setting, matrix, data.y, config)
     used = np.flatnonzero((fit.coef != 0).any(0))
     # The decision is taken against the training shares, so that the intercept holds them no more.
     prior = np.log(share[1:] / share[:1]) if len(share) == 2 else np.log(share)
@@ -179,6 +171,20 @@ def _shares(data: CohortArrays) -> Array:
             f"{counts.min()} patients of {rare!r} are too few to fit; two diagnoses of two each are the least."
         )
     return counts / counts.sum()
+
+
+def fit_configuration(
+    setting: Configuration, X: Array, y: NDArray[np.integer], config: ClassificationConfig
+) -> LinearFit:
+    """Fit barcodes X [n, m] with the penalty of a configuration; its strength is chosen in the inner folds."""
+    options: dict[str, Any] = {
+        "inner_folds": config.inner_folds,
+        "min_share": config.min_share,
+        "seed": config.seed,
+    }
+    if setting.penalty == "L2":
+        return fit_l2(X, y, strengths=config.strengths, **options)
+    return fit_elastic_net(X, y, **options)
 
 
 def save_classifier(

@@ -22,9 +22,9 @@ from cytosae.common.errors import CytosaeError, UsageError
 from cytosae.report import figures
 from cytosae.report.content import (
     DatasetReport,
+    Pictures,
     ReferenceView,
-    _headline,  # pyright: ignore[reportPrivateUsage]
-    _Pictures,  # pyright: ignore[reportPrivateUsage]
+    reference_headline,
 )
 from cytosae.report.html import THIN, number, render, resource, whole
 
@@ -95,7 +95,7 @@ class ConceptCard:
     own_words: str = ""
 
 
-class CellPictures(_Pictures):
+class CellPictures(Pictures):
     """Pictures and maps of a data set's cells by ``cell_id``, each image decoded once."""
 
     row_in_store: dict[str, int]
@@ -148,7 +148,7 @@ class CellPictures(_Pictures):
 
     def headline(self, latent: int) -> str:
         """What the latent's reference cells have in common."""
-        return _headline(self.views(latent))
+        return reference_headline(self.views(latent))
 
     def frequency(self, latent: int) -> float:
         """Share of the data set's cells on which the latent is active."""

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from cytosae.report.figures import _STYLE, _svg_uri  # pyright: ignore[reportPrivateUsage]
+from cytosae.report.figures import STYLE, svg_uri
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +79,7 @@ def volcano(
     found = np.isfinite(effect) & np.isfinite(p)
     x, y = effect[found], -np.log10(np.maximum(p[found], 1e-300))
     certain = q[found] <= level
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.9, 3.9), layout="constrained")
         axes = figure.subplots()
         axes.scatter(x[~certain], y[~certain], s=7, color="#b3b8bb", linewidths=0)
@@ -94,7 +94,7 @@ def volcano(
         axes.set_xlim(-reach, reach)
         axes.set_xlabel(f"{label}: lower  ←  in {names[0]}  →  higher")
         axes.set_ylabel("−log₁₀ p")
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def diagonal(
@@ -107,7 +107,7 @@ def diagonal(
     x, y = np.maximum(first, floor), np.maximum(second, floor)
     shown = (first > 0) | (second > 0)
     rings = np.asarray(ringed, dtype=bool)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.3, 3.9), layout="constrained")
         axes = figure.subplots()
         axes.plot([floor, x.max(initial=floor)], [floor, x.max(initial=floor)], color="#999999", linewidth=0.8)
@@ -120,7 +120,7 @@ def diagonal(
         axes.set_yscale("log")
         axes.set_xlabel(f"{names[0]}, {unit}")
         axes.set_ylabel(f"{names[1]}, {unit}")
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def correlation_matrix(correlation: NDArray[np.floating], groups: Sequence[str]) -> str:
@@ -132,7 +132,7 @@ def correlation_matrix(correlation: NDArray[np.floating], groups: Sequence[str])
     matrix = matrix[np.ix_(order, order)]
     off = matrix[~np.eye(len(matrix), dtype=bool)]
     reach = float(np.quantile(np.abs(off), 0.98)) if len(off) else 1.0
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.4), layout="constrained")
         axes = figure.subplots()
         drawn = axes.imshow(
@@ -151,12 +151,12 @@ def correlation_matrix(correlation: NDArray[np.floating], groups: Sequence[str])
         bar = figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=28)
         bar.set_label("correlation of barcodes")
         bar.outline.set_visible(False)
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def roc_plot(curves: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> str:
     """Receiver operating characteristics: name -> (false positive rate, true positive rate); the first stands out."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.0, 3.7), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=(0, (4, 3)))
@@ -171,7 +171,7 @@ def roc_plot(curves: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floatin
         axes.set_xlabel("1 − specificity")
         axes.set_ylabel("sensitivity")
         axes.legend(frameon=False, fontsize=7, loc="lower right")
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def reliability_plot(
@@ -184,7 +184,7 @@ def reliability_plot(
     bins : columns predicted, observed, low, high
     truth, probability : [P], of the patients
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.0, 3.7), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=(0, (4, 3)))
@@ -198,7 +198,7 @@ def reliability_plot(
         axes.set_aspect("equal")
         axes.set_xlabel(f"predicted probability of {name}")
         axes.set_ylabel(f"observed share of {name}")
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def curves_plot(curves: Sequence[Curve], *, target: str, threshold: float | None = 0.0) -> str:
@@ -206,14 +206,14 @@ def curves_plot(curves: Sequence[Curve], *, target: str, threshold: float | None
 
     ``threshold`` : where the decision changes, None where there is no such value.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5 * len(curves), 2.7), layout="constrained")
         panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
         for panel, curve in zip(panels, curves, strict=True):
             _draw_curve(panel, curve, threshold)
         panels[0].set_ylabel(f"decision for {target}")
         panels[0].legend(frameon=False, fontsize=7.5)
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def _draw_curve(panel: Axes, curve: Curve, threshold: float | None) -> None:

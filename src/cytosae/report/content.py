@@ -116,7 +116,7 @@ class DatasetView:
 def dataset_views(datasets: Sequence[DatasetReport], sae: SparseAutoencoder, *, concepts: int) -> list[DatasetView]:
     """Gather every data set with a gallery of its ``concepts`` most useful latents."""
     chosen = [select_concepts(dataset.atlas, concepts) for dataset in datasets]
-    galleries = [_Pictures(dataset, sae) for dataset in datasets]
+    galleries = [Pictures(dataset, sae) for dataset in datasets]
     everywhere = sorted({latent for latents in chosen for latent in latents})
     with progress("Drawing concepts", total=sum(map(len, chosen)), unit="concepts") as bar:
         for pictures, own in zip(galleries, chosen, strict=True):
@@ -137,7 +137,7 @@ def dataset_views(datasets: Sequence[DatasetReport], sae: SparseAutoencoder, *, 
     return views
 
 
-class _Pictures:
+class Pictures:
     """Thumbnails and maps of one data set, each cell decoded and encoded once."""
 
     dataset: DatasetReport
@@ -195,7 +195,7 @@ class _Pictures:
         return self.thumbnails[row]
 
 
-def _concept(pictures: _Pictures, latent: int, rank: int, score: float, carried: list[CarriedView]) -> ConceptView:
+def _concept(pictures: Pictures, latent: int, rank: int, score: float, carried: list[CarriedView]) -> ConceptView:
     atlas = pictures.dataset.atlas
     var = pictures.var.loc[str(latent)]
     references = pictures.views(latent)
@@ -204,7 +204,7 @@ def _concept(pictures: _Pictures, latent: int, rank: int, score: float, carried:
     return ConceptView(
         latent=latent,
         rank=rank,
-        headline=_headline(references),
+        headline=reference_headline(references),
         usefulness=score,
         activation_frequency=float(var["activation_frequency"]),
         cells_active=int(var["cells_active"]),
@@ -221,7 +221,7 @@ def _concept(pictures: _Pictures, latent: int, rank: int, score: float, carried:
     )
 
 
-def _carried(pictures: _Pictures, latent: int) -> CarriedView:
+def _carried(pictures: Pictures, latent: int) -> CarriedView:
     var = pictures.var.loc[str(latent)]
     top = var["top_class"]
     return CarriedView(
@@ -235,7 +235,8 @@ def _carried(pictures: _Pictures, latent: int) -> CarriedView:
     )
 
 
-def _headline(references: list[ReferenceView]) -> str:
+def reference_headline(references: list[ReferenceView]) -> str:
+    """What the reference cells of a latent are, in words."""
     labels = [reference.label for reference in references if reference.label is not None]
     if not labels:
         return f"{len(references)} unlabelled reference cells"

@@ -24,7 +24,7 @@ THUMBNAIL = 128
 SMALL = 80
 """Pixels on a side of the cells shown of other data sets."""
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.spines.top": False,
@@ -133,17 +133,17 @@ def frequency_plot(var: pd.DataFrame, chosen: Sequence[str], max_entropy: float)
     max_entropy : upper end of the colour scale, nats
     """
     alive = pd.DataFrame(var[(var["cells_active"] > 0) & (var["mean_activation"] > 0)])
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 4.3), layout="constrained")
         if len(alive):
             _draw_density(figure, alive, chosen, max_entropy)
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def interval_plot(table: pd.DataFrame, ceiling: dict[str, float]) -> str:
     """IoU of each family with its interval, chance and the ceiling of whole patches, a panel per structure; SVG."""
     structures = list(dict.fromkeys(table["structure"]))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 2.0), layout="constrained")
         axes = figure.subplots(1, len(structures), sharex=True, squeeze=False)[0]
         for panel, structure in zip(axes, structures, strict=True):
@@ -160,7 +160,7 @@ def interval_plot(table: pd.DataFrame, ceiling: dict[str, float]) -> str:
             panel.set_xlim(0, 1)
             panel.set_xlabel("IoU on held-out cells")
             panel.set_title(structure, fontsize=9, loc="left", fontweight="bold")
-        return _svg_uri(figure)
+        return svg_uri(figure)
 
 
 def _draw_density(figure: Figure, alive: pd.DataFrame, chosen: Sequence[str], max_entropy: float) -> None:
@@ -215,7 +215,8 @@ def _bins(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
     return np.column_stack([centre_x, centre_y]), grouped["size"].to_numpy(), grouped["mean"].to_numpy()
 
 
-def _svg_uri(figure: Figure) -> str:
+def svg_uri(figure: Figure) -> str:
+    """A figure as a ``data:`` address of an SVG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

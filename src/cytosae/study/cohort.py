@@ -52,9 +52,8 @@ class CohortWork:
     def __init__(self, study: Study, config: CohortConfig | None = None) -> None:
         self.study = study
         self.config = config or study.config.cohort
-        if self.config.dataset is not None and self.config.dataset not in study.datasets:
-            there = ", ".join(study.datasets) or "none"
-            raise UsageError(f"{study.path} has no data set {self.config.dataset!r}; it has: {there}.")
+        if self.config.dataset is not None:
+            study.known("cells", self.config.dataset)
         self.dataset = self.config.dataset or self._only_dataset()
 
     def run(self) -> list[StepResult]:

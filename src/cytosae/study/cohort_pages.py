@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from cytosae.cells.table import safe_name
 from cytosae.cohort import (
     colour_following,
     explain_decision,
-    fit_l2,
+    fit_configuration,
     gather,
     model_barcodes,
     open_contrast,
@@ -139,7 +140,7 @@ class _Shown:
             self.work.atlas,
             patient,
             sae=self.sae,
-            store=self.work.study.tokens(self.work.dataset),
+            store=self.dataset.store,
             column=self.work.config.patient,
         )
         notes = ["The model was fitted on all patients, this one among them."]
@@ -171,14 +172,7 @@ class _Shown:
         matrix = np.where(np.isnan(self.matrix), np.nanmean(self.matrix, axis=0), self.matrix)
 
         def refit(rows: NDArray[np.int64]) -> ConceptClassifier:
-            fit = fit_l2(
-                matrix[rows],
-                self.data.y[rows],
-                strengths=asked.strengths,
-                inner_folds=asked.inner_folds,
-                min_share=asked.min_share,
-                seed=asked.seed,
-            )
+            fit = fit_configuration(self.result.recommended, matrix[rows], self.data.y[rows], asked)
             used = np.flatnonzero((fit.coef != 0).any(0))
             return replace(
                 self.classifier,
@@ -209,10 +203,17 @@ class _Shown:
             return np.zeros(self.work.atlas.n_vars, bool)
         return colour_following(cells, np.arange(len(self.data.patients)))
 
-    def _specific(self, patient: str) -> pd.DataFrame | None:
+    @cached_property
+    def _outliers(self) -> pd.DataFrame | None:
+        """Concepts in which patients differ from their group, of all patients at once; None where no group is large."""
         try:
-            table = patient_specific(self.work.barcodes, kind=self.classifier.kind)
-        except InputError:  # no group is large enough to be an outlier of
+            return patient_specific(self.work.barcodes, kind=self.classifier.kind)
+        except InputError:
+            return None
+
+    def _specific(self, patient: str) -> pd.DataFrame | None:
+        table = self._outliers
+        if table is None:
             return None
         own = pd.DataFrame(table[table["patient"] == patient])
         index = pd.Index(own["latent"].astype(int), name="latent")

@@ -139,13 +139,13 @@ class Study:
         """The cell table of a data set."""
         from cytosae.cells import CellTable
 
-        return CellTable.load(self._known("cells", dataset))
+        return CellTable.load(self.known("cells", dataset))
 
     def tokens(self, dataset: str) -> TokenStore:
         """The token store of a data set."""
         from cytosae.tokens import open_tokens
 
-        return open_tokens(self._known("tokens", dataset), verify=False)
+        return open_tokens(self.known("tokens", dataset), verify=False)
 
     def sae(self) -> SparseAutoencoder:
         """The trained SAE."""
@@ -169,7 +169,7 @@ class Study:
         """The atlas of a data set; with ``backed="r"`` its cells stay on disk, see `cytosae.atlas.open_atlas`."""
         from cytosae.atlas import open_atlas
 
-        return open_atlas(self._known("atlas", dataset), backed=backed)
+        return open_atlas(self.known("atlas", dataset), backed=backed)
 
     def run(self) -> list[StepResult]:
         """All steps from images to report; those that are up to date are skipped."""
@@ -373,7 +373,8 @@ class Study:
         kinds += [(kind, None) for kind in ("sae", "sweep", "localisation", "report")]
         return [(kind, name) for kind, name in kinds if self.place(kind, name).exists()]
 
-    def _known(self, kind: str, dataset: str) -> Path:
+    def known(self, kind: str, dataset: str) -> Path:
+        """`place` of an artifact of a data set that the study has; a sentence names those where it has not."""
         if dataset not in self.datasets:
             raise UsageError(f"{self.path} has no data set {dataset!r}; it has: {', '.join(self.datasets) or 'none'}.")
         return self.place(kind, dataset)
