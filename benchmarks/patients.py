@@ -4,7 +4,8 @@
 
 Goes the whole way with the defaults (`cytosae run`, `cytosae cohort`) and prints the table of models, baselines,
 confounders and controls, the contrasts, and how the ranking of cells compares with experts; then, with `--stains`, the
-rows of concepts and colour for stain-normalised images. `--strict` adds SAEs trained without the test patients.
+rows of concepts and colour for stain-normalised images and, with `--weights`, for other trainings of the backbone.
+`--strict` adds SAEs trained without the test patients.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of images with patients and diagnoses")
     parser.add_argument("--out", type=Path, required=True, help="folder for the studies")
     parser.add_argument("--stains", nargs="*", default=[], help="stain normalisations to measure, too")
+    parser.add_argument("--weights", nargs="*", default=[], type=Path, help="other weights of `tiny` to measure, too")
     parser.add_argument("--strict", action="store_true", help="also SAEs trained without the test patients")
     options = parser.parse_args()
     start = time.monotonic()
@@ -50,10 +52,11 @@ def main() -> None:
     print(f"Recommended: {result.reason} Shuffled diagnoses reach its AUROC with p = {result.p_shuffled:.3f}.\n")
     for a, b in work.comparisons:
         contrasts(work, a, b)
-    for stain in options.stains:
-        changed = go(options.data, options.out / stain, {"extract": {"stain": stain}, "cohort": {"pages": 0}})
-        rows = changed.result().table
-        print(f"\n### {stain}\n")
+    variants = {stain: {"extract": {"stain": stain}} for stain in options.stains}
+    variants |= {path.parent.name: {"backbone": {"weights": str(path)}} for path in options.weights}
+    for name, changes in variants.items():
+        rows = go(options.data, options.out / name, {**changes, "cohort": {"pages": 0}}).result().table
+        print(f"\n### {name}\n")
         print(table(rows[rows["family"].isin(["concepts", "confounder"]) | (rows["model"] == "mean token")]))
 
 

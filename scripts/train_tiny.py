@@ -11,6 +11,7 @@ hooked block (the 5th of 6), from which the sparse autoencoder will learn:
 * isotropy: the covariance C of the patch tokens, scaled to mean variance 1, is near the identity: ||C - I||^2 / D.
   Without it, one direction takes up half of the tokens' variance.
 
+`--synthetic N` adds N drawn cells (every type, every laboratory in turn) to the real ones.
 Positions are rotary, so that they are not a part of the residual stream. Seeded; `--resume` goes on from the newest
 checkpoint. With `--minutes`, the schedule is bound by the clock as well as by `--steps`, whichever is further on.
 """
@@ -19,13 +20,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch._inductor.config
 import torch.nn.functional as F  # noqa: N812
@@ -34,6 +38,9 @@ from safetensors.torch import save_file
 from timm.models.eva import Eva
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from cytosae.cells.synthetic import DOMAINS, TYPES, draw_cell
+from cytosae.cells.synthetic.domains import vary_domain
 
 ARCHITECTURE = {
     "class": "Eva",
@@ -51,6 +58,7 @@ ARCHITECTURE = {
 }
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 STORED = 176  # pixels at which the images are held in memory: enough for crops at 128 px
+SYNTHETIC_SEED = 7
 LOG_EVERY = 20
 PATCH, SIZE, WIDTH, HOOK = 8, 128, 192, 4
 
@@ -76,24 +84,33 @@ class Recipe:
     colour_weight: float = 0.2
     agreement: float = 0.02
     isotropy: float = 0.01
+    synthetic: int = 0  # drawn cells beside the real ones
     seed: int = 0
 
 
-def read_images(data: Path) -> Tensor:
-    """All training images, plainly resized: uint8 [N, 3, 176, 176]."""
+def read_images(data: Path, synthetic: int = 0) -> Tensor:
+    """All training images, plainly resized, then drawn ones: uint8 [N, 3, 176, 176]."""
     paths = sorted(data.glob("acevedo/PBC_dataset_normal_DIB/*/*.jpg")) + sorted(data.glob("bccd_cells/images/*/*.png"))
     if not paths:
         raise SystemExit(
             f"no training images under {data}: expected acevedo/PBC_dataset_normal_DIB and bccd_cells/images"
         )
-    images = torch.empty(len(paths), 3, STORED, STORED, dtype=torch.uint8)
-    for i, path in enumerate(paths):
-        with Image.open(path) as image:
+    images = torch.empty(len(paths) + synthetic, 3, STORED, STORED, dtype=torch.uint8)
+    for i, image in enumerate(itertools.chain(map(Image.open, paths), drawn_images(synthetic))):
+        with image:
             small = image.convert("RGB").resize((STORED, STORED), Image.Resampling.BILINEAR)
         images[i] = (
             torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(STORED, STORED, 3).permute(2, 0, 1)
         )
     return images
+
+
+def drawn_images(n: int) -> Iterator[Image.Image]:
+    """``n`` cells of the generator: types and laboratories in turn, each cell from a seed of its own."""
+    pairs = itertools.cycle(itertools.product(TYPES, DOMAINS.values()))
+    for i, (name, domain) in enumerate(itertools.islice(pairs, n)):
+        rng = np.random.default_rng([SYNTHETIC_SEED, i])
+        yield Image.fromarray(draw_cell(name, vary_domain(domain, rng, 1.0), rng).image)
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
@@ -354,6 +371,7 @@ def export(training: Training, folder: Path) -> None:
         "data": {
             "acevedo": "Acevedo et al., Mendeley Data snkd93bnjr v1, CC BY 4.0",
             "bccd_cells": "Shenggan/BCCD_Dataset, MIT",
+            **({"synthetic": "drawn by cytosae.cells.synthetic"} if training.recipe.synthetic else {}),
             "cells": len(training.images),
         },
         "recipe": {
@@ -384,7 +402,7 @@ def main() -> None:
     options = parser.parse_args()
     recipe = Recipe(**{name: getattr(options, name) for name in asdict(Recipe())})
     options.out.mkdir(parents=True, exist_ok=True)
-    training = Training(read_images(options.data), recipe, compiled=not options.eager)
+    training = Training(read_images(options.data, recipe.synthetic), recipe, compiled=not options.eager)
     checkpoint = options.out / "checkpoint.pt"
     if options.resume and checkpoint.exists():
         training.load(checkpoint)

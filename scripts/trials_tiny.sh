@@ -20,8 +20,10 @@ trial as_shipped
 trial no_isotropy --isotropy 0
 trial no_agreement --agreement 0
 trial wide_crops --widest 2
+trial synthetic --synthetic 3000
+trial plain_colours --stain 0
 
-for name in as_shipped no_isotropy no_agreement wide_crops; do
+for name in as_shipped no_isotropy no_agreement wide_crops synthetic plain_colours; do
     echo "## $name"
     "$python" scripts/evaluate_tiny.py --data "$data" --weights "$out/$name/tiny.safetensors" --nets tiny --every 4
 done

@@ -14,10 +14,12 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 GROUP = 32
-"""Latents that are compared with the cut at once."""
-CELL = 256
-"""Latents that share one cut (largest bias, norm and residual) and are passed over by their largest product alone:
-few cells hold a candidate. Blocks begin at multiples of it."""
+"""Latents that are looked at together: a bit of a word for each."""
+CELL = 8 * GROUP
+"""Latents that share one cut (largest bias, norm and residual). The eight groups of a cell are compared with it lane by
+lane, by the largest of eight products; few cells hold a candidate. Blocks begin at multiples of it."""
+STEPS = 24
+"""Most bisections in search of a floor."""
 CHUNK = 256
 """Entries or latents that a thread takes at a time."""
 FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
@@ -53,6 +55,18 @@ def _overload_at_most(value, like):
     return lambda value, like: np.float32(value)
 
 
+def _below_all(like):
+    """Less than any product of this type."""
+    raise NotImplementedError
+
+
+@overload(_below_all, inline="always")
+def _overload_below_all(like):
+    if isinstance(like, types.Integer):
+        return lambda like: np.int16(-32768)
+    return lambda like: np.float32(-np.inf)
+
+
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _largest(group, zero):
     """Largest of some products, or 0. Positive bfloat16 numbers compare as integers, negative ones lie below."""
@@ -63,11 +77,14 @@ def _largest(group, zero):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _reaching(group, cut):
-    """Bits of the products that are at least the cut."""
+def _lanes(cell, cut):
+    """Bit q: of the q-th products of a whole cell's groups, one is at least the cut."""
+    a, b, c, d = cell[:32], cell[32:64], cell[64:96], cell[96:128]
+    e, f, g, h = cell[128:160], cell[160:192], cell[192:224], cell[224:256]
     bits = np.uint32(0)
-    for q in range(group.size):
-        bits |= np.uint32(np.uint32(group[q] >= cut) << np.uint32(q))
+    for q in range(a.size):
+        top = max(max(max(a[q], b[q]), max(c[q], d[q])), max(max(e[q], f[q]), max(g[q], h[q])))
+        bits |= np.uint32(np.uint32(top >= cut) << np.uint32(q))
     return bits
 
 
@@ -79,10 +96,30 @@ def _lowest(bits):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
+def _kth_largest(values, k):
+    """A lower bound of the k-th largest value, in most cases above the next one, by bisection."""
+    low, high = values[0], values[0]
+    for q in range(values.size):
+        low, high = min(low, values[q]), max(high, values[q])
+    for _ in range(STEPS):
+        middle = low + (high - low) * np.float32(0.5)
+        above = np.int32(0)
+        for q in range(values.size):
+            above += np.int32(values[q] >= middle)
+        if above >= k:
+            low = middle
+        else:
+            high = middle
+        if above == k:
+            break
+    return low
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _drop(columns, lower, upper, count, k, floor):
-    """Raise the floor to the k-th largest lower bound and drop what lies below; (count, floor)."""
+    """Raise the floor towards the k-th largest lower bound and drop what lies below; (count, floor)."""
     if count >= k:
-        floor = max(floor, np.partition(lower[:count], count - k)[count - k])
+        floor = max(floor, _kth_largest(lower[:count], k))
     kept = 0
     for e in range(count):
         if upper[e] >= floor:
@@ -94,31 +131,41 @@ def _drop(columns, lower, upper, count, k, floor):
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _first_floor(row, zero, low, slack, rounding, k):
     """A lower bound of the k-th largest score from the largest product of each group; low, slack by cell."""
-    best = np.empty(row.size // GROUP, np.float32)
+    best, count = np.empty(row.size // GROUP, np.float32), 0
     for g in range(best.size):
         cell = g * GROUP // CELL
         t = _wide(_largest(row[g * GROUP : (g + 1) * GROUP], zero))
-        best[g] = t - rounding * t + low[cell] - slack[cell] if t > 0 else np.float32(-3e38)
-    return np.partition(best, best.size - k)[best.size - k]
+        if t > 0:
+            best[count] = t - rounding * t + low[cell] - slack[cell]
+            count += 1
+    return _kth_largest(best[:count], k) if count >= k else np.float32(-3e38)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _take(cell, start, zero, cut, latents, near, far, rounding, k, columns, lower, upper, count, floor):
-    """Add the latents of a cell that may be active to a token's list; (count, floor), count -1 if it overran."""
+def _take(cell, start, lanes, cut, words, latents, near, far, rounding, k, columns, lower, upper, count, floor):
+    """Add the latents of a cell's lanes that reach the cut and may be active to a token's list.
+
+    ``words`` has room for the bits of the groups. Gives (count, floor), count -1 if the list overran.
+    """
     low, high, residual, norm = latents
-    for first in range(0, cell.size, GROUP):
-        group = cell[first : first + GROUP]
-        if cut > 0 and _largest(group, zero) < cut:
+    words[:] = 0
+    while lanes:
+        q = _lowest(lanes)
+        lanes &= np.uint32(lanes - np.uint32(1))
+        for g in range((cell.size + GROUP - 1 - q) // GROUP):
+            words[g] |= np.uint32(np.uint32(cell[g * GROUP + q] >= cut) << np.uint32(q))
+    for g in range(words.size):
+        bits, first = words[g], g * GROUP
+        if not bits:
             continue
         if count + GROUP > columns.size and k > 0:
             count, floor = _drop(columns, lower, upper, count, k, floor)
         if count + GROUP > columns.size:
             return -1, floor
-        bits = _reaching(group, cut) if cut > 0 else np.uint32(0xFFFFFFFF) >> np.uint32(32 - group.size)
         while bits:
             q = _lowest(bits)
             bits &= np.uint32(bits - np.uint32(1))
-            j, t = start + first + q, _wide(group[q])
+            j, t = start + first + q, _wide(cell[first + q])
             error = rounding * abs(t) + near * residual[j] + far * norm[j]
             if t + high[j] + error >= floor:
                 columns[count], lower[count], upper[count] = j, t + low[j] - error, t + high[j] + error
@@ -149,7 +196,7 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
     for i in prange(products.shape[0]):
         count, floor, limit = counts[i], floors[i], limits[i]
         row, near, far = products[i], tokens[0][i], tokens[1][i]
-        slack = np.empty(n_cells, np.float32)
+        slack, words = np.empty(n_cells, np.float32), np.empty(CELL // GROUP, np.uint32)
         for c in range(n_cells):
             slack[c] = near * cells[2][first_cell + c] + far * cells[3][first_cell + c]
         if start == 0 and 0 < k <= row.size // GROUP:
@@ -158,10 +205,13 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
             top, cell = cells[1][first_cell + c], row[c * CELL : (c + 1) * CELL]
             margin = rounding * (abs(floor) + abs(top) + slack[c])
             cut = _at_most(max((floor - top - slack[c] - margin) * (1 - rounding), np.float32(0)), zero)
-            if cut > 0 and _largest(cell, zero) < cut:
+            if cut <= 0:
+                cut = _below_all(zero)
+            lanes = _lanes(cell, cut) if cell.size == CELL else np.uint32(0xFFFFFFFF)
+            if lanes == 0:
                 continue
             count, floor = _take(
-                cell, start + c * CELL, zero, cut, latents, near, far, rounding, k,
+                cell, start + c * CELL, lanes, cut, words, latents, near, far, rounding, k,
                 columns[i], lower[i], upper[i], count, floor,
             )  # fmt: skip
             if count < 0:
