@@ -29,7 +29,7 @@ KINDS = {
     "TopK 16": replace(DEFAULT, sparsity=TopK(k=16, aux_k=64)),
     "BatchTopK": replace(DEFAULT, sparsity=BatchTopK(32)),
     "Matryoshka": replace(DEFAULT, sparsity=Matryoshka(32)),
-    "JumpReLU": replace(DEFAULT, sparsity=JumpRelu()),
+    "JumpReLU": replace(DEFAULT, sparsity=JumpRelu(l0_coefficient=1e-5, bandwidth=0.5, initial_threshold=2.0)),
     "ReLU + L1": replace(PAPER, expansion=16, train=replace(PAPER.train, steps=1_000, batch_tokens=4_096)),
 }
 """Kinds at the same width; ReLU + L1 is the paper's recipe otherwise, with as many tokens as the others."""
@@ -42,23 +42,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the shared data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for tokens, SAEs and tables")
-    parser.add_argument("--parts", nargs="*", default=["variants", "cohorts"], choices=["train", "variants", "cohorts"])
+    parser.add_argument("--parts", nargs="*", default=["variants", "cohorts"], choices=["variants", "cohorts"])
     options = parser.parse_args()
     backbone = load_backbone("tiny")
-    saes = train(options.data, options.out, backbone)
     config = ConceptsConfig(resamples=500)
     if "variants" in options.parts:
+        saes = train(options.data, options.out, backbone, list(KINDS))
         result = measure_concepts(saes, backbone, data=options.data, config=config, work=options.out / "real")
         (options.out / "variants.md").write_text(concepts_markdown(result) + "\n", encoding="utf-8")
     if "cohorts" in options.parts:
-        asked = CohortsConfig((0, 1, 2), (0.2, 0.5, 0.8), bootstrap=500, workers=0)
-        first = dict(list(saes.items())[:1])
+        first = train(options.data, options.out, backbone, list(KINDS)[:1])
+        asked = CohortsConfig(seeds=(0, 1), difficulties=(0.2, 0.8), cells=25)
         result = measure_concepts(first, backbone, config=replace(config, cohorts=asked))
         (options.out / "cohorts.md").write_text(concepts_markdown(result) + "\n", encoding="utf-8")
 
 
-def train(data: Path, out: Path, backbone: Backbone) -> dict[str, SparseAutoencoder]:
-    """One SAE of each kind; prints what each explains of the tokens."""
+def train(data: Path, out: Path, backbone: Backbone, kinds: list[str]) -> dict[str, SparseAutoencoder]:
+    """One SAE of each of these kinds; prints what it explains of the tokens of real and of drawn cells."""
     drawn = out / "drawn"
     if not drawn.is_dir():
         synthesize(drawn, **DRAWN)
@@ -67,13 +67,17 @@ def train(data: Path, out: Path, backbone: Backbone) -> dict[str, SparseAutoenco
         for images in (data / "apl_cohort", drawn)
     ]
     saes: dict[str, SparseAutoencoder] = {}
-    for name, recipe in KINDS.items():
+    for name in kinds:
         place = out / "saes" / name.replace(" ", "_")
         if not place.is_dir():
-            save_sae(fit(recipe, stores), place)
+            save_sae(fit(KINDS[name], stores), place)
         saes[name] = load_sae(place)
-        seen = evaluate(saes[name], stores[0], 32_768)
-        print(f"{name}: explained variance {seen.explained_variance:.3f}, L0 {seen.l0:.1f}, dead {seen.dead_share:.4f}")
+        real, other = (evaluate(saes[name], store, 32_768) for store in stores)
+        print(
+            f"{name}: explained variance {real.explained_variance:.3f} and {other.explained_variance:.3f}, "
+            f"L0 {real.l0:.1f} and {other.l0:.1f}",
+            flush=True,
+        )
     return saes
 
 

@@ -4,8 +4,8 @@
     python benchmarks/extraction.py --variants [--rounds R] [--batch B] [--seconds cpu]
 
 With --variants the forward pass alone is measured as it is (eager, float32) and with bfloat16 autocast, torch.compile,
-channels-last images and patch embedding, each as a ratio to eager in the same round, with the largest relative error of
-its tokens: what would help on this machine, and what it costs.
+both, channels-last images and patch embedding, and ONNX Runtime where it is installed, each as a ratio to eager in the
+same round, with the largest relative error of its tokens: what would help on this machine, and what it costs.
 
 The bare forward pass runs on random tensors of the same shape. The pipeline is all of `cytosae.tokens.extract`:
 decoding in worker processes, preparing, forward pass, rounding, shards with checksums, manifest.
@@ -18,6 +18,7 @@ import copy
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from PIL import Image
 from cytosae.backbones import load_backbone
 from cytosae.cells import read_cells
 from cytosae.tokens import ExtractConfig, extract
+from cytosae.tokens.extract import Forward
 
 
 def main() -> None:
@@ -93,24 +95,47 @@ def compare_variants(backbone, chosen: argparse.Namespace) -> None:
     batch = torch.randn(chosen.batch, *shape, generator=torch.Generator().manual_seed(0))
     last = copy.deepcopy(backbone)
     last.model.patch_embed.to(memory_format=torch.channels_last)
-    compiled = torch.compile(backbone.forward)
 
-    def low(images: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return backbone(images)
+    def forward(**options) -> Forward:
+        return Forward(backbone, ExtractConfig(batch_size=chosen.batch, **options), torch.device("cpu"))
 
     variants = {
         "eager": backbone,
-        "bfloat16 autocast": low,
-        "torch.compile": compiled,
+        "bfloat16 autocast": forward(precision="bfloat16"),
+        "torch.compile": forward(compile=True),
+        "torch.compile, bfloat16 autocast": forward(compile=True, precision="bfloat16"),
         "channels-last": lambda images: last(images.to(memory_format=torch.channels_last)),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        if (runtime := onnx_forward(backbone, batch, Path(folder) / "backbone.onnx")) is not None:
+            variants["ONNX Runtime"] = runtime
+        measure_variants(variants, batch, chosen)
+
+
+def onnx_forward(backbone, batch: torch.Tensor, file: Path) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The forward pass by ONNX Runtime with torch's number of threads; None, and a line, where it is not installed."""
+    try:
+        import onnxruntime
+
+        torch.onnx.export(backbone.eval(), (batch,), file, input_names=["images"], dynamo=True, verbose=False)
+    except ImportError as missing:
+        print(f"ONNX Runtime is left out ({missing}); for it: pip install onnxruntime onnx onnxscript")
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def measure_variants(variants: dict, batch: torch.Tensor, chosen: argparse.Namespace) -> None:
     clock = time.process_time if chosen.seconds == "cpu" else time.perf_counter
+    errors, firsts, times = {}, {}, {name: [] for name in variants}
     with torch.inference_mode():
-        plain = backbone(batch)
-        errors, times = {}, {name: [] for name in variants}
-        for name, forward in variants.items():  # compiles, too
+        plain = variants["eager"](batch)
+        for name, forward in variants.items():
+            start = time.perf_counter()
             tokens = forward(batch).float()
+            firsts[name] = time.perf_counter() - start
             off = (tokens - plain).norm(dim=-1) / plain.norm(dim=-1)
             errors[name] = float((tokens - plain).norm() / plain.norm()), float(off.max())
         for _ in range(chosen.rounds):
@@ -118,13 +143,14 @@ def compare_variants(backbone, chosen: argparse.Namespace) -> None:
                 start = clock()
                 forward(batch)
                 times[name].append(clock() - start)
-    print(f"{backbone.name}, batch {chosen.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}, ")
+    print(f"{chosen.backbone}, batch {chosen.batch}, {torch.get_num_threads()} threads, torch {torch.__version__},")
     print(f"{torch.backends.cpu.get_cpu_capability()}; {chosen.seconds} time, median of {chosen.rounds} rounds")
-    print("\n| forward pass | speed relative to eager | relative error, all tokens | worst token |\n|---|---|---|---|")
+    print("\n| forward pass | speed relative to eager | relative error, all tokens | worst token | first pass, s |")
+    print("|---|---|---|---|---|")
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(times["eager"], seconds, strict=True)]
         words = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"| {name} | {words} | {errors[name][0]:.1e} | {errors[name][1]:.1e} |")
+        print(f"| {name} | {words} | {errors[name][0]:.1e} | {errors[name][1]:.1e} | {firsts[name]:.1f} |")
 
 
 def make_images(folder: Path, n: int) -> Path:

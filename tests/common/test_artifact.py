@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -47,6 +48,26 @@ def test_newer_artifact_replaces_the_older(tmp_path):
     make(tmp_path / "sae", text="new")
     assert (tmp_path / "sae" / "data.txt").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["sae"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_another_is_writing_is_not(tmp_path):
+    kept = [".sae.0123abcd.partial", ".sae.more.partial", ".other.0123abcd.partial"]
+    old = [".sae.89abcdef.partial", ".atlas.89abcdef.partial.h5ad"]
+    for name in kept + old:
+        place = tmp_path / name
+        if place.suffix == ".h5ad":
+            place.write_bytes(b"half")
+        else:
+            place.mkdir()
+            (place / "data.txt").write_text("half")
+        if name in old or name == ".other.0123abcd.partial":
+            for entry in (place, *place.rglob("*")):
+                os.utime(entry, (0, 0))
+    make(tmp_path / "sae")
+    with write_file_artifact(tmp_path / "atlas.h5ad", "atlas") as temporary:
+        temporary.write_bytes(b"whole")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"sae", "atlas.h5ad", "atlas.h5ad.artifact.json", *kept}
 
 
 def test_single_file_has_its_record_beside_it(tmp_path):

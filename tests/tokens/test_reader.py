@@ -16,6 +16,8 @@ from tokens.token_stubs import StubBackbone
 from cytosae.cells import CellTable
 from cytosae.common.errors import InputError, UsageError
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, extract, open_tokens
+from cytosae.tokens import reader as reader_module
+from cytosae.tokens.encoding import allocate
 from cytosae.tokens.shuffle import Order, extents
 from cytosae.tokens.work import Recipe, Work, plan_shards
 
@@ -99,7 +101,7 @@ def test_ranks_share_an_epoch_without_overlap_or_gap(total, run, pool, ranks, se
         for index in range(order.pools):
             tokens = order.pool_tokens(runs, index)
             assert len(tokens) == order.pool_start(index + 1) - order.pool_start(index)
-            assert len(tokens) <= max(pool, run) + order.tail
+            assert len(tokens) <= order.largest_pool <= max(pool, run) + order.tail
             assert np.all(np.diff(tokens) > 0)
             own += tokens.tolist()
         assert len(own) == order.rank_tokens
@@ -118,7 +120,7 @@ def test_any_token_is_found_in_its_pool(total: int, run: int, pool: int, token: 
 @given(st.sets(st.integers(0, 60)))
 def test_extents_cover_exactly_the_numbers(numbers: set[int]) -> None:
     ascending = np.array(sorted(numbers), dtype=np.int64)
-    pieces = list(extents(ascending))
+    pieces = extents(ascending)
     assert [n for start, stop in pieces for n in range(start, stop)] == sorted(numbers)
     assert all(a[1] < b[0] for a, b in itertools.pairwise(pieces))
 
@@ -139,12 +141,47 @@ def test_reading_resumes_bitwise_at_any_step(numbered: TokenStore, config: Reade
         assert torch.equal(ours.positions, theirs.positions)
 
 
+def test_batches_are_the_tokens_in_the_order_of_the_seed(numbered: TokenStore, more: TokenStore) -> None:
+    tokens = torch.cat([store.read(0, len(store)).flatten(0, 1) for store in (numbered, more)])
+    order = Order(total=len(tokens), run=8, pool=300, seed=0, rank=1, ranks=2)
+    expected = []
+    for epoch in range(3):
+        runs = order.epoch_runs(epoch)
+        for index in range(order.pools):
+            pool = order.pool_tokens(runs, index)
+            expected.append(pool[order.pool_order(epoch, index, len(pool))])
+    reader = TokenReader([numbered, more], IN_POOLS, rank=1, ranks=2)
+    batches = [next(reader) for _ in range(3 * order.rank_tokens // 50)]  # all kept: none may change afterwards
+    chosen = torch.from_numpy(np.concatenate(expected))[: 50 * len(batches)]
+    assert torch.equal(torch.cat([batch.tokens for batch in batches]), tokens[chosen])
+    assert torch.equal(torch.cat([batch.positions for batch in batches]), chosen % 17)
+
+
+def test_the_order_of_a_seed_is_the_same_in_every_version(numbered: TokenStore) -> None:
+    assert take(TokenReader([numbered], IN_POOLS), 1)[:6] == [(22, 9), (39, 16), (95, 16), (132, 7), (20, 13), (91, 15)]
+    assert take(TokenReader([numbered], IN_MEMORY), 1)[:6] == [(44, 1), (11, 6), (4, 0), (120, 2), (32, 13), (140, 16)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_two_pools_are_in_memory(cells: CellTable, small, tmp_path: Path, monkeypatch, dtype: str) -> None:
+    store = extract(cells, StubBackbone(), tmp_path / "t", config=replace(small, dtype=dtype))
+    rooms = []
+    monkeypatch.setattr(reader_module, "allocate", lambda *asked: rooms.append(allocate(*asked)) or rooms[-1])
+    reader = TokenReader([store], ReaderConfig(batch_tokens=20, memory_bytes=0, buffer_tokens=60, run_tokens=4))
+    epochs = [torch.cat([next(reader).tokens for _ in range(17)]) for _ in range(3)]
+    assert [len(room["tokens"]) for room in rooms] == [60, 60]
+    expected = store.read(0, 20).flatten(0, 1).sort(0).values
+    assert all(torch.equal(epoch.sort(0).values, expected) for epoch in epochs)
+
+
 def test_a_step_is_found_without_reading_what_came_before(numbered: TokenStore, monkeypatch) -> None:
     reader = TokenReader([numbered], IN_POOLS)
     reader.load_state_dict({**reader.state_dict(), "step": 40})
     read = []
     original = TokenReader._load
-    monkeypatch.setattr(TokenReader, "_load", lambda self, tokens: read.append(len(tokens)) or original(self, tokens))
+    monkeypatch.setattr(
+        TokenReader, "_load", lambda self, tokens, into: read.append(len(tokens)) or original(self, tokens, into)
+    )
     next(reader)
     assert sum(read) <= 3 * IN_POOLS.buffer_tokens  # its pools, and one ahead
 

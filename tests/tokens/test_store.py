@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tokens.token_stubs import StubBackbone, expected_tokens
 from cytosae.cells import CellTable
 from cytosae.common.errors import ArtifactError
 from cytosae.tokens import ExtractConfig, TokenStore, extract, open_tokens
-from cytosae.tokens.encoding import EightBit, decoded, encoding_of, gather
+from cytosae.tokens.encoding import EightBit, decode_serially, decoded, encoding_of, gather
 
 
 @pytest.fixture
@@ -49,9 +50,32 @@ def test_gathered_rows_are_those_of_plain_indexing(dtype: str, width: int) -> No
     assert all(torch.equal(taken[name], plane[rows]) for name, plane in planes.items())
 
 
+@pytest.mark.parametrize(("n", "width"), [(1, 8), (100, 768), (5, 40_000), (0, 8)])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8"])
+def test_decoding_in_pieces_is_decoding(dtype: str, n: int, width: int) -> None:
+    encoding = encoding_of(dtype)
+    planes = encoding.encode(torch.randn(n, width, generator=torch.Generator().manual_seed(0)))
+    out = torch.empty(n, width)
+    decode_serially(encoding, planes, out)
+    assert torch.equal(out, decoded(encoding, planes))
+
+
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (5, 7), (3, 20), (19, 20), (6, 12)])
 def test_any_stretch_of_rows_across_shards(store: TokenStore, start: int, stop: int) -> None:
     assert torch.equal(store.read(start, stop), store.read(0, 20)[start:stop])
+
+
+def test_a_file_system_that_reads_in_small_pieces_gives_the_same(store: TokenStore, monkeypatch) -> None:
+    whole, preadv = store.read(0, 20), os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, rooms, at: preadv(file, [rooms[0][:100]], at))
+    assert torch.equal(store.read(0, 20), whole)
+
+
+def test_a_shard_that_ends_too_early_is_named(copy: Path) -> None:
+    store = open_tokens(copy)
+    os.truncate(copy / "shard-00001.safetensors", 1000)
+    with pytest.raises(ArtifactError, match=r"shard-00001\.safetensors ends too early"):
+        store.read(0, 20)
 
 
 def test_batches_come_in_order(store: TokenStore) -> None:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,9 @@ from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError
 
 RECORD = "artifact.json"
+ABANDONED = 3600.0
+"""Seconds after which something half-written, to which nobody has written since, is taken for a killed process's."""
+_ANY = "[0-9a-f]" * 8
 SCHEMAS = {
     "cells": 2,
     "tokens": 1,
@@ -156,6 +160,7 @@ def write_file_artifact(
 ) -> Iterator[Path]:
     """Like `write_artifact` for a single file: yields the temporary file's path (same suffix as ``path``)."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path, f".{path.stem}.{_ANY}.partial{path.suffix}")
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
     try:
         yield temporary
@@ -271,7 +276,17 @@ def _beside(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{path.name}.*.old"):
         shutil.rmtree(leftover, ignore_errors=True)
+    _sweep(path, f".{path.name}.{_ANY}.partial")
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def _sweep(path: Path, pattern: str) -> None:
+    """Remove what a killed process left beside ``path``: nobody has written to it for an hour."""
+    for leftover in path.parent.glob(pattern):
+        written = [leftover, *leftover.rglob("*")] if leftover.is_dir() else [leftover]
+        with suppress(FileNotFoundError):  # another process is just done with it
+            if time.time() - max(entry.stat().st_mtime for entry in written) > ABANDONED:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _replace_directory(new: Path, path: Path) -> None:

@@ -110,16 +110,7 @@ class CohortWork:
 
     def read_colours(self) -> StepResult:
         """Mean and spread of the colours of every image."""
-        from cytosae.cells.colour import colour_statistics
-
-        inputs = {"cells": self.study.fingerprint("cells", self.dataset)}
-
-        def work(path: Path) -> None:
-            table = colour_statistics(self.study.cells(self.dataset))
-            with write_file_artifact(path, "colours", inputs=inputs, details={"cells": len(table)}) as temporary:
-                table.to_parquet(temporary)
-
-        return self.study.step("colours", self.dataset, {}, inputs, work, once=True)
+        return colour_step(self.study, self.dataset)
 
     def make_barcodes(self) -> StepResult:
         """Sum up the cells of each patient."""
@@ -351,6 +342,20 @@ class CohortWork:
         raise UsageError(f"{', '.join(usable)} all have patients; choose one with --cohort.dataset.")
 
 
+def colour_step(study: Study, dataset: str) -> StepResult:
+    """Mean and spread of the colours of every image of a data set."""
+    from cytosae.cells.colour import colour_statistics
+
+    inputs = {"cells": study.fingerprint("cells", dataset)}
+
+    def work(path: Path) -> None:
+        table = colour_statistics(study.cells(dataset))
+        with write_file_artifact(path, "colours", inputs=inputs, details={"cells": len(table)}) as temporary:
+            table.to_parquet(temporary)
+
+    return study.step("colours", dataset, {}, inputs, work, once=True)
+
+
 def read_colours(path: Path) -> pd.DataFrame:
     """Colour statistics that a study has kept; index cell_id."""
     read_artifact(path, "colours", verify=False)
@@ -395,11 +400,11 @@ def read_new_patients(study: Study, images: Path, name: str | None = None) -> st
 
 def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patient: str) -> pd.DataFrame:
     """Apply a classifier to the patients of a data set whose atlas is there; see `cytosae.cohort.predict`."""
-    from cytosae.cells.colour import colour_statistics
     from cytosae.cohort import barcodes, open_classifier, predict
 
     classifier = open_classifier(classifier_path)
     atlas = study.atlas(dataset, backed="r")
     cohort = barcodes(atlas, kinds=[classifier.kind], patient=patient, diagnosis=None)
-    colours = colour_statistics(study.cells(dataset))
+    colour_step(study, dataset)
+    colours = read_colours(study.place("colours", dataset))
     return predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)

@@ -131,6 +131,17 @@ def decoded(encoding: Encoding, planes: Mapping[str, torch.Tensor]) -> torch.Ten
     return encoding.decode(planes, torch.empty(planes["tokens"].shape))
 
 
+def decode_serially(encoding: Encoding, planes: Mapping[str, torch.Tensor], out: torch.Tensor) -> None:
+    """Decode tokens [M, D] into ``out`` on this thread, in pieces too small for torch to share them among several.
+
+    It is a fifth of the work of `gather`; waiting for all threads takes many times longer where one of them is busy.
+    """
+    rows = max(1, ((1 << 15) - 1) // out.shape[1])
+    pieces = zip(*(plane.split(rows) for plane in planes.values()), strict=True)
+    for piece, into in zip(pieces, out.split(rows), strict=True):
+        encoding.decode(dict(zip(planes, piece, strict=True)), into)
+
+
 def gather(planes: Planes, rows: torch.Tensor) -> Planes:
     """Rows of stored tensors [M, ...]; ``rows`` [n] int64.
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cytosae.common.artifact import hash_file
 from cytosae.tokens.encoding import Planes, memory_of
 from cytosae.tokens.store import CELL_IDS, MANIFEST, ShardFile
@@ -51,8 +53,8 @@ class KnownRows:
             if place.file not in self._files:
                 self._files.clear()  # one open file is enough: neighbours mostly come from the same shard
                 self._files[place.file] = ShardFile(place.file)
-            start = place.row * n_tokens
-            self._files[place.file].read(start, start + n_tokens, memory, at=row * n_tokens)
+            tokens = place.row * n_tokens + np.arange(n_tokens)
+            self._files[place.file].read(tokens, memory, at=row * n_tokens)
 
 
 def _published(out: Path, recipe: str) -> list[tuple[Path, str, list[str]]]:

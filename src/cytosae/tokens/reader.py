@@ -14,8 +14,18 @@ import torch
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError, UsageError
-from cytosae.tokens.encoding import Encoding, Floating, Planes, allocate, bytes_per_token, decoded, gather, memory_of
-from cytosae.tokens.shuffle import Order, extents
+from cytosae.tokens.encoding import (
+    Encoding,
+    Floating,
+    Planes,
+    allocate,
+    bytes_per_token,
+    decode_serially,
+    decoded,
+    gather,
+    memory_of,
+)
+from cytosae.tokens.shuffle import Order
 from cytosae.tokens.store import TokenStore
 
 Which = Literal["all", "patches", "cls"]
@@ -109,8 +119,8 @@ class ShuffledTokens(abc.ABC):
             pool = self._pool_at(epoch, index)
             rows = pool.order[place : place + self.batch_tokens - done]
             end = done + len(rows)
-            self._encoding.decode(gather(pool.planes, rows), tokens[done:end])
-            positions[done:end] = self._first + pool.tokens[rows] % self._chosen
+            decode_serially(self._encoding, gather(pool.planes, rows), tokens[done:end])
+            positions[done:end] = torch.from_numpy(self._first + pool.tokens[rows.numpy()] % self._chosen)
             done = end
         self.step += 1
         return TokenBatch(tokens, positions)
@@ -144,8 +154,8 @@ class ShuffledTokens(abc.ABC):
         """At most ``n`` random tokens, each at most once, for statistics; the same for all ranks."""
 
     @abc.abstractmethod
-    def _load(self, tokens: np.ndarray) -> Planes:
-        """Stored tensors of ``tokens`` (ascending numbers in the line of all chosen tokens)."""
+    def _load(self, tokens: np.ndarray, into: Planes) -> None:
+        """Read ``tokens``, ascending numbers in the line of all chosen tokens, into the first rows of ``into``."""
 
     @abc.abstractmethod
     def _source(self) -> list[str]:
@@ -159,29 +169,36 @@ class ShuffledTokens(abc.ABC):
     def _pool_at(self, epoch: int, index: int) -> _Pool:
         wanted = (epoch, index)
         if self._pool is None or self._pool[0] != wanted:
-            self._pool = None  # its memory is needed for the next
+            spare = None if self._pool is None else self._pool[1].planes
+            self._pool = None
             ahead, self._ahead = self._ahead, None
-            pool = ahead[1].result() if ahead is not None and ahead[0] == wanted else self._make(epoch, index)
+            if ahead is not None and ahead[0] == wanted:
+                pool = ahead[1].result()
+            else:
+                pool, spare = self._make(epoch, index, spare), None
             self._pool = (wanted, pool)
             following = (epoch, index + 1) if index + 1 < self._order.pools else (epoch + 1, 0)
             if self._order.pools > 1:
-                self._ahead = (following, self._thread.submit(self._make, *following))
+                self._ahead = (following, self._thread.submit(self._make, *following, spare))
         return self._pool[1]
 
-    def _make(self, epoch: int, index: int) -> _Pool:
+    def _make(self, epoch: int, index: int, spare: Planes | None) -> _Pool:
         runs = self._runs
         if runs[0] != epoch:
             self._runs = runs = (epoch, self._order.epoch_runs(epoch))
         tokens = self._order.pool_tokens(runs[1], index)
         order = self._order.pool_order(epoch, index, len(tokens))
-        return _Pool(torch.from_numpy(tokens), torch.from_numpy(order), self._load(tokens))
+        # Memory of a pool that was given up is used again: fresh pages cost as much as what is read into them.
+        room = spare or allocate(self._encoding, (self._order.largest_pool,), self.width)
+        self._load(tokens, room)
+        return _Pool(tokens, torch.from_numpy(order), room)
 
 
 @dataclass(frozen=True)
 class _Pool:
-    tokens: torch.Tensor  # [M] int64, ascending
+    tokens: np.ndarray  # [M] int64, ascending
     order: torch.Tensor  # [M] int64, rows in the order in which they are given
-    planes: Planes
+    planes: Planes  # M rows or more
 
 
 class TokenReader(ShuffledTokens):
@@ -225,53 +242,49 @@ class TokenReader(ShuffledTokens):
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(self.tokens_per_epoch, min(n, self.tokens_per_epoch), replace=False, shuffle=False))
         order = torch.from_numpy(rng.permutation(len(chosen)))
-        tokens = decoded(self._encoding, gather(self._load(chosen), order))
+        if self._held:
+            planes, rows = self._all(), torch.from_numpy(chosen)[order]
+        else:
+            planes, rows = allocate(self._encoding, (len(chosen),), self.width), order
+            self._load(chosen, planes)
+        tokens = decoded(self._encoding, gather(planes, rows))
         return TokenBatch(tokens, self._first + torch.from_numpy(chosen)[order] % self._chosen)
 
     def _source(self) -> list[str]:
         return [store.fingerprint for store in self.stores]
 
-    def _make(self, epoch: int, index: int) -> _Pool:
+    def _make(self, epoch: int, index: int, spare: Planes | None) -> _Pool:
         if not self._held:
-            return super()._make(epoch, index)
+            return super()._make(epoch, index, spare)
         # Everything is in memory, in the order of the line: an epoch is an order of rows and reads nothing.
         order = torch.from_numpy(self._order.epoch_runs(epoch))
-        return _Pool(torch.arange(self.tokens_per_epoch), order, self._all())
-
-    def _load(self, tokens: np.ndarray) -> Planes:
-        if self._held:
-            rows = torch.from_numpy(tokens)
-            return gather(self._all(), rows)
-        return self._read(tokens)
+        return _Pool(np.arange(self.tokens_per_epoch), order, self._all())
 
     def _all(self) -> Planes:
         if self._whole is None:
-            self._whole = self._read(np.arange(self.tokens_per_epoch))
+            self._whole = allocate(self._encoding, (self.tokens_per_epoch,), self.width)
+            self._load(np.arange(self.tokens_per_epoch), self._whole)
         return self._whole
 
-    def _read(self, tokens: np.ndarray) -> Planes:
-        planes = allocate(self._encoding, (len(tokens),), self.width)
-        memory = memory_of(planes)
-        at = 0
-        borders = np.searchsorted(tokens, self._starts)
-        for index, store in enumerate(self.stores):
-            own = tokens[borders[index] : borders[index + 1]] - self._starts[index]
+    def _load(self, tokens: np.ndarray, into: Planes) -> None:
+        memory = memory_of(into)
+        borders = np.searchsorted(tokens, self._starts).tolist()
+        for store, start, at, end in zip(self.stores, self._starts, borders, borders[1:], strict=False):
+            own = tokens[at:end] - start
             stored = own // self._chosen * self.n_tokens + self._first + own % self._chosen
-            for start, stop in extents(stored):
-                if store.encoding == self._encoding:
-                    store.read_stored(start, stop, memory, at=at)
-                else:
-                    self._read_decoded(store, start, stop, planes, at)
-                at += stop - start
-        return planes
+            if store.encoding == self._encoding:
+                store.read_stored(stored, memory, at=at)
+            else:
+                _read_decoded(store, stored, into["tokens"][at:end])
 
-    def _read_decoded(self, store: TokenStore, start: int, stop: int, planes: Planes, at: int) -> None:
-        """Stores of different types are brought to float32, a piece at a time."""
-        for first in range(start, stop, 1 << 14):
-            last = min(stop, first + (1 << 14))
-            stored = store.allocate(last - first)
-            store.read_stored(first, last, memory_of(stored), at=0)
-            store.encoding.decode(stored, planes["tokens"][at + first - start : at + last - start])
+
+def _read_decoded(store: TokenStore, tokens: np.ndarray, into: torch.Tensor) -> None:
+    """Stores of different types are brought to float32, a piece at a time."""
+    for first in range(0, len(tokens), 1 << 14):
+        piece = tokens[first : first + (1 << 14)]
+        stored = store.allocate(len(piece))
+        store.read_stored(piece, memory_of(stored), at=0)
+        store.encoding.decode(stored, into[first : first + len(piece)])
 
 
 def selection(which: Which, n_tokens: int) -> tuple[int, int]:

@@ -50,9 +50,6 @@ class SelectedCells(TokenStore):
         self.dtype, self.encoding = store.dtype, store.encoding
         self.fingerprint = digest([store.fingerprint, chosen.tolist()])
         self._store, self._chosen = store, chosen
-        # as many cells at once are read as lie side by side in the store: where each such run ends
-        ends = np.append(np.flatnonzero(np.diff(chosen) > 1) + 1, len(chosen))
-        self._run_end = ends[np.searchsorted(ends, np.arange(len(chosen)), side="right")]
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -63,13 +60,7 @@ class SelectedCells(TokenStore):
         ids = self._store.cell_ids
         return [ids[row] for row in self._chosen]
 
-    def read_stored(self, start: int, stop: int, into: Memory, *, at: int) -> None:
+    def read_stored(self, tokens: NDArray[np.int64], into: Memory, *, at: int) -> None:
         """As `TokenStore.read_stored`, tokens counted through the chosen cells."""
         T = self.n_tokens
-        while start < stop:
-            first = start // T
-            end = min(stop, int(self._run_end[first]) * T)
-            place = int(self._chosen[first]) * T + start % T
-            self._store.read_stored(place, place + end - start, into, at=at)
-            at += end - start
-            start = end
+        self._store.read_stored(self._chosen[tokens // T] * T + tokens % T, into, at=at)

@@ -14,7 +14,6 @@ against (b - 1) (T - 1) / (N - 1) for a random order of all tokens, to which it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +63,11 @@ class Order:
         """Pools of an epoch, sizes equal to within one run."""
         return max(1, -(-self.rank_runs // max(1, self.pool // self.run)))
 
+    @property
+    def largest_pool(self) -> int:
+        """Tokens that no pool has more of."""
+        return -(-self.rank_runs // self.pools) * self.run + self.tail
+
     def pool_start(self, index: int) -> int:
         """Place of the pool's first token in the epoch of this rank; ``index`` = `pools` gives the epoch's end."""
         return self.rank_tokens if index == self.pools else self._first_run(index) * self.run
@@ -98,11 +102,13 @@ class Order:
         return index * self.rank_runs // self.pools
 
 
-def extents(tokens: np.ndarray) -> Iterator[tuple[int, int]]:
+def extents(tokens: np.ndarray) -> list[tuple[int, int]]:
     """Cut ascending numbers into stretches [start, stop) of consecutive ones."""
     if not len(tokens):
-        return
+        return []
+    if tokens[-1] - tokens[0] == len(tokens) - 1:  # most often: some rows of a store
+        return [(int(tokens[0]), int(tokens[-1]) + 1)]
     breaks = np.flatnonzero(np.diff(tokens) != 1) + 1
     starts = tokens[np.concatenate([[0], breaks])]
     stops = tokens[np.concatenate([breaks - 1, [len(tokens) - 1]])] + 1
-    yield from zip(starts.tolist(), stops.tolist(), strict=True)
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))

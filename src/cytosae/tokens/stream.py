@@ -67,24 +67,23 @@ class TokenStream(ShuffledTokens):
         cells = np.sort(rng.permutation(len(self.cells))[:n_cells])
         tokens = (cells[:, None] * self._chosen + np.arange(self._chosen)).ravel()
         rows = torch.from_numpy(rng.permutation(len(tokens))[:n])
-        planes = self._load(tokens)
+        planes = allocate(self._encoding, (len(tokens),), self.width)
+        self._load(tokens, planes)
         return TokenBatch(
             decoded(self._encoding, gather(planes, rows)), self._first + torch.from_numpy(tokens)[rows] % self._chosen
         )
 
-    def _load(self, tokens: np.ndarray) -> Planes:
+    def _load(self, tokens: np.ndarray, into: Planes) -> None:
         rows = tokens[:: self._chosen] // self._chosen
         size = self.extraction.batch_size
         batches = [rows[first : first + size].tolist() for first in range(0, len(rows), size)]
-        planes = allocate(self._encoding, (len(tokens),), self.width)
         last = self._first + self._chosen
         at = 0
         for batch in self._forward.over(self.cells, batches):
             chosen = batch[:, self._first : last].flatten(0, 1)
             for name, stored in self._encoding.encode(chosen).items():
-                planes[name][at : at + len(chosen)] = stored.cpu()
+                into[name][at : at + len(chosen)] = stored.cpu()
             at += len(chosen)
-        return planes
 
     def _source(self) -> list[str]:
         recipe = recipe_for(self._forward.backbone, self.extraction)
