@@ -44,6 +44,10 @@ check: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	@echo "Every public symbol has a known type:"
+	@VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes cytosae --ignoreexternal >$(VENV)/types.log \
+		|| { cat $(VENV)/types.log; exit 1; }
+	@grep "completeness score" $(VENV)/types.log
 
 bench: setup-dev
 	$(BIN)/python benchmarks/extraction.py

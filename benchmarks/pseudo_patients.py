@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +25,11 @@ import pandas as pd
 
 from cytosae.atlas import reference_table
 from cytosae.cohort import (
+    REST,
     ClassificationConfig,
     ClassificationResult,
     Configuration,
+    Kind,
     classify,
     contrast,
     explain_decision,
@@ -89,7 +92,8 @@ def main() -> None:
     print(f"{len(set(table['patient']))} patients, {len(table)} cells; {(time.monotonic() - start) / 60:.1f} minutes\n")
     atlas = work.atlas.to_memory()
     rows = recovered(predict_types(atlas), atlas)
-    rows |= concepts_found(contrast_of(work), atlas)
+    for against, kind in itertools.product((CONTROL, REST), ("presence", "mean")):
+        rows |= concepts_found(contrast_of(work, against, kind), atlas)
     rows |= ranking_found(work)
     rows |= explained(explain_held_out(work.barcodes, atlas, work.result().recommended, work.asked, work.colours))
     for name, result in {"four diagnoses": every, f"{DISEASE} against {CONTROL}": work.result()}.items():
@@ -232,15 +236,18 @@ def composition(predicted: np.ndarray, true: np.ndarray, patients: np.ndarray) -
     }
 
 
-def contrast_of(work: CohortWork) -> pd.DataFrame:
-    """Eosinophilia against normal, every latent."""
-    return contrast(work.barcodes, DISEASE, CONTROL, kind=work.asked.kind, resamples=1, seed=work.asked.seed)
+def contrast_of(work: CohortWork, against: str = CONTROL, kind: Kind = "presence") -> pd.DataFrame:
+    """Eosinophilia against normal, or against all others, every latent."""
+    return contrast(work.barcodes, DISEASE, against, kind=kind, resamples=1, seed=work.asked.seed)
 
 
-def specific_concepts(table: pd.DataFrame, n: int = 10) -> list[int]:
-    """The ``n`` concepts most specific to the first group: largest effect, then largest difference; q <= 0.05."""
-    order = table[table["specific_a"]].sort_values(["cliffs_delta", "difference"], ascending=False)
-    return [int(latent) for latent in order.index[:n]]
+def specific_concepts(table: pd.DataFrame, n: int = 10, *, called: bool = True) -> list[int]:
+    """The ``n`` concepts most specific to the first group: largest effect, then largest difference.
+
+    Only those with q <= 0.05 and a large effect, or with ``called=False`` of all that were tested.
+    """
+    rows = table[table["specific_a" if called else "tested"]]
+    return [int(latent) for latent in rows.sort_values(["cliffs_delta", "difference"], ascending=False).index[:n]]
 
 
 def reference_share(atlas: AnnData, latents: Sequence[int]) -> np.ndarray:
@@ -250,15 +257,17 @@ def reference_share(atlas: AnnData, latents: Sequence[int]) -> np.ndarray:
 
 def concepts_found(table: pd.DataFrame, atlas: AnnData) -> dict[str, str]:
     """Whose concepts the most specific ones are."""
-    shares = reference_share(atlas, specific_concepts(table))
-    all_cells = (atlas.obs["label"].astype(str) == CELL).mean()
-    top = ", ".join(f"{share:.1f}" for share in shares)
-    called = f"{int(table['specific_a'].sum())} of {int(table['tested'].sum())}"
-    return {
-        f"concepts specific for {DISEASE} at q <= 0.05": called,
-        f"{CELL}s among reference cells of the ten most specific": f"{shares.mean():.2f} (all cells {all_cells:.2f})",
-        "the same, concept by concept": top,
-    }
+    pair = f"{DISEASE} against {table.attrs['b']}, {table.attrs['kind']}"
+    there = (atlas.obs["label"].astype(str) == CELL).mean()
+    rows = {f"{pair}: specific concepts": f"{int(table['specific_a'].sum())} of {int(table['tested'].sum())}"}
+    for name, called in {"most specific, q <= 0.05": True, "largest effects, called or not": False}.items():
+        shares = reference_share(atlas, specific_concepts(table, called=called))
+        found = "none called"
+        if len(shares):
+            one_by_one = ", ".join(f"{share:.1f}" for share in shares)
+            found = f"{shares.mean():.2f} (all cells {there:.2f}), by concept {one_by_one}"
+        rows[f"{pair}: {CELL}s among the reference cells of the ten {name}"] = found
+    return rows
 
 
 def ranking_found(work: CohortWork) -> dict[str, str]:

@@ -15,6 +15,7 @@ from cytosae.sae.config import TrainConfig
 from cytosae.sae.dead_latents import ghost_loss
 from cytosae.sae.encoder import is_split
 from cytosae.sae.schedule import rate_factor
+from cytosae.sae.screening.backend import has_kernels
 from cytosae.sae.screening.paths import Screening
 from cytosae.sae.screening.update import RowUpdate
 
@@ -139,14 +140,22 @@ class Optimisation:
         return self._log(x, self._mean_over_ranks(terms), len(dead), rate)
 
     def _row_update(self, x: Tensor) -> RowUpdate | None:
-        """The fused update where latents are screened; None where whole gradients are needed (ranks, clipping, GPU)."""
+        """The fused update where latents are screened; None where whole gradients are needed (ranks, clipping)."""
         ranks = 1 if self.fabric is None else self.fabric.world_size
-        if self.split or ranks > 1 or self.config.gradient_clip is not None or x.device.type != "cpu":
+        if self.split or ranks > 1 or self.config.gradient_clip is not None or self._compiled():
             return None
-        if self.sae.screening.screen_for(x, self.sae.W_enc.detach().T) is None:
+        if self.sae.screening.screen_for(x, self.sae.W_enc.detach().T) is None or not has_kernels(x.device):
             return None
         self._rows = self._rows or RowUpdate(self.sae.W_enc, self.sae.W_dec, self.adam)
         return self._rows
+
+    def _compiled(self) -> bool:
+        """Whether torch.compile has the objective: what a listener takes in would be a side effect of its graph."""
+        if self.fabric is None:
+            return False
+        from cytosae.common.runtime import CompilingFabric
+
+        return isinstance(self.fabric, CompilingFabric)
 
     @property
     def dead(self) -> Tensor:

@@ -1,7 +1,8 @@
-"""Who computes: the Numba kernels on a CPU, or their PyTorch twins."""
+"""Who computes: the Numba kernels on a CPU, the Triton kernels on a GPU, or their PyTorch twins."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, Protocol
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from cytosae.sae.screening import plain
+
+_log = logging.getLogger("cytosae.sae")
 
 
 class Backend(Protocol):
@@ -27,9 +30,25 @@ class Backend(Protocol):
 
 
 @cache
-def backend(name: Literal["numba", "plain"] = "numba") -> Backend:
+def backend(name: Literal["numba", "triton", "plain"] = "numba") -> Backend:
     """The kernels by ``name``. Numba compiles each at its first use and keeps the result beside the source."""
+    if name == "triton":
+        from cytosae.sae.screening import triton_kernels
+
+        return triton_kernels
     return _Numba() if name == "numba" else plain  # pyright: ignore[reportReturnType]
+
+
+def backend_for(device: torch.device) -> Backend:
+    """Who computes on a device: Numba on the CPU, Triton on CUDA where it works, else the twins."""
+    if device.type == "cpu":
+        return backend("numba")
+    return backend("triton" if has_kernels(device) else "plain")
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether kernels run on this device, not their twins, which make large intermediates."""
+    return numba_works() if device.type == "cpu" else device.type == "cuda" and triton_works()
 
 
 @cache
@@ -40,6 +59,18 @@ def numba_works() -> bool:
     except ImportError:  # pragma: no cover - numba is a dependency; some platforms have no build of it
         return False
     return True
+
+
+@cache
+def triton_works() -> bool:
+    """Whether Triton is here and can compile for this machine's GPU (asked once a process)."""
+    try:
+        rows = torch.eye(2, device="cuda")
+        backend("triton").unit_rows(rows)
+        return bool((rows == torch.eye(2, device="cuda")).all())
+    except Exception as error:  # Triton, its compiler or its launcher: whatever is missing, the twins serve
+        _log.warning("Triton cannot be used here (%s): plain PyTorch screens on the GPU", error)
+        return False
 
 
 class _Numba:

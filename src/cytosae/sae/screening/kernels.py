@@ -4,14 +4,23 @@ Every loop over tokens, entries or latents is independent of the others and sums
 depend on the number of threads. ``fastmath`` lets sums be reordered when a kernel is compiled (the bound covers any
 order), never from one call to the next.
 """
-# pyright: reportMissingParameterType=false
-# (Numba infers the types; the docstrings name them)
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
+from numpy.typing import NDArray
+
+Bits = NDArray[np.uint32]
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Stored = NDArray[Any]
+"""Products or rounded rows: float32, or int16, the bits of bfloat16."""
 
 GROUP = 32
 """Latents that are looked at together: a bit of a word for each."""
@@ -31,44 +40,44 @@ for _q in range(32):
     _BIT[np.uint32((0x077CB531 << _q) & 0xFFFFFFFF) >> 27] = _q
 
 
-def _wide(stored):
+def _wide(stored: Any) -> Any:
     """A stored product as float32: bfloat16 comes as int16."""
     raise NotImplementedError
 
 
 @overload(_wide, inline="always")
-def _overload_wide(stored):
+def _overload_wide(stored):  # pyright: ignore[reportMissingParameterType] - Numba wants the lambda's parameters
     if isinstance(stored, types.Integer):
         return lambda stored: np.uint32(np.uint32(np.uint16(stored)) << np.uint32(16)).view(np.float32)
     return lambda stored: stored
 
 
-def _at_most(value, like):
+def _at_most(value: Any, like: Any) -> Any:
     """A positive float32 in the type of stored products, rounded down."""
     raise NotImplementedError
 
 
 @overload(_at_most, inline="always")
-def _overload_at_most(value, like):
+def _overload_at_most(value, like):  # pyright: ignore[reportMissingParameterType]
     if isinstance(like, types.Integer):
         return lambda value, like: np.int16(np.float32(value).view(np.uint32) >> np.uint32(16))
     return lambda value, like: np.float32(value)
 
 
-def _below_all(like):
+def _below_all(like: Any) -> Any:
     """Less than any product of this type."""
     raise NotImplementedError
 
 
 @overload(_below_all, inline="always")
-def _overload_below_all(like):
+def _overload_below_all(like):  # pyright: ignore[reportMissingParameterType]
     if isinstance(like, types.Integer):
         return lambda like: np.int16(-32768)
     return lambda like: np.float32(-np.inf)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _largest(group, zero):
+def _largest(group: Stored, zero: Any) -> Any:
     """Largest of some products, or 0. Positive bfloat16 numbers compare as integers, negative ones lie below."""
     best = zero
     for q in range(group.size):
@@ -77,7 +86,7 @@ def _largest(group, zero):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _lanes(cell, cut):
+def _lanes(cell: Stored, cut: Any) -> Any:
     """Bit q: of the q-th products of a whole cell's groups, one is at least the cut."""
     a, b, c, d = cell[:32], cell[32:64], cell[64:96], cell[96:128]
     e, f, g, h = cell[128:160], cell[160:192], cell[192:224], cell[224:256]
@@ -89,14 +98,14 @@ def _lanes(cell, cut):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _lowest(bits):
+def _lowest(bits: Any) -> Any:
     """Number of the lowest bit that is set (a de Bruijn sequence tells)."""
     low = np.uint32(bits & np.uint32(-np.int64(bits)))
     return _BIT[np.uint32(low * np.uint32(0x077CB531)) >> np.uint32(27)]
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _kth_largest(values, k):
+def _kth_largest(values: Floats, k: int) -> Any:
     """A lower bound of the k-th largest value, in most cases above the next one, by bisection."""
     low, high = values[0], values[0]
     for q in range(values.size):
@@ -116,7 +125,7 @@ def _kth_largest(values, k):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _drop(columns, lower, upper, count, k, floor):
+def _drop(columns: Integers, lower: Floats, upper: Floats, count: int, k: int, floor: Any) -> tuple[int, Any]:
     """Raise the floor towards the k-th largest lower bound and drop what lies below; (count, floor)."""
     if count >= k:
         floor = max(floor, _kth_largest(lower[:count], k))
@@ -129,7 +138,7 @@ def _drop(columns, lower, upper, count, k, floor):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _first_floor(row, zero, low, slack, rounding, k):
+def _first_floor(row: Stored, zero: Any, low: Floats, slack: Floats, rounding: Any, k: int) -> Any:
     """A lower bound of the k-th largest score from the largest product of each group; low, slack by cell."""
     best, count = np.empty(row.size // GROUP, np.float32), 0
     for g in range(best.size):
@@ -142,7 +151,23 @@ def _first_floor(row, zero, low, slack, rounding, k):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _take(cell, start, lanes, cut, words, latents, near, far, rounding, k, columns, lower, upper, count, floor):
+def _take(
+    cell: Stored,
+    start: int,
+    lanes: Any,
+    cut: Any,
+    words: Bits,
+    latents: tuple[Floats, Floats, Floats, Floats],
+    near: Any,
+    far: Any,
+    rounding: Any,
+    k: int,
+    columns: Integers,
+    lower: Floats,
+    upper: Floats,
+    count: int,
+    floor: Any,
+) -> tuple[int, Any]:
     """Add the latents of a cell's lanes that reach the cut and may be active to a token's list.
 
     ``words`` has room for the bits of the groups. Gives (count, floor), count -1 if the list overran.
@@ -174,7 +199,19 @@ def _take(cell, start, lanes, cut, words, latents, near, far, rounding, k, colum
 
 
 @njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
-def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, floors, limits):
+def scan(
+    products: Stored,
+    start: int,
+    latents: tuple[Floats, Floats, Floats, Floats],
+    cells: tuple[Floats, Floats, Floats, Floats],
+    tokens: tuple[Floats, Floats],
+    rounding: Any,
+    k: int,
+    lists: tuple[Integers, Floats, Floats],
+    counts: Integers,
+    floors: Floats,
+    limits: Integers,
+) -> None:
     """Add the latents of a block that may be active to each token's candidates.
 
     Parameters
@@ -223,7 +260,7 @@ def scan(products, start, latents, cells, tokens, rounding, k, lists, counts, fl
 
 
 @njit(cache=True, error_model="numpy")
-def by_latent(columns, offsets, width):
+def by_latent(columns: Stored, offsets: Longs, width: int) -> tuple[Longs, Integers, Longs]:
     """Sort entries (token by token) by latent, keeping the order of tokens: (order, token, first) - a counting sort.
 
     ``order`` (nnz,) are the positions of the entries, ``token`` (nnz,) their tokens, latent j's are
@@ -245,7 +282,7 @@ def by_latent(columns, offsets, width):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _dot(left, right):
+def _dot(left: Floats, right: Floats) -> Any:
     total = np.float32(0)
     for q in range(left.size):
         total += left[q] * right[q]
@@ -253,7 +290,9 @@ def _dot(left, right):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _dots4(a, b, c, d, e, f, g, h):
+def _dots4(
+    a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, f: Floats, g: Floats, h: Floats
+) -> tuple[Any, Any, Any, Any]:
     """<a, b>, <c, d>, <e, f>, <g, h>: four at once wait for memory together; each sums in the same order."""
     one, two, three, four = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for q in range(a.size):
@@ -265,7 +304,9 @@ def _dots4(a, b, c, d, e, f, g, h):
 
 
 @njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
-def scores(x, rows, bias, columns, order, token, out):
+def scores(
+    x: Floats, rows: Floats, bias: Floats, columns: Integers, order: Longs, token: Integers, out: Floats
+) -> None:
     """Float32 scores <x[i], rows[j]> + bias[j] of entries sorted by latent (`by_latent`), each row read once.
 
     x (N, d), rows (m, d), bias (m,) float32; columns (nnz,) of the unsorted entries; out (nnz,) in their order.
@@ -286,7 +327,7 @@ def scores(x, rows, bias, columns, order, token, out):
 
 
 @njit(cache=True, error_model="numpy", parallel=True, fastmath=FAST)
-def dots(left, right, columns, offsets, out):
+def dots(left: Floats, right: Floats, columns: Longs, offsets: Longs, out: Floats) -> None:
     """<left[i], right[j]> at the places (i, j): left (N, d), right (m, d) float32; columns (nnz,), offsets (N + 1,)."""
     for i in prange(offsets.size - 1):
         last, row = offsets[i + 1] - 1, left[i]
@@ -298,7 +339,7 @@ def dots(left, right, columns, offsets, out):
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def top_per_token(values, offsets, k, keep):
+def top_per_token(values: Floats, offsets: Longs, k: int, keep: Flags) -> None:
     """Mark the k largest positive values of each token; of equal ones the first. keep (nnz,) bool."""
     for i in prange(offsets.size - 1):
         first, last = offsets[i], offsets[i + 1]
@@ -318,7 +359,7 @@ def top_per_token(values, offsets, k, keep):
 
 
 @njit(cache=True, error_model="numpy")
-def _adam(row, gradient, first, second, rates):
+def _adam(row: Floats, gradient: Floats, first: Floats, second: Floats, rates: tuple[Any, ...]) -> None:
     """Adam's step of a row as torch does it; rates: size, 1 - beta1, beta2, 1 - beta2, root, epsilon."""
     size, share, memory, square_share, root, epsilon = rates
     for q in range(row.size):
@@ -330,7 +371,7 @@ def _adam(row, gradient, first, second, rates):
 
 
 @njit(cache=True, error_model="numpy", fastmath=SUMS)
-def _round_row(row, out, margins):
+def _round_row(row: Floats, out: NDArray[np.int16], margins: tuple[Any, ...]) -> tuple[Any, Any]:
     """Round a row to bfloat16 (subnormals to 0); upper bounds of its norm and of its residual's norm."""
     raw = row.view(np.uint32)
     total, rest = np.float32(0), np.float32(0)
@@ -347,14 +388,14 @@ def _round_row(row, out, margins):
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def round_rows(rows, out, norm, residual, margins):
+def round_rows(rows: Floats, out: NDArray[np.int16], norm: Floats, residual: Floats, margins: tuple[Any, ...]) -> None:
     """Round rows (m, d) float32 into out (m, d) int16, the bits of bfloat16, with upper bounds norm, residual (m,)."""
     for j in prange(rows.shape[0]):
         norm[j], residual[j] = _round_row(rows[j], out[j], margins)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _make_unit(row):
+def _make_unit(row: Floats) -> None:
     """Scale a row to unit norm; one that has it to rounding stays as it is, so that doing it twice changes nothing."""
     norm = np.sqrt(_dot(row, row))
     if abs(norm - np.float32(1)) > np.float32(1e-6):
@@ -364,26 +405,26 @@ def _make_unit(row):
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def unit_rows(rows):
+def unit_rows(rows: Floats) -> None:
     """Bring rows (m, d) float32 to unit norm."""
     for j in prange(rows.shape[0]):
         _make_unit(rows[j])
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _add(total, scale, row):
+def _add(total: Floats, scale: Any, row: Floats) -> None:
     for q in range(total.size):
         total[q] += scale * row[q]
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _add4(total, s, t, u, v, a, b, c, d):
+def _add4(total: Floats, s: Any, t: Any, u: Any, v: Any, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
     for q in range(total.size):
         total[q] += (s * a[q] + t * b[q]) + (u * c[q] + v * d[q])
 
 
 @njit(cache=True, error_model="numpy")
-def _gather(total, first, last, source, scale, matrix):
+def _gather(total: Floats, first: int, last: int, source: Integers, scale: Floats, matrix: Floats) -> None:
     """Add scale[e] matrix[source[e]] for first <= e < last, four rows at once: they wait for memory together."""
     e = first
     while e + 4 <= last:
@@ -398,7 +439,19 @@ def _gather(total, first, last, source, scale, matrix):
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def update_rows(rows, first, second, gradients, extra, rates, unit, rounded, norm, residual, margins):
+def update_rows(
+    rows: Floats,
+    first: Floats,
+    second: Floats,
+    gradients: tuple[Longs, Integers, Floats, Floats],
+    extra: Floats,
+    rates: tuple[Any, ...],
+    unit: bool,
+    rounded: NDArray[np.int16],
+    norm: Floats,
+    residual: Floats,
+    margins: tuple[Any, ...],
+) -> None:
     """Gather each row's gradient and step it with Adam in one pass, so that no gradient of the matrix's size exists.
 
     Parameters

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cytosae.common.errors import UsageError
-from cytosae.sae.screening.backend import backend, numba_works
+from cytosae.sae.screening.backend import backend_for, numba_works
 from cytosae.sae.screening.screen import LatentTerms, Screen, whole_sums
 
 Path = Literal["auto", "dense", "blocks", "screened"]
@@ -45,7 +45,7 @@ class Screening:
             )
         if self.screen is None:
             dtype = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path) or quickest_product()
-            self.screen = Screen(dtype, kernels=backend("numba" if rows.device.type == "cpu" else "plain"))
+            self.screen = Screen(dtype, kernels=backend_for(rows.device))
             _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
         return self.screen
 

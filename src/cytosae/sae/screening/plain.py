@@ -1,6 +1,6 @@
 """The kernels in plain PyTorch: the same arguments, on any device.
 
-They are what the tests hold the kernels against, and serve where Numba cannot run.
+They are what the tests hold the kernels against, and serve where neither Numba nor Triton can run.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def scan(
 
 def by_latent(columns: Tensor, offsets: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Twin of `kernels.by_latent`."""
-    tokens = torch.arange(len(offsets) - 1, device=columns.device, dtype=torch.int32).repeat_interleave(offsets.diff())
+    tokens = torch.arange(len(offsets) - 1, device=columns.device, dtype=torch.int32)
+    tokens = tokens.repeat_interleave(offsets.diff(), output_size=len(columns))
     order = torch.argsort(columns, stable=True)
     first = offsets.new_zeros(width + 1)
     torch.cumsum(torch.bincount(columns, minlength=width), 0, out=first[1:])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from cytosae.sae.screening.backend import Backend, backend
+from cytosae.sae.screening.backend import Backend, backend_for
 from cytosae.sae.screening.bound import row_margins
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ class Places(Protocol):
 class RowGradient:
     """Parts of the gradient of a matrix (m, d), each sum over its entries (i, j) of scale * matrix[i], for row j."""
 
-    def __init__(self, kernels: Backend) -> None:
-        self.kernels = kernels
-        self.parts: list[tuple[Places, Tensor, Tensor]] = []
+    kernels: Backend
+    device: torch.device
+    parts: list[tuple[Places, Tensor, Tensor]]
+
+    def __init__(self, kernels: Backend, device: torch.device) -> None:
+        self.kernels, self.device, self.parts = kernels, device, []
 
     def add(self, places: Places, scales: Tensor, matrix: Tensor) -> None:
         """A part: scales (nnz,) at the places, matrix (N, d)."""
@@ -54,11 +57,12 @@ class RowGradient:
     def gathered(self, m: int, d: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(begin (m + 1,), source (nnz,), scale (nnz,), matrix (n, d)) as `kernels.update_rows` takes it."""
         if not self.parts:
-            none = torch.empty(0)
-            return torch.zeros(m + 1, dtype=torch.int64), torch.empty(0, dtype=torch.int32), none, none.view(0, d)
+            begin = torch.zeros(m + 1, dtype=torch.int64, device=self.device)
+            none = torch.empty(0, device=self.device)
+            return begin, none.to(torch.int32), none, none.view(0, d)
         columns = torch.cat([places.columns for places, _, _ in self.parts]).to(torch.int32)
         counts = torch.cat([places.offsets.diff() for places, _, _ in self.parts])
-        offsets = torch.zeros(len(counts) + 1, dtype=torch.int64)
+        offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=self.device)
         torch.cumsum(counts, 0, out=offsets[1:])
         order, source, begin = self.kernels.by_latent(columns, offsets, m)
         scales = torch.cat([scale for _, scale, _ in self.parts])
@@ -74,6 +78,7 @@ class RowUpdate:
     encoder : W_enc (d, m), its transpose contiguous
     decoder : W_dec (m, d)
     adam : the optimizer that has both among its parameters (no weight decay, no amsgrad)
+    kernels : who computes, by default Numba on the CPU and Triton on CUDA
     """
 
     encoder: nn.Parameter
@@ -85,8 +90,9 @@ class RowUpdate:
     def __init__(
         self, encoder: nn.Parameter, decoder: nn.Parameter, adam: torch.optim.Adam, kernels: Backend | None = None
     ) -> None:
-        self.encoder, self.decoder, self.adam, self.kernels = encoder, decoder, adam, kernels or backend()
-        self.gradients = (RowGradient(self.kernels), RowGradient(self.kernels))
+        self.encoder, self.decoder, self.adam = encoder, decoder, adam
+        self.kernels = kernels or backend_for(encoder.device)
+        self.gradients = self._fresh()
         self._unit: tuple[int, int] | None = None
 
     @contextmanager
@@ -97,7 +103,7 @@ class RowUpdate:
                 self.kernels.unit_rows(self.decoder)
                 _touch(self.decoder)
                 self._unit = _version(self.decoder)
-        self.gradients = (RowGradient(self.kernels), RowGradient(self.kernels))
+        self.gradients = self._fresh()
         listening = list(zip((self.encoder, self.decoder), self.gradients, strict=True))
         for parameter, gradient in listening:
             setattr(parameter, LISTENER, gradient)
@@ -106,6 +112,10 @@ class RowUpdate:
         finally:
             for parameter, _ in listening:
                 delattr(parameter, LISTENER)
+
+    def _fresh(self) -> tuple[RowGradient, RowGradient]:
+        device = self.encoder.device
+        return RowGradient(self.kernels, device), RowGradient(self.kernels, device)
 
     @torch.no_grad()
     def finish(self, terms: LatentTerms | None) -> None:
@@ -127,7 +137,7 @@ class RowUpdate:
         if rows is not parameter:
             first, second, extra = first.T, second.T, None if extra is None else extra.T
         extra = rows.new_empty(0, rows.shape[1]) if extra is None else extra.contiguous()
-        copy = (_NOTHING, rows.new_empty(0), rows.new_empty(0))
+        copy = (rows.new_empty(0, 0, dtype=torch.bfloat16), rows.new_empty(0), rows.new_empty(0))
         margins = (1.0, 0.0, 1.0)
         if terms is not None:
             copy, margins = (terms.rounded, terms.norm, terms.residual), row_margins(rows.shape[1])
@@ -140,19 +150,16 @@ class RowUpdate:
     def _moments(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor, tuple[float, ...]]:
         """Adam's moments of the parameter, made as torch makes them, and the rates of `kernels.update_rows`."""
         state = self.adam.state[parameter]
+        group = next(g for g in self.adam.param_groups if any(p is parameter for p in g["params"]))
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device if group["fused"] else "cpu")
             state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         state["step"] += 1
         step = float(state["step"])
-        group = next(g for g in self.adam.param_groups if any(p is parameter for p in g["params"]))
         beta1, beta2 = group["betas"]
         size, root = group["lr"] / (1 - beta1**step), math.sqrt(1 - beta2**step)
         return state["exp_avg"], state["exp_avg_sq"], (size, 1 - beta1, beta2, 1 - beta2, root, group["eps"])
-
-
-_NOTHING = torch.empty(0, 0, dtype=torch.bfloat16)
 
 
 def row_gradient(parameter: Tensor) -> RowGradient | None:
