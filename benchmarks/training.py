@@ -264,7 +264,7 @@ def estimates(rates: dict[str, float], shrink: int) -> None:
         f"active latents and candidates at most {gathers / 1e9:.1f} GB, at an assumed {bandwidth / 1e12:.1f} TB/s (70% "
         f"of 3.35) {(scores + update + gathers) / bandwidth * 1e3:.1f} ms: {seconds * 1e3:.1f} ms a step, "
         f"{seconds * paper.steps / 60:.1f} minutes for the {paper.steps:,} steps, if every kernel came near "
-        'those limits. What runs on CUDA today is plain PyTorch (path = "screened"): more passes over the scores.'
+        "those limits. The Triton kernels have not run on a GPU yet."
     )
 
 
