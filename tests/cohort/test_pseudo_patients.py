@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -174,12 +175,12 @@ def work(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> CohortW
 
 
 @pytest.fixture(scope="module")
-def atlas(work: CohortWork):
+def atlas(work: CohortWork) -> AnnData:
     return work.atlas.to_memory()
 
 
 @pytest.mark.slow
-def test_composition_is_recovered_from_concepts(atlas) -> None:
+def test_composition_is_recovered_from_concepts(atlas: AnnData) -> None:
     labels, patients = (atlas.obs[name].astype(str).to_numpy() for name in ("label", "patient"))
     found = pseudo.composition(pseudo.predict_types(atlas), labels, patients)
     assert found["error"] < 0.6 * found["error_baseline"]
@@ -188,7 +189,7 @@ def test_composition_is_recovered_from_concepts(atlas) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_specific_for_eosinophilia_are_concepts_of_eosinophils(work: CohortWork, atlas) -> None:
+def test_what_is_specific_for_eosinophilia_are_concepts_of_eosinophils(work: CohortWork, atlas: AnnData) -> None:
     there = (atlas.obs["label"].astype(str) == "eosinophil").mean()
     called = pseudo.specific_concepts(pseudo.contrast_of(work, kind="mean"))
     assert len(called) == 10
@@ -199,7 +200,7 @@ def test_what_is_specific_for_eosinophilia_are_concepts_of_eosinophils(work: Coh
 
 
 @pytest.mark.slow
-def test_cells_ranked_by_other_patients_concepts_are_eosinophils(atlas) -> None:
+def test_cells_ranked_by_other_patients_concepts_are_eosinophils(atlas: AnnData) -> None:
     ranked = pathognomonic_cells(atlas, "eosinophilia", "normal").set_index("cell_id")["score"]
     scores = {
         "concepts": ranked.reindex(atlas.obs_names).to_numpy(float),
@@ -212,7 +213,7 @@ def test_cells_ranked_by_other_patients_concepts_are_eosinophils(atlas) -> None:
 
 
 @pytest.mark.slow
-def test_explanations_of_held_out_patients_point_at_eosinophils(work: CohortWork, atlas) -> None:
+def test_explanations_of_held_out_patients_point_at_eosinophils(work: CohortWork, atlas: AnnData) -> None:
     table = pseudo.explain_held_out(work.barcodes, atlas, Configuration("presence"), CONFIG)
     assert len(table) == 6
     assert (table["residual"] <= 1e-6).all()
@@ -222,7 +223,7 @@ def test_explanations_of_held_out_patients_point_at_eosinophils(work: CohortWork
 
 
 @pytest.mark.slow
-def test_diagnoses_are_told_apart_and_shuffled_ones_are_not(work: CohortWork, atlas) -> None:
+def test_diagnoses_are_told_apart_and_shuffled_ones_are_not(work: CohortWork, atlas: AnnData) -> None:
     real, f1 = _four(work, atlas, None)
     shuffled = np.array([_four(work, atlas, seed)[0] for seed in range(4)])
     assert real > 0.75
@@ -231,7 +232,7 @@ def test_diagnoses_are_told_apart_and_shuffled_ones_are_not(work: CohortWork, at
     assert shuffled.max() < real - 0.15
 
 
-def _four(work: CohortWork, atlas, shuffle: int | None) -> tuple[float, float]:
+def _four(work: CohortWork, atlas: AnnData, shuffle: int | None) -> tuple[float, float]:
     """AUROC (mean of each diagnosis against the rest) and macro F1 of held-out patients, three folds."""
     made = work.barcodes.copy()
     names = made.obs["diagnosis"].astype(str).to_numpy()

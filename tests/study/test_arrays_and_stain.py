@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import SMALL
 
 from cytosae.cells import load_image
 from cytosae.cells.stain import reinhard
 from cytosae.study import Study
+from cytosae.study.cohort import stain_advice
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,15 @@ def test_explaining_an_image_normalises_it_as_extraction_did(monkeypatch: pytest
     backbone = Study(study_of_smear).backbone
     assert np.array_equal(seen[0], backbone(backbone.prepare([load_image(image)]))[0])
     assert np.array_equal(seen[1], backbone(backbone.prepare([reinhard(load_image(image))]))[0])
+
+
+@pytest.mark.parametrize(
+    ("low", "stain", "advised"), [(0.68, "none", True), (0.45, "none", False), (0.68, "macenko", False)]
+)
+def test_stain_normalisation_is_advised_where_colour_tells_the_classes_apart(
+    low: float, stain: str, advised: bool
+) -> None:
+    row = {"model": "colour alone", "auroc": 0.78, "auroc_low": low, "auroc_high": 0.88}
+    found = stain_advice(pd.DataFrame([{"model": "majority", "auroc_low": 0.9}, row]), stain)
+    assert ["--extract.stain macenko" in sentence for sentence in found] == [True] * advised
+    assert stain_advice(pd.DataFrame([{"model": "majority", "auroc_low": 0.9}]), stain) == []

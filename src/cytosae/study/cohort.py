@@ -171,7 +171,8 @@ class CohortWork:
                 patient=self.config.patient,
                 config=self.asked,
             )
-            result.save(path, config=config, inputs=inputs)
+            notes = (*result.notes, *stain_advice(result.table, self.study.config.extract.stain))
+            replace(result, notes=notes).save(path, config=config, inputs=inputs)
 
         return self.study.step("classification", self.dataset, config, inputs, work, once=True)
 
@@ -340,6 +341,18 @@ class CohortWork:
                 "to its manifest, or name other columns with --cohort.patient and --cohort.diagnosis."
             )
         raise UsageError(f"{', '.join(usable)} all have patients; choose one with --cohort.dataset.")
+
+
+def stain_advice(table: pd.DataFrame, stain: str) -> list[str]:
+    """What to try where colour alone tells the classes of a classification apart and images are as they were taken."""
+    colour = next((row for row in table.to_dict("records") if row["model"] == "colour alone"), None)
+    if stain != "none" or colour is None or not colour["auroc_low"] > 0.5:
+        return []
+    return [
+        f"Colour alone tells the classes apart (AUROC {colour['auroc']:.2f}, {colour['auroc_low']:.2f} to "
+        f"{colour['auroc_high']:.2f}) and the images are not stain-normalised: run a study of its own with "
+        "--extract.stain macenko and compare the two where colour is balanced."
+    ]
 
 
 def colour_step(study: Study, dataset: str) -> StepResult:
