@@ -22,8 +22,8 @@ Stain = Literal["none", "reinhard", "macenko"]
 TARGET_MEAN = (-0.226, 0.0151, 0.0106)
 TARGET_STD = (0.191, 0.0710, 0.00575)
 """Mean and standard deviation of l, alpha and beta to which `reinhard` brings an image."""
-TARGET_DYES = ((0.735, 0.622, 0.269), (0.449, 0.887, 0.109))
-TARGET_STRENGTH = (0.388, 1.031)
+TARGET_DYES = ((0.700, 0.679, 0.200), (0.392, 0.917, 0.074))
+TARGET_STRENGTH = (0.470, 0.861)
 """Optical densities of a unit of the first and second dye, and the 99th percentile of their amounts, of `macenko`."""
 
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
@@ -31,6 +31,7 @@ _LAB = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [
 _FROM_LMS, _FROM_LAB = np.linalg.inv(_LMS), np.linalg.inv(_LAB)
 _BACKGROUND = 0.15  # optical density of a pixel without dye at most (beta of Macenko et al.)
 _PERCENTILE = 1.0  # of the angles on either side, for robust extremes (alpha of Macenko et al.)
+_LIGHT = 5.0  # percentile of the optical densities of each channel that is the background's
 _LEAST_PIXELS = 50
 _SAMPLED = 1 << 16
 
@@ -128,7 +129,7 @@ def macenko(
     if found is None:
         return image
     here, here_strength = found
-    amounts = optical_density(image).reshape(-1, 3) @ np.linalg.pinv(here)
+    amounts = _density(image) @ np.linalg.pinv(here)
     scaled = np.maximum(amounts, 0) * (np.asarray(strength) / here_strength)
     return _to_bytes(255 * 10.0 ** -(scaled @ np.asarray(target))).reshape(image.shape)
 
@@ -136,11 +137,12 @@ def macenko(
 def dyes(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The two dyes of an image: optical densities (2, 3) of unit length, and the 99th percentile of their amounts (2,).
 
-    The plane of the dyes is that of the two largest principal components of the optical densities above the background;
-    the dyes are the robust extremes of the angles in it. The first is the one with more red absorbed (the nucleus).
+    Optical densities are those beyond the image's own background, the 95th percentile of each channel: smears are seen
+    in light that is seldom white. The plane of the dyes is that of the two largest principal components of the stained
+    pixels; the dyes are the robust extremes of the angles in it. The first is the one with more red absorbed (the nucleus).
     None where there are fewer than 50 stained pixels or the two cannot be told apart.
     """
-    pixels = optical_density(image).reshape(-1, 3)
+    pixels = _density(image)
     stained = pixels[(pixels > _BACKGROUND).any(axis=1)]
     if len(stained) < _LEAST_PIXELS:
         return None
@@ -160,6 +162,12 @@ def dyes(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.floa
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """-log10 of the transmitted light, 0 for white: (H, W, 3); zeros count as half a grey level."""
     return -np.log10(np.maximum(image, 0.5) / 255.0)
+
+
+def _density(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Optical densities beyond the background's: (H * W, 3); brighter pixels have 0."""
+    pixels = optical_density(image).reshape(-1, 3)
+    return np.maximum(pixels - np.percentile(pixels, _LIGHT, axis=0), 0)
 
 
 def _lms(rgb: NDArray[np.float64]) -> NDArray[np.float64]:

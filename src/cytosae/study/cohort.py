@@ -351,7 +351,7 @@ def stain_advice(table: pd.DataFrame, stain: str) -> list[str]:
     return [
         f"Colour alone tells the classes apart (AUROC {colour['auroc']:.2f}, {colour['auroc_low']:.2f} to "
         f"{colour['auroc_high']:.2f}) and the images are not stain-normalised: run a study of its own with "
-        "--extract.stain macenko and compare the two where colour is balanced."
+        "--extract.stain macenko, and look at the concepts of both."
     ]
 
 
