@@ -83,6 +83,14 @@ def test_two_stains_of_one_picture_become_alike(method: stain.Stain) -> None:
     assert after < before / 3
 
 
+def test_macenko_takes_the_light_for_no_dye() -> None:
+    white = smear()
+    tinted = np.rint(white * [1.0, 0.88, 0.72]).astype(np.uint8)
+    result = stain.macenko(tinted)
+    assert (result[0, 0] > 250).all(), "the background is white"
+    assert difference(result, stain.macenko(white)) < 3 < difference(tinted, white)
+
+
 @pytest.mark.parametrize("method", ["reinhard", "macenko"])
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_an_image_of_one_colour_stays_an_image(method: stain.Stain, value: int) -> None:
