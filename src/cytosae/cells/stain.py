@@ -137,9 +137,10 @@ def macenko(
 def dyes(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The two dyes of an image: optical densities (2, 3) of unit length, and the 99th percentile of their amounts (2,).
 
-    Optical densities are those beyond the image's own background, the 95th percentile of each channel: smears are seen
-    in light that is seldom white. The plane of the dyes is that of the two largest principal components of the stained
-    pixels; the dyes are the robust extremes of the angles in it. The first is the one with more red absorbed (the nucleus).
+    Optical densities are those beyond the image's own background, the brightest 5% of each channel: smears are seen in
+    light that is seldom white. The plane of the dyes is that of the two largest principal components of the stained
+    pixels; the dyes are the robust extremes of the angles in it. The first is the one with more red absorbed (the
+    nucleus).
     None where there are fewer than 50 stained pixels or the two cannot be told apart.
     """
     pixels = _density(image)
