@@ -6,6 +6,7 @@ torchrun ... run_distributed.py FOLDER CASE...      reads FOLDER/tokens.npz, ran
 from __future__ import annotations
 
 import contextlib
+import os
 import json
 import sys
 from pathlib import Path
@@ -122,4 +123,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for case in sys.argv[2:]:
         run(case, Path(sys.argv[1]))
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # all is written; gloo's threads have been seen to abort a process that took itself down in order
