@@ -6,8 +6,8 @@ torchrun ... run_distributed.py FOLDER CASE...      reads FOLDER/tokens.npz, ran
 from __future__ import annotations
 
 import contextlib
-import os
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
