@@ -56,9 +56,9 @@ def contrast(
     One row a latent, index as ``barcodes.var_names``:
 
     * ``mean_a``, ``mean_b``, ``median_a``, ``median_b``, ``difference`` = mean_a - mean_b with ``difference_low``,
-      ``difference_high``: percentile bootstrap over patients, each group's deviations widened by sqrt(n / (n - 1));
+        ``difference_high``: percentile bootstrap over patients, each group's deviations widened by sqrt(n / (n - 1));
     * ``auc`` = P(a > b) + P(a = b) / 2 with ``auc_low``, ``auc_high`` (`rank_tests.auc_interval`) and
-      ``cliffs_delta`` = 2 auc - 1, ``cliffs_delta_low``, ``cliffs_delta_high``;
+        ``cliffs_delta`` = 2 auc - 1, ``cliffs_delta_low``, ``cliffs_delta_high``;
     * ``patients_a``, ``patients_b``: how many patients have the concept; ``tested``: enough have it;
     * ``p`` (two-sided Mann-Whitney, see `rank_tests.mann_whitney`) and ``q``; NaN where not tested;
     * ``specific_a``, ``specific_b``: q <= fdr and a large effect (|delta| >= 0.474) in favour of this group.
