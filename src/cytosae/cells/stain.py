@@ -125,11 +125,12 @@ def macenko(
     ----------
     Macenko et al., A method for normalizing histology slides for quantitative analysis, ISBI 2009.
     """
-    found = dyes(image)
+    pixels = _density(image)
+    found = _dyes(pixels)
     if found is None:
         return image
     here, here_strength = found
-    amounts = _density(image) @ np.linalg.pinv(here)
+    amounts = pixels @ np.linalg.pinv(here)
     scaled = np.maximum(amounts, 0) * (np.asarray(strength) / here_strength)
     return _to_bytes(255 * 10.0 ** -(scaled @ np.asarray(target))).reshape(image.shape)
 
@@ -143,7 +144,11 @@ def dyes(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.floa
     nucleus).
     None where there are fewer than 50 stained pixels or the two cannot be told apart.
     """
-    pixels = _density(image)
+    return _dyes(_density(image))
+
+
+def _dyes(pixels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """`dyes` of optical densities (N, 3) beyond the background's."""
     stained = pixels[(pixels > _BACKGROUND).any(axis=1)]
     if len(stained) < _LEAST_PIXELS:
         return None

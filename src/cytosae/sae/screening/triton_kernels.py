@@ -18,14 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 from cytosae.sae.screening.plain import by_latent, top_per_token
+from cytosae.sae.screening.screen import CELL
 
 if TYPE_CHECKING:
     from cytosae.sae.screening.plain import Terms
 
 __all__ = ["by_latent", "dots", "round_rows", "scan", "scores", "top_per_token", "unit_rows", "update_rows"]
 
-CELL = 256
-"""Latents that share one cut in `scan`; blocks begin at multiples of it (`screen.CELL`)."""
 STEPS = 24
 """Most bisections in search of a floor."""
 SPARE = 8
