@@ -3,21 +3,29 @@
     python benchmarks/patients.py --data ../shared/data/apl_cohort --out runs/patients
 
 Goes the whole way with the defaults (`cytosae run`, `cytosae cohort`) and prints the table of models, baselines,
-confounders and controls, the contrasts, and how the ranking of cells compares with experts; then, with `--stains`, the
-rows of concepts and colour for stain-normalised images and, with `--weights`, for other trainings of the backbone.
-`--strict` adds SAEs trained without the test patients.
+confounders and controls, the contrasts, and how the ranking of cells compares with experts. `--strict` adds SAEs
+trained without the test patients. Then, where asked for, the rows of concepts and colour, without shuffled diagnoses:
+
+    --stains macenko        for stain-normalised images
+    --saes whitened wide    for other SAEs on the same tokens
+    --weights A/tiny.safetensors B/tiny.safetensors    for other trainings of the backbone
+    --cells 10 25           for so many of each patient's cells, the SAE as it is
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cytosae.cohort import open_contrast
+from cytosae.cohort import barcodes, classify, open_contrast
 from cytosae.study import Study
 from cytosae.study.cohort import CohortWork
 
@@ -32,6 +40,14 @@ COLUMNS = {
     "sensitivity": "sens. at 0.9",
     "brier": "Brier",
 }
+SAES: dict[str, dict[str, Any]] = {
+    "narrow": {"expansion": 4},
+    "wide": {"expansion": 64},
+    "batch_topk": {"sparsity": {"type": "BatchTopK"}},
+    "whitened": {"normalisation": {"type": "Whitening"}},
+    "whitened_batch_topk": {"sparsity": {"type": "BatchTopK"}, "normalisation": {"type": "Whitening"}},
+}
+"""Changes of the SAE's recipe (TopK, 16 latents for each dimension, mean and norm taken out)."""
 
 
 def main() -> None:
@@ -39,7 +55,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of images with patients and diagnoses")
     parser.add_argument("--out", type=Path, required=True, help="folder for the studies")
     parser.add_argument("--stains", nargs="*", default=[], help="stain normalisations to measure, too")
+    parser.add_argument("--saes", nargs="*", default=[], choices=SAES, help="other SAEs to measure, too")
     parser.add_argument("--weights", nargs="*", default=[], type=Path, help="other weights of `tiny` to measure, too")
+    parser.add_argument("--cells", nargs="*", default=[], type=int, help="numbers of cells a patient to measure, too")
     parser.add_argument("--strict", action="store_true", help="also SAEs trained without the test patients")
     options = parser.parse_args()
     start = time.monotonic()
@@ -53,11 +71,39 @@ def main() -> None:
     for a, b in work.comparisons:
         contrasts(work, a, b)
     variants = {stain: {"extract": {"stain": stain}} for stain in options.stains}
+    variants |= {name: {"sae": SAES[name]} for name in options.saes}
     variants |= {path.parent.name: {"backbone": {"weights": str(path)}} for path in options.weights}
     for name, changes in variants.items():
-        rows = go(options.data, options.out / name, {**changes, "cohort": {"pages": 0}}).result().table
-        print(f"\n### {name}\n")
-        print(table(rows[rows["family"].isin(["concepts", "confounder"]) | (rows["model"] == "mean token")]))
+        if name in options.saes:
+            reuse_tokens(options.out / "plain", options.out / name)
+        brief = {"cohort": {"pages": 0, "classification": {"shuffles": 0}}}
+        variant_table(name, go(options.data, options.out / name, {**changes, **brief}).result().table)
+    for cells in options.cells:
+        variant_table(f"{cells} cells a patient", fewer_cells(work, cells))
+
+
+def variant_table(name: str, rows: pd.DataFrame) -> None:
+    """What is compared between variants."""
+    shown = rows["family"].isin(["concepts", "confounder", "control"]) | (rows["model"] == "mean token")
+    print(f"\n### {name}\n\n{table(rows[shown])}", flush=True)
+
+
+def reuse_tokens(there: Path, here: Path) -> None:
+    """Links to the cells and tokens of another study, which a study with the same options takes for its own."""
+    for name in ("cells", "tokens"):
+        if not (here / name).exists():
+            shutil.copytree(there / name, here / name, copy_function=os.link)
+
+
+def fewer_cells(work: CohortWork, cells: int) -> pd.DataFrame:
+    """The classification of a cohort with at most so many cells of each patient, drawn at random (seed 0)."""
+    atlas, patient = work.study.atlas(work.dataset), work.config.patient
+    order = np.random.default_rng(0).permutation(atlas.n_obs)
+    number = atlas.obs.iloc[order].groupby(patient, observed=True).cumcount().to_numpy()
+    few = atlas[np.sort(order[number < cells])].copy()
+    config = replace(work.asked, shuffles=0)
+    patients = barcodes(few, patient=patient, diagnosis=work.config.diagnosis)
+    return classify(patients, few, colours=work.colours, classes=work.classes, patient=patient, config=config).table
 
 
 def go(data: Path, path: Path, changes: dict[str, Any]) -> CohortWork:

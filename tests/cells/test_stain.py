@@ -123,3 +123,25 @@ def test_the_reference_is_that_of_acevedo(shared_data: Path) -> None:
     found = [result for image in images if (result := stain.dyes(image)) is not None]
     np.testing.assert_allclose(np.median([dye for dye, _ in found], axis=0), stain.TARGET_DYES, atol=0.1)
     np.testing.assert_allclose(np.median([amount for _, amount in found], axis=0), stain.TARGET_STRENGTH, rtol=0.15)
+
+
+def test_a_changed_stain_changes_colours_and_leaves_shapes() -> None:
+    image = smear()
+    changed = [stain.change_stain(image, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(one.shape == image.shape and one.dtype == np.uint8 for one in changed)
+    grey = image.mean(axis=2).ravel()
+    assert min(np.corrcoef(grey, one.mean(axis=2).ravel())[0, 1] for one in changed) > 0.95
+    moved = np.std([stain.colour_statistics(one)[0] for one in changed], axis=0)
+    # of the size that lies between laboratories: 0.028, 0.025 and 0.005 in l, alpha and beta
+    assert (moved > np.array([0.01, 0.008, 0.0015])).all()
+    assert (moved < np.array([0.08, 0.08, 0.015])).all()
+
+
+def test_the_change_of_an_image_depends_on_the_image_alone() -> None:
+    images = [smear(), smear(amount=0.8)]
+    prepare = stain.ChangedPrepare(list)
+    first, second = prepare(images)
+    np.testing.assert_array_equal(first, prepare([images[0]])[0])
+    assert difference(first, images[0]) > 1
+    assert not np.array_equal(second, images[1])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(prepare))(images)[1], second)

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cytosae.cells.synthetic import synthesize
 from cytosae.cli import main
-from cytosae.cohort import open_classification, open_classifier
+from cytosae.cohort import open_classification, open_classifier, open_retest, retest_reliability
 from cytosae.study import Study
 
 QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
@@ -59,8 +60,39 @@ def test_a_cohort_goes_from_atlas_to_pages(finished):
 def test_what_is_up_to_date_is_skipped(finished, capfd):
     assert run("cohort", "--study", finished, "--json", *QUICK) == 0
     steps = json.loads(capfd.readouterr().out)["steps"]
-    assert len(steps) == 8
+    assert len(steps) == 9
     assert all(step["skipped"] for step in steps)
+
+
+def test_cells_are_seen_again_in_another_stain(finished):
+    place = finished / "cohort" / "patients"
+    atlas = Study(finished).atlas("patients")
+    retest = open_retest(place / "retest")
+    changed = retest.obs["changed"].to_numpy(dtype=bool)
+    assert changed.sum() == (~changed).sum() == atlas.n_obs == 144
+    ids = retest.obs["cell_id"].astype(str).to_numpy()
+    original, other = retest[~changed], retest[changed]
+    np.testing.assert_allclose(original.X.toarray(), atlas[ids[~changed]].X.toarray(), rtol=1e-4, atol=1e-6)
+    assert np.abs(original.X.toarray() - other.X.toarray()).max() > 0.01
+    kept = retest_reliability(original.X, other.X)
+    assert np.nanmin(kept) < 0.5 < 0.8 < np.nanmax(kept)
+    assert open_retest(place / "retest", "control").shape == retest.shape
+    rows = open_classification(place / "classification.json").table["model"]
+    assert rows.str.contains("stain-stable directions").sum() == 7  # three barcodes, twice, and the mean token
+    assert "Reliability in another stain" in (place / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_retest_can_be_left_out(fresh, capfd):
+    assert run("cohort", "--study", fresh, "--json", *QUICK, "--cohort.retest-cells", 0) == 0
+    assert len(json.loads(capfd.readouterr().out)["steps"]) == 8
+    place = fresh / "cohort" / "patients"
+    assert not (place / "retest").exists()
+    assert not open_classification(place / "classification.json").table["model"].str.contains("stain").any()
+
+
+def test_too_few_cells_for_a_retest_are_refused(fresh, capfd):
+    assert run("cohort", "--study", fresh, "--cohort.retest-cells", 7) == 2
+    assert "retest_cells is 7; give 50 or more, or 0 for none" in capfd.readouterr().err
 
 
 def test_the_page_of_any_patient_can_be_had(finished, tmp_path, capfd):

@@ -160,7 +160,7 @@ def test_colour_following_latents_have_no_weight(cohort):
     following = colour_following(data.cells, np.arange(30))
     assert following.any()
     assert not following[fitted.latents].any()
-    with pytest.raises(InputError, match="only with colours"):
+    with pytest.raises(InputError, match="needs colours and types"):
         fit_classifier(made, atlas, configuration=setting, config=CONFIG)
 
 

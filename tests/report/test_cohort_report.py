@@ -25,6 +25,7 @@ from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import InputError, UsageError
 from cytosae.report import (
     DatasetReport,
+    Marks,
     comparison,
     models_view,
     write_cohort_report,
@@ -43,7 +44,7 @@ EVIDENCE = Evidence(
     performance="AUROC 0.97 (95 % interval 0.90 to 1.00) in repeated cross-validation.",
     caveats=(f"Colour alone reaches 0.5 & {EVIL}.",),
 )
-FLAGS = {APL_LATENT: f"colour explains 40 % of it, {EVIL}"}
+MARKS = Marks(np.arange(64) == APL_LATENT, np.where(np.arange(64) == APL_LATENT, 0.31, 0.83))
 
 
 def write_images(folder, cells):
@@ -91,7 +92,7 @@ def patient_page(small, explanation, tmp_path_factory):
         sae=sae,
         evidence=EVIDENCE,
         diagnosis=EVIL,
-        flags=FLAGS,
+        marks=MARKS,
         specific=pd.DataFrame({"z": [4.2]}, index=[30]),
         notes=["2 cells lie outside."],
         links={"Cohort": "cohort.html"},
@@ -132,7 +133,7 @@ def cohort_page(small, compared, classified, tmp_path_factory):
         models=models_view(classified),
         comparisons=[compared],
         stability=stability(refit, patients.layers["presence"], groups, top=5, resamples=4),
-        flags=FLAGS,
+        marks=MARKS,
         patient_pages={"P03": "patients/P03.html"},
         disease_pages={"APL": "diseases/APL.html"},
         concepts=3,
@@ -153,7 +154,7 @@ def disease_page(small, compared, tmp_path_factory):
         cells=cells,
         enrichment=pd.DataFrame(HITS),
         enrichment_words=["Enriched."],
-        flags=FLAGS,
+        marks=MARKS,
         patient_pages={"P00": "../patients/P00.html"},
         concepts=3,
         patients=4,
@@ -209,7 +210,9 @@ def test_numbers_of_the_patient_page_add_up(patient_page, explanation):
 def test_patient_page_shows_the_counterfactual_and_what_is_doubtful(patient_page, explanation):
     text = patient_page.read_text(encoding="utf-8")
     assert counterfactual(explanation).sentence() in text
-    assert "follows colour" in text
+    assert "follows colour, changes with the stain" in text
+    assert "its reliability is 0.31, below 0.5" in text
+    assert "Reliability in another stain" in text
     assert "2 cells lie outside." in text
     assert 'href="cohort.html"' in text
     assert "Unlike its group" in text

@@ -22,6 +22,7 @@ from cytosae.cells.synthetic import DIAGNOSES, specific_structures, synthesize
 from cytosae.cohort import (
     REST,
     AttentionConfig,
+    ClassificationConfig,
     barcodes,
     contrast,
     evaluate_rankings,
@@ -34,7 +35,7 @@ from cytosae.cohort.config import Kind
 from cytosae.cohort.evaluation import auroc_of, cross_validate
 from cytosae.cohort.features import CohortArrays
 from cytosae.cohort.metrics import bootstrap_weights
-from cytosae.cohort.models import L2, ModelOptions, build_models
+from cytosae.cohort.models import L2, build_models
 from cytosae.common.errors import UsageError
 from cytosae.tokens import ExtractConfig, extract
 
@@ -322,7 +323,7 @@ def classify_patients(
         data = gather_cohort(atlas, colours, config)
         folds = make_folds(data.y, data.classes, folds=config.folds, seed=seed)
         weights = bootstrap_weights(data.y, config.bootstrap, np.random.default_rng(seed))
-        models = {model.name: model for model in build_models(data, _options(config, seed))}
+        models = {model.name: model for model in build_models(data, _asked(config, seed))}
         concepts = models[f"concepts ({config.kind})"]
         wanted = {f"concepts of {name}": concepts}
         if not turn:
@@ -385,13 +386,15 @@ def _ranks(table: pd.DataFrame, latents: Sequence[int]) -> list[int]:
     return [int((auc >= auc[latent]).sum()) for latent in latents]
 
 
-def _options(config: CohortsConfig, seed: int) -> ModelOptions:
-    return ModelOptions(
+def _asked(config: CohortsConfig, seed: int) -> ClassificationConfig:
+    return ClassificationConfig(
         kind=config.kind,
         kinds=(config.kind,),
         immature=(),
         promyelocytes=(),
-        linear=LINEAR,
+        strengths=LINEAR.strengths,
+        inner_folds=LINEAR.inner_folds,
+        min_share=LINEAR.min_share,
         attention=config.attention,
         slow_repeats=1,
         seed=seed,

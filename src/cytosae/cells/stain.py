@@ -1,4 +1,4 @@
-"""Stain normalisation: an image's colours brought to those of a reference, by two published methods.
+"""Stain: an image's colours brought to those of a reference, by two published methods, or changed at random.
 
 Every function looks at one image alone, so a cell's tokens depend on its own file and nothing else. The references are
 those of Acevedo (May-Grünwald-Giemsa): over 500 of its cells, the means of `colour_statistics` and the medians of
@@ -7,6 +7,7 @@ those of Acevedo (May-Grünwald-Giemsa): over 500 of its cells, the means of `co
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,10 @@ TARGET_STD = (0.191, 0.0710, 0.00575)
 TARGET_DYES = ((0.700, 0.679, 0.200), (0.392, 0.917, 0.074))
 TARGET_STRENGTH = (0.470, 0.861)
 """Optical densities of a unit of the first and second dye, and the 99th percentile of their amounts, of `macenko`."""
+CHANGED_MIX = 0.1
+CHANGED_LIGHT = 0.02
+"""How far `change_stain` goes: standard deviations of the mixing of optical densities, and of the light's density. The
+means of l, alpha and beta then change by as much as they differ between five laboratories (docs/cohort.md)."""
 
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 _LAB = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
@@ -66,6 +71,34 @@ class StainedPrepare:
 def prepare_stained(prepare: Callable[[Sequence[Any]], Any], stain: Stain) -> Callable[[Sequence[Any]], Any]:
     """``prepare`` with stain normalisation before it, or ``prepare`` itself for "none"."""
     return prepare if stain == "none" else StainedPrepare(prepare, stain)
+
+
+def change_stain(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The same cell as another laboratory might have stained and lit it: (H, W, 3) uint8.
+
+    The optical densities of the three channels are mixed by a matrix near the identity (other dyes, other amounts), and
+    the light gets another density in each (another lamp and camera). Shapes and textures stay.
+    """
+    mix = np.eye(3) + CHANGED_MIX * rng.standard_normal((3, 3))
+    light = np.maximum(CHANGED_LIGHT * rng.standard_normal(3), -CHANGED_LIGHT)
+    return _to_bytes(255 * 10.0 ** -(optical_density(image) @ mix + light))
+
+
+@dataclass(frozen=True)
+class ChangedPrepare:
+    """A backbone's ``prepare`` after a change of the stain that is the same whenever it meets the same image.
+
+    Attributes
+    ----------
+    prepare : images to a batch
+    """
+
+    prepare: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, images: Sequence[Any]) -> Any:
+        """Batch of images, uint8 arrays [H, W, 3], each changed by itself."""
+        arrays = [np.asarray(image) for image in images]
+        return self.prepare([change_stain(a, np.random.default_rng(zlib.crc32(a.tobytes()))) for a in arrays])
 
 
 def reinhard(

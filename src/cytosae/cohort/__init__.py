@@ -18,7 +18,7 @@ from cytosae.cohort.classifier import (
     ConceptClassifier,
     fit_classifier,
     fit_configuration,
-    model_barcodes,
+    model_input,
     open_classifier,
     save_classifier,
 )
@@ -89,6 +89,12 @@ from cytosae.cohort.result import (
     ClassificationResult,
     open_classification,
 )
+from cytosae.cohort.stain_retest import (
+    open_retest,
+    retest_reliability,
+    save_retest,
+    stable_directions,
+)
 
 __all__ = [
     "REST",
@@ -124,20 +130,24 @@ __all__ = [
     "fit_l2",
     "gather",
     "make_folds",
-    "model_barcodes",
+    "model_input",
     "near_duplicates",
     "neighbour_scores",
     "open_classification",
     "open_classifier",
     "open_cohort",
     "open_contrast",
+    "open_retest",
     "pathognomonic_cells",
     "patient_correlation",
     "patient_specific",
     "predict",
+    "retest_reliability",
     "save_classifier",
     "save_cohort",
     "save_contrast",
+    "save_retest",
     "stability",
+    "stable_directions",
     "truth_of_labels",
 ]

@@ -22,9 +22,10 @@ from cytosae.cohort.metrics import (
     metric_draws,
     reliability,
 )
-from cytosae.cohort.models import L2, Configuration, Model, ModelOptions, build_models
+from cytosae.cohort.models import Configuration, Model, build_models, linear_of
 from cytosae.cohort.result import ClassificationResult
 from cytosae.cohort.selection import Contender, recommend
+from cytosae.cohort.stain_retest import retest_pairs
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.progress import progress
@@ -43,6 +44,8 @@ def classify(
     *,
     colours: pd.DataFrame | None = None,
     random: AnnData | None = None,
+    retest: AnnData | None = None,
+    random_retest: AnnData | None = None,
     barcodes_of: BarcodesOf | None = None,
     classes: Sequence[str] | None = None,
     patient: str = "patient",
@@ -56,6 +59,8 @@ def classify(
     atlas : the cells behind them; without it the models that look at cells are left out, and ``notes`` says so
     colours : colour statistics of the cells, indexed by cell_id (`cytosae.cells.colour_statistics`)
     random : barcodes of the same patients by an SAE with random weights, a negative control
+    retest, random_retest : some of the cells in two stains (`cytosae.cohort.open_retest`), by the SAE and by the one
+        with random weights; without the first, nothing can be said of concepts that a change of stain changes
     barcodes_of : for the strict row: barcodes by an SAE that was trained without a fold's test patients. It is called
         with the number of the fold and the names of its training patients, folds x strict_repeats times
     classes : diagnoses to tell apart, None for all
@@ -81,16 +86,19 @@ def classify(
         positive=config.positive,
         group=config.group,
         patient=patient,
+        retest=retest,
     )
     _check_random(random, data)
     folds = make_folds(
         data.y, data.classes, folds=config.folds, repeats=config.repeats, groups=data.groups, seed=config.seed
     )
     check_folds(folds, data.patients)
-    options = _options(config)
-    models = build_models(data, options, random)
+    random_pairs = None
+    if random_retest is not None:
+        random_pairs = retest_pairs(random_retest, data.patients, config.kinds, patient=patient)
+    models = build_models(data, config, random, random_pairs)
     if barcodes_of is not None:
-        models.append(_strict(barcodes_of, data, folds, options, config))
+        models.append(_strict(barcodes_of, data, folds, config))
     return _run(models, data, folds, config, atlas is None)
 
 
@@ -239,7 +247,6 @@ def _strict(
     barcodes_of: BarcodesOf,
     data: CohortArrays,
     folds: Sequence[Fold],
-    options: ModelOptions,
     config: ClassificationConfig,
 ) -> Model:
     """Concepts of an SAE trained without the test patients; the splits by colour have no SAE of their own."""
@@ -256,7 +263,7 @@ def _strict(
         return dense(layer, np.float64)[rows]
 
     name = f"concepts ({config.kind}), SAE without the test patients"
-    return Model(name, "concepts", features, options.linear, config.strict_repeats, splits=False)
+    return Model(name, "concepts", features, linear_of(config), config.strict_repeats, splits=False)
 
 
 def _check_random(random: AnnData | None, data: CohortArrays) -> None:
@@ -267,19 +274,6 @@ def _check_random(random: AnnData | None, data: CohortArrays) -> None:
         raise InputError(
             f"the barcodes of the random-weight SAE lack the patient {min(absent)!r}; make them of the same cells."
         )
-
-
-def _options(config: ClassificationConfig) -> ModelOptions:
-    return ModelOptions(
-        kind=config.kind,
-        kinds=config.kinds,
-        immature=config.immature,
-        promyelocytes=config.promyelocytes,
-        linear=L2(config.strengths, config.inner_folds, config.min_share),
-        attention=config.attention,
-        slow_repeats=config.slow_repeats,
-        seed=config.seed,
-    )
 
 
 def _check(config: ClassificationConfig) -> None:
@@ -294,5 +288,7 @@ def _check(config: ClassificationConfig) -> None:
         )
     if not config.strengths or min(config.strengths) <= 0:
         raise UsageError(f"strengths {config.strengths} must be positive numbers.")
+    if not -1 <= config.reliability <= 1:
+        raise UsageError(f"reliability is {config.reliability}; an intraclass correlation lies between -1 and 1.")
     if config.kind not in config.kinds:
         raise UsageError(f"kind {config.kind!r} is none of the kinds compared ({', '.join(config.kinds)}); add it.")

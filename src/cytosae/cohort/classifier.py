@@ -15,10 +15,9 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
 from cytosae.cohort.config import ClassificationConfig, Kind
-from cytosae.cohort.confounders import colour_following
 from cytosae.cohort.features import Array, CohortArrays, cell_types_of, gather, mean_by_patient
 from cytosae.cohort.linear import LinearFit, fit_elastic_net, fit_l2
-from cytosae.cohort.models import Configuration
+from cytosae.cohort.models import Configuration, design
 from cytosae.cohort.novelty import Familiar, familiar
 from cytosae.common.artifact import read_artifact, write_artifact, write_json
 from cytosae.common.errors import ArtifactError, InputError
@@ -104,20 +103,21 @@ def fit_classifier(
     colours: pd.DataFrame | None = None,
     classes: tuple[str, ...] | None = None,
     patient: str = "patient",
+    retest: AnnData | None = None,
     config: ClassificationConfig | None = None,
 ) -> ConceptClassifier:
     """Fit the configuration that `classify` recommends on all patients.
 
     Parameters
     ----------
-    barcodes, atlas, colours, classes, patient : as for `classify`
+    barcodes, atlas, colours, classes, patient, retest : as for `classify`
     configuration : ``ClassificationResult.recommended``; None for all concepts of ``config.kind``
     config : the configuration of the classification; the penalty is chosen in its inner folds over all patients
 
     Raises
     ------
     InputError
-        as `classify`; or the configuration needs colours or cell types that are not given.
+        as `classify`; or the configuration needs colours, cell types or a retest that are not given.
     """
     config = config or ClassificationConfig()
     setting = configuration or Configuration(config.kind)
@@ -131,10 +131,11 @@ def fit_classifier(
         positive=config.positive,
         group=None,
         patient=patient,
+        retest=retest,
     )
     share = _shares(data)
-    matrix, types = model_barcodes(setting, data, config)
-    fit = fit_configuration(setting, matrix, data.y, config)
+    seen = model_input(setting, data, config)
+    fit = fit_configuration(setting, seen.barcodes, data.y, config, seen.directions)
     used = np.flatnonzero((fit.coef != 0).any(0))
     # The decision is taken against the training shares, so that the intercept holds them no more.
     prior = np.log(share[1:] / share[:1]) if len(share) == 2 else np.log(share)
@@ -145,11 +146,11 @@ def fit_classifier(
         latents=used.astype(np.int64),
         coef=fit.coef[:, used],
         intercept=fit.intercept - prior,
-        n_latents=matrix.shape[1],
+        n_latents=seen.barcodes.shape[1],
         tau=float(barcode["tau"]),
         prevalence=share,
         means=fit.means[used],
-        cell_types=types,
+        cell_types=seen.cell_types,
         sae=str(provenance["sae"]),
         backbone=str(provenance["backbone"]),
         familiar=_familiar(data),
@@ -174,14 +175,24 @@ def _shares(data: CohortArrays) -> Array:
 
 
 def fit_configuration(
-    setting: Configuration, X: Array, y: NDArray[np.integer], config: ClassificationConfig
+    setting: Configuration,
+    X: Array,
+    y: NDArray[np.integer],
+    config: ClassificationConfig,
+    directions: Array | None = None,
 ) -> LinearFit:
-    """Fit barcodes X [n, m] with the penalty of a configuration; its strength is chosen in the inner folds."""
+    """Fit barcodes X [n, m] with the penalty of a configuration; its strength is chosen in the inner folds.
+
+    With ``directions`` [m, r] the model is fitted along them; its weights are those of the latents all the same.
+    """
     options: dict[str, Any] = {
         "inner_folds": config.inner_folds,
         "min_share": config.min_share,
         "seed": config.seed,
     }
+    if directions is not None:
+        along = fit_l2(X @ directions, y, strengths=config.strengths, **options)
+        return replace(along, coef=along.coef @ directions.T, means=X.mean(0))
     if setting.penalty == "L2":
         return fit_l2(X, y, strengths=config.strengths, **options)
     return fit_elastic_net(X, y, **options)
@@ -219,24 +230,40 @@ _ARRAYS = ("latents", "coef", "intercept", "prevalence", "means")
 _FACTS = ("classes", "kind", "n_latents", "tau", "cell_types", "sae", "backbone", "strength")
 
 
-def model_barcodes(
-    setting: Configuration, data: CohortArrays, config: ClassificationConfig
-) -> tuple[Array, tuple[str, ...]]:
-    """Barcodes [P, m] in a configuration, and the cell types that they are made of (empty for all)."""
-    cells, barcode = data.cells, data.layers[setting.kind]
-    if cells is None or setting.variant == "all concepts":
-        return barcode, ()
-    if setting.variant == "colour-following set aside":
-        if cells.colours is None or len(cells.type_names) < 2:
-            raise InputError(
-                "colour-following concepts can be set aside only with colours and types of the cells; give both."
-            )
-        return np.where(colour_following(cells, np.arange(len(data.patients)))[None], 0.0, barcode), ()
-    codes = [code for code, name in enumerate(cells.type_names) if name in config.immature]
-    if not codes:
-        raise InputError(f"no cell is of an immature type ({', '.join(config.immature)}); choose all concepts.")
-    keep = np.isin(cells.types, codes)
-    return mean_by_patient(cells.matrices[setting.kind], cells.patient, len(data.patients), keep), config.immature
+@dataclass(frozen=True)
+class ModelInput:
+    """What a classifier is fitted on: all patients of a cohort, as a configuration sees them.
+
+    Attributes
+    ----------
+    barcodes : [P, m]; a row of NaN for a patient without a cell to count
+    directions : [m, r], directions along which the penalty looks at barcodes; None for the latents themselves
+    cell_types : of the cells that the barcodes are made of, empty for all
+    """
+
+    barcodes: Array
+    directions: Array | None
+    cell_types: tuple[str, ...]
+
+
+def model_input(setting: Configuration, data: CohortArrays, config: ClassificationConfig) -> ModelInput:
+    """The patients as a configuration sees them; `InputError` where it needs what these data lack."""
+    seen = design(data, setting.kind, setting.variant, config)
+    if seen is None:
+        raise InputError(
+            f"these data do not allow {setting.name!r}: {_NEEDS[setting.variant]}; give that, or choose all concepts."
+        )
+    everyone = np.arange(len(data.patients))
+    directions = None if seen.directions is None else seen.directions(everyone)
+    return ModelInput(seen.barcodes(everyone), directions, seen.cell_types)
+
+
+_NEEDS = {
+    "colour-following set aside": "it needs colours and types of the cells",
+    "immature cells": "it needs cells of immature types",
+    "stain-sensitive set aside": "it needs the cells in another stain (retest)",
+    "stain-stable directions": "it needs the cells in another stain (retest)",
+}
 
 
 def _familiar(data: CohortArrays) -> Familiar:

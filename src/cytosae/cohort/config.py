@@ -74,6 +74,7 @@ class ClassificationConfig:
     promyelocytes : cell types counted as promyelocytes
     strengths : candidates of the inverse penalty C
     min_share : latents in fewer of the training patients are left out
+    reliability : intraclass correlation under a change of stain below which a concept, or a direction, is set aside
     specificity : at which the sensitivity is given
     bootstrap : resamples of patients behind each interval
     confidence : coverage of the intervals
@@ -95,6 +96,7 @@ class ClassificationConfig:
     promyelocytes: tuple[str, ...] = PROMYELOCYTES
     strengths: tuple[float, ...] = STRENGTHS
     min_share: float = 0.05
+    reliability: float = 0.5
     specificity: float = 0.9
     bootstrap: int = 2000
     confidence: float = 0.95

@@ -15,6 +15,7 @@ from cytosae.cells.cell_types import harmonise
 from cytosae.cells.colour import COLOUR_COLUMNS
 from cytosae.cohort.barcodes import cell_matrix
 from cytosae.cohort.folds import refuse_shared_cells
+from cytosae.cohort.stain_retest import Pairs, retest_pairs
 from cytosae.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class CellArrays:
     matrices: Mapping[str, sp.csr_matrix]
     means: sp.csr_matrix
 
+    def of_types(self, names: Sequence[str]) -> NDArray[np.bool_] | None:
+        """Which cells are of these types, [n]; None where no cell can be."""
+        codes = [code for code, name in enumerate(self.type_names) if name in names]
+        return np.isin(self.types, codes) if codes else None
+
 
 @dataclass(frozen=True)
 class CohortArrays:
@@ -65,6 +71,7 @@ class CohortArrays:
     tokens : [P, D] float64 mean token, or None
     confounders : name -> [P, c] float64 (NaN where unknown)
     cells : the cells, None where no atlas was given
+    retest : kind, and "token" -> the same cells in two stains; None where they were not tested again
     notes : what could not be asked, a sentence each
     """
 
@@ -77,6 +84,7 @@ class CohortArrays:
     tokens: Array | None
     confounders: Mapping[str, Array]
     cells: CellArrays | None = None
+    retest: Mapping[str, Pairs] | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -90,6 +98,7 @@ def gather(
     positive: str | None,
     group: str | None,
     patient: str = "patient",
+    retest: AnnData | None = None,
 ) -> CohortArrays:
     """Check the patients and bring what is known of them into arrays.
 
@@ -103,6 +112,7 @@ def gather(
     positive : of two classes the one whose log odds are modelled; None for the rarer
     group : column of ``barcodes.obs`` with the patients' sites
     patient : column of ``atlas.obs`` with the patients
+    retest : `cytosae.cohort.open_retest`
 
     Raises
     ------
@@ -138,6 +148,7 @@ def gather(
         tokens=dense(barcodes.obsm.get("X_backbone"), np.float64),
         confounders=confounders,
         cells=cells,
+        retest=None if retest is None else retest_pairs(retest, names, kinds, patient=patient),
         notes=tuple(notes),
     )
 

@@ -116,9 +116,10 @@ def metric_draws(
 def sensitivity_at(margin: Array, positive: NDArray[np.bool_], weights: Array, specificity: float) -> Array:
     """Sensitivity at the lowest threshold of at least this specificity; [B], averaged over repetitions.
 
-    A positive counts where it is strictly above the threshold, so that ties never help.
+    A positive counts where it is strictly above the threshold, so that ties never help. NaN where the weights of all
+    positives are 0, which happens in resamples of a few matched patients.
     """
-    result = np.zeros(len(weights))
+    result, total = np.zeros(len(weights)), weights[:, positive].sum(1)
     allowed = (1 - specificity) * weights[:, ~positive].sum(1, keepdims=True) + 1e-9
     for row in margin:
         negatives = row[~positive]
@@ -126,7 +127,8 @@ def sensitivity_at(margin: Array, positive: NDArray[np.bool_], weights: Array, s
         passed = np.cumsum(weights[:, ~positive][:, order], axis=1) > allowed
         first = passed.argmax(1)
         above = row[positive][None] > negatives[order][:, None]
-        result += (above[first] * weights[:, positive]).sum(1) / weights[:, positive].sum(1)
+        hits = (above[first] * weights[:, positive]).sum(1)
+        result += np.divide(hits, total, out=np.full(len(total), np.nan), where=total > 0)
     return result / len(margin)
 
 

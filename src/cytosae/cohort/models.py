@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.decomposition import TruncatedSVD
 
-from cytosae.cohort.config import STRENGTHS, AttentionConfig, Kind
+from cytosae.cohort.config import STRENGTHS, AttentionConfig, ClassificationConfig, Kind
 from cytosae.cohort.confounders import all_confounders, colour_following, match_by_colour
 from cytosae.cohort.features import (
     Array,
@@ -25,12 +25,19 @@ from cytosae.cohort.features import (
 )
 from cytosae.cohort.linear import fit_elastic_net, fit_l2
 from cytosae.cohort.mil import fit_attention
+from cytosae.cohort.stain_retest import Pairs, retest_reliability, stable_directions
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Variant = Literal["all concepts", "colour-following set aside", "immature cells"]
-VARIANTS: tuple[Variant, ...] = ("all concepts", "colour-following set aside", "immature cells")
+Variant = Literal[
+    "all concepts",
+    "stain-sensitive set aside",
+    "colour-following set aside",
+    "immature cells",
+    "stain-stable directions",
+]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 KINDS: tuple[Kind, ...] = ("presence", "mean", "count")
 Family = Literal["concepts", "baseline", "confounder", "control"]
 Outcome = tuple[Array, Array]
@@ -127,7 +134,8 @@ class Configuration:
     Attributes
     ----------
     kind : what the barcode counts
-    variant : all concepts; those left when colour-following ones are set aside; or barcodes of immature cells only
+    variant : all concepts; those left when stain-sensitive or colour-following ones are set aside; barcodes of immature
+        cells only; or directions of barcodes that are stable when the stain is changed
     penalty : L2 on all concepts, or an elastic net that keeps few
     """
 
@@ -149,7 +157,8 @@ class Configuration:
     @property
     def complexity(self) -> int:
         """Order of simplicity for ties: first the penalty, then the variant, then the kind."""
-        return 9 * (self.penalty != "L2") + 3 * VARIANTS.index(self.variant) + KINDS.index(self.kind)
+        simple = 3 * VARIANTS.index(self.variant) + KINDS.index(self.kind)
+        return simple + 3 * len(VARIANTS) * (self.penalty != "L2")
 
 
 @dataclass(frozen=True)
@@ -178,63 +187,119 @@ class Model:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """What `build_models` needs to know of the configuration of a classification."""
+class Design:
+    """What a configuration sees of the patients; all of it is learnt from training patients.
 
-    kind: Kind
-    kinds: tuple[Kind, ...]
-    immature: tuple[str, ...]
-    promyelocytes: tuple[str, ...]
-    linear: L2
-    attention: AttentionConfig
-    slow_repeats: int
-    seed: int
+    Attributes
+    ----------
+    barcodes : training patients -> barcodes [P, m]
+    directions : training patients -> [m, r], directions along which barcodes are seen; None for the latents themselves
+    cell_types : of the cells that the barcodes are made of, empty for all
+    """
+
+    barcodes: Features
+    directions: Features | None = None
+    cell_types: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> Features:
+        """Training patients -> what a linear model is fitted on."""
+        barcodes, directions = self.barcodes, self.directions
+        return barcodes if directions is None else lambda train: barcodes(train) @ directions(train)
 
 
-def build_models(data: CohortArrays, options: ModelOptions, random: AnnData | None = None) -> list[Model]:
+def design(
+    data: CohortArrays,
+    kind: Kind,
+    variant: Variant,
+    config: ClassificationConfig,
+    following: Callable[[NDArray[np.intp]], NDArray[np.bool_]] | None = None,
+) -> Design | None:
+    """The design of a configuration; None where these data do not allow it (no colours, types or retest).
+
+    ``following`` : `colour_following` of these cells, where it is wanted more than once
+    """
+    barcode, cells, retest = data.layers[kind], data.cells, data.retest
+    if variant == "all concepts":
+        return Design(fixed(barcode))
+    if variant == "colour-following set aside":
+        if cells is None or cells.colours is None or len(cells.type_names) < 2:
+            return None
+        find = following or (lambda train: colour_following(cells, train))
+        return Design(lambda train: _without(barcode, find(train)))
+    if variant == "immature cells":
+        keep = None if cells is None else cells.of_types(config.immature)
+        if cells is None or keep is None:
+            return None
+        of_types = mean_by_patient(cells.matrices[kind], cells.patient, len(data.patients), keep)
+        return Design(fixed(of_types), cell_types=config.immature)
+    if retest is None:
+        return None
+    pairs, least = retest[kind], config.reliability
+    if variant == "stain-sensitive set aside":
+        return Design(lambda train: _without(barcode, ~(retest_reliability(*pairs.of(train)) >= least)))
+    return Design(fixed(barcode), stable_of(pairs, least))
+
+
+def stable_of(pairs: Pairs, least: float) -> Features:
+    """Training patients -> the stable directions of ``pairs``."""
+    return lambda train: stable_directions(*pairs.of(train), width=pairs.width, least=least)
+
+
+def build_models(
+    data: CohortArrays,
+    config: ClassificationConfig,
+    random: AnnData | None = None,
+    random_retest: Mapping[str, Pairs] | None = None,
+) -> list[Model]:
     """All rows that these data allow, in the order of the table.
 
     Parameters
     ----------
     data : the patients
-    options : see `ModelOptions`
+    config : see `ClassificationConfig`
     random : barcodes of the same patients by an SAE with random weights
+    random_retest : its cells in two stains, by kind
     """
-    models = candidate_models(data, options)
-    models += _more_of_concepts(data, options)
-    models += _baselines(data, options)
-    models += _confounder_models(data, options)
+    models = candidate_models(data, config)
+    models += _more_of_concepts(data, config)
+    models += _baselines(data, config)
+    models += _confounder_models(data, config)
     if random is not None:
         rows = random.obs_names.astype(str).get_indexer(list(data.patients))
-        for kind in [kind for kind in options.kinds if kind in random.layers]:
-            layer = random.layers[kind]
-            matrix = dense(layer, np.float64)[rows]
-            models.append(Model(f"random-weight SAE ({kind})", "control", fixed(matrix), options.linear))
+        barcodes = {kind: dense(random.layers[kind], np.float64)[rows] for kind in config.kinds}
+        models += [
+            Model(f"random-weight SAE ({kind})", "control", fixed(matrix), linear_of(config))
+            for kind, matrix in barcodes.items()
+        ]
+        for kind, pairs in (random_retest or {}).items():
+            if kind in barcodes:
+                name = f"random-weight SAE ({kind}), stain-stable directions"
+                seen = Design(fixed(barcodes[kind]), stable_of(pairs, config.reliability))
+                models.append(Model(name, "control", seen.features, linear_of(config)))
     return models
 
 
-def candidate_models(data: CohortArrays, options: ModelOptions) -> list[Model]:
+def candidate_models(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
     """The models that can be recommended: each barcode in each variant that the data allow, and an elastic net."""
     cells, models = data.cells, []
-    following = None
-    if cells is not None and cells.colours is not None and len(cells.type_names) > 1:
-        following = remembered(lambda train: colour_following(cells, train))
+    following = remembered(lambda train: colour_following(cells, train)) if cells is not None else None
     for variant in VARIANTS:
-        for kind in options.kinds:
-            barcode = data.layers[kind]
-            features: Features | None = fixed(barcode)
-            if variant == "colour-following set aside":
-                features = None if following is None else _set_aside(barcode, following)
-            elif variant == "immature cells":
-                features = _of_types(data, kind, options.immature)
-            if features is not None:
+        for kind in config.kinds:
+            seen = design(data, kind, variant, config, following)
+            if seen is not None:
                 setting = Configuration(kind, variant)
-                models.append(Model(setting.name, "concepts", features, options.linear, configuration=setting))
-    setting = Configuration(options.kind, penalty="elastic net")
-    sparse = ElasticNet(options.linear.inner_folds, options.linear.min_share)
-    layer = fixed(data.layers[options.kind])
-    models.append(Model(setting.name, "concepts", layer, sparse, options.slow_repeats, configuration=setting))
+                models.append(Model(setting.name, "concepts", seen.features, linear_of(config), configuration=setting))
+    setting = Configuration(config.kind, penalty="elastic net")
+    sparse = ElasticNet(config.inner_folds, config.min_share)
+    layer = fixed(data.layers[config.kind])
+    models.append(Model(setting.name, "concepts", layer, sparse, config.slow_repeats, configuration=setting))
     return models
+
+
+def linear_of(config: ClassificationConfig) -> L2:
+    """The linear model that a classification uses throughout."""
+    return L2(config.strengths, config.inner_folds, config.min_share)
 
 
 def remembered(function: Callable[[NDArray[np.intp]], Any]) -> Callable[[NDArray[np.intp]], Any]:
@@ -250,29 +315,18 @@ def remembered(function: Callable[[NDArray[np.intp]], Any]) -> Callable[[NDArray
     return asked
 
 
-def _set_aside(barcode: Array, following: Callable[[NDArray[np.intp]], NDArray[np.bool_]]) -> Features:
+def _without(barcode: Array, latents: NDArray[np.bool_]) -> Array:
     # A constant column is left out by `Standardise`, so the latents keep their numbers.
-    return lambda train: np.where(following(train)[None], 0.0, barcode)
+    return np.where(latents[None], 0.0, barcode)
 
 
-def _of_types(data: CohortArrays, kind: Kind, types: Sequence[str]) -> Features | None:
-    cells = data.cells
-    if cells is None:
-        return None
-    codes = [code for code, name in enumerate(cells.type_names) if name in types]
-    if not codes:
-        return None
-    keep = np.isin(cells.types, codes)
-    return fixed(mean_by_patient(cells.matrices[kind], cells.patient, len(data.patients), keep))
-
-
-def _more_of_concepts(data: CohortArrays, options: ModelOptions) -> list[Model]:
+def _more_of_concepts(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
     """What is left when colour or all confounders are regressed out or matched."""
-    kind, linear, colour = options.kind, options.linear, data.confounders.get("colour")
+    kind, linear, colour = config.kind, linear_of(config), data.confounders.get("colour")
     barcode = data.layers[kind]
     models: list[Model] = []
     if colour is not None:
-        for each in options.kinds:
+        for each in config.kinds:
             name = f"concepts ({each}), colour regressed out of"
             models.append(Model(f"{name} barcodes", "concepts", residual(data.layers[each], colour), linear))
             models.append(Model(f"{name} cells", "concepts", cell_residual(data, each), linear))
@@ -289,11 +343,11 @@ def _more_of_concepts(data: CohortArrays, options: ModelOptions) -> list[Model]:
     return models
 
 
-def _baselines(data: CohortArrays, options: ModelOptions) -> list[Model]:
-    models, linear = [], options.linear
+def _baselines(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
+    models, linear = [], linear_of(config)
     if data.cell_types is not None:
         shares = data.cell_types
-        named = [name for name in shares.columns if name in options.promyelocytes]
+        named = [name for name in shares.columns if name in config.promyelocytes]
         if named:
             share = shares[named].sum(axis=1).to_numpy(dtype=np.float64)[:, None]
             models.append(Model("share of promyelocytes", "baseline", fixed(share), linear))
@@ -301,25 +355,27 @@ def _baselines(data: CohortArrays, options: ModelOptions) -> list[Model]:
         models.append(Model("cell-type shares", "baseline", fixed(values), linear))
     if data.tokens is not None:
         models.append(Model("mean token", "baseline", fixed(data.tokens), linear))
+        if data.retest is not None:
+            seen = Design(fixed(data.tokens), stable_of(data.retest["token"], config.reliability))
+            models.append(Model("mean token, stain-stable directions", "baseline", seen.features, linear))
     if data.cells is not None:
         bags = _split(data.cells.tokens, data)
-        learner = Attention(options.attention)
-        models.append(Model("ABMIL on tokens", "baseline", lambda train: bags, learner, options.slow_repeats))
-        reduced = _reduced_bags(data, options)
-        name = f"ABMIL on barcodes ({options.kind})"
-        models.append(Model(name, "baseline", reduced, learner, options.slow_repeats))
+        learner = Attention(config.attention)
+        models.append(Model("ABMIL on tokens", "baseline", lambda train: bags, learner, config.slow_repeats))
+        reduced = _reduced_bags(data, config)
+        name = f"ABMIL on barcodes ({config.kind})"
+        models.append(Model(name, "baseline", reduced, learner, config.slow_repeats))
     nothing = np.zeros((len(data.y), 0))
     models.append(Model("majority", "baseline", fixed(nothing), Majority()))
     return models
 
 
-def _confounder_models(data: CohortArrays, options: ModelOptions) -> list[Model]:
-    models = [
-        Model(f"{name} alone", "confounder", fixed(values), options.linear) for name, values in data.confounders.items()
-    ]
+def _confounder_models(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
+    linear = linear_of(config)
+    models = [Model(f"{name} alone", "confounder", fixed(values), linear) for name, values in data.confounders.items()]
     everything = all_confounders(data)
     if everything is not None and len(data.confounders) > 1:
-        models.append(Model("all confounders together", "confounder", fixed(everything), options.linear))
+        models.append(Model("all confounders together", "confounder", fixed(everything), linear))
     return models
 
 
@@ -330,18 +386,18 @@ def _split(values: NDArray[Any], data: CohortArrays) -> list[NDArray[np.float32]
     return [np.ascontiguousarray(part, dtype=np.float32) for part in np.split(values[order], ends)]
 
 
-def _reduced_bags(data: CohortArrays, options: ModelOptions) -> Features:
+def _reduced_bags(data: CohortArrays, config: ClassificationConfig) -> Features:
     """Cells' barcodes on the first components of (at most 1,000 of) the training patients' cells."""
     cells = data.cells
     assert cells is not None  # noqa: S101 - for the type checker; callers have looked
-    matrix: Any = cells.matrices[options.kind]
+    matrix: Any = cells.matrices[config.kind]
 
     def features(train: NDArray[np.intp]) -> list[NDArray[np.float32]]:
         mine = np.flatnonzero(np.isin(cells.patient, train))
-        rng = np.random.default_rng(options.seed)
+        rng = np.random.default_rng(config.seed)
         some = np.sort(rng.choice(mine, min(len(mine), 1000), replace=False))
-        components = min(options.attention.components, matrix.shape[1] - 1, len(some) - 1)
-        svd: Any = TruncatedSVD(max(components, 1), n_iter=2, random_state=options.seed).fit(matrix[some])
+        components = min(config.attention.components, matrix.shape[1] - 1, len(some) - 1)
+        svd: Any = TruncatedSVD(max(components, 1), n_iter=2, random_state=config.seed).fit(matrix[some])
         return _split(np.asarray(matrix @ svd.components_.T), data)
 
     return features

@@ -36,6 +36,7 @@ SCHEMAS = {
     "sweep": 1,
     "colours": 1,
     "cohort": 1,
+    "retest": 1,
     "contrasts": 1,
     "ranking": 1,
     "classification": 1,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from cytosae.report.cohort import write_cohort_report
-from cytosae.report.cohort_content import Evidence, colour_flags
+from cytosae.report.cohort_content import Evidence
 from cytosae.report.content import DatasetReport
 from cytosae.report.contrast_view import Comparison, comparison
 from cytosae.report.disease import write_disease_page
 from cytosae.report.explanation import write_explanation
 from cytosae.report.html import write_report
+from cytosae.report.marks import Marks
 from cytosae.report.models_view import models_view
 from cytosae.report.patient import write_patient_page
 
@@ -16,7 +17,7 @@ __all__ = [
     "Comparison",
     "DatasetReport",
     "Evidence",
-    "colour_flags",
+    "Marks",
     "comparison",
     "models_view",
     "write_cohort_report",

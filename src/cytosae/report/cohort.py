@@ -22,6 +22,7 @@ from cytosae.report.cohort_content import (
 from cytosae.report.cohort_figures import correlation_matrix
 from cytosae.report.contrast_view import UNITS, Comparison, concept_cards
 from cytosae.report.html import whole
+from cytosae.report.marks import Marks
 from cytosae.report.models_view import ModelsView
 from cytosae.report.patient import BARCODES
 
@@ -45,7 +46,7 @@ def write_cohort_report(
     models: ModelsView | None = None,
     comparisons: Sequence[Comparison] = (),
     stability: Stability | None = None,
-    flags: Mapping[int, str] | None = None,
+    marks: Marks | None = None,
     patient_pages: Mapping[str, str] | None = None,
     disease_pages: Mapping[str, str] | None = None,
     links: Mapping[str, str] | None = None,
@@ -67,7 +68,7 @@ def write_cohort_report(
     models : classification, from `models_view`
     comparisons : a section each; the first one's clearest concepts are shown with their cells
     stability : of the recommended model's top concepts
-    flags : latent -> sentence, why the concept is to be doubted
+    marks : why concepts are to be doubted
     patient_pages, disease_pages : name -> path relative to this page
     links : words -> path relative to this page
     title : headline; made from the groups where empty
@@ -75,23 +76,23 @@ def write_cohort_report(
     created, config, inputs : as in `write_report`
     """
     pictures = CellPictures(dataset, sae)
-    flags = flags or {}
+    marks = marks or Marks()
     correlation = patient_correlation(barcodes, kind, centred=True).to_numpy()
     groups = ["unknown" if pd.isna(name) else str(name) for name in barcodes.obs["diagnosis"].tolist()]
     main = comparisons[0] if comparisons else None
     shown = main.specific(concepts) if main is not None else pd.DataFrame()
-    views = [_comparison_view(c, i, pictures, flags, concepts) for i, c in enumerate(comparisons)]
+    views = [_comparison_view(c, i, pictures, marks, concepts) for i, c in enumerate(comparisons)]
     context = {
         "kicker": "A cohort in concepts",
         "title": title or " against ".join(name for name, _ in evidence.groups),
         "byline": f"{whole(len(groups))} patients · {whole(dataset.atlas.n_obs)} cells of {dataset.name}",
         "tiles": _tiles(evidence, dataset, models, main),
         "findings": [*(models.findings if models else []), *_stability_words(stability)],
-        "model_tables": [*(models.tables if models else []), *_stability_table(stability, pictures, flags)],
+        "model_tables": [*(models.tables if models else []), *_stability_table(stability, pictures, marks)],
         "plots": models.plots if models else [],
         "contrasts": views,
-        "concepts": concept_cards(shown, pictures, main, flags) if main is not None else [],
-        "concepts_words": _concepts_words(shown, main, flags),
+        "concepts": concept_cards(shown, pictures, main, marks) if main is not None else [],
+        "concepts_words": _concepts_words(shown, main, marks),
         "colour_bar": figures.colour_bar_uri(),
         "matrix": correlation_matrix(correlation, groups) if len(groups) > 1 else "",
         "barcode_name": UNITS[kind],
@@ -125,7 +126,7 @@ def _tiles(
 
 
 def _comparison_view(
-    comparison: Comparison, i: int, pictures: CellPictures, flags: Mapping[int, str], concepts: int
+    comparison: Comparison, i: int, pictures: CellPictures, marks: Marks, concepts: int
 ) -> dict[str, Any]:
     shown = comparison.specific(concepts)
     return {
@@ -133,21 +134,20 @@ def _comparison_view(
         "title": f"{comparison.group} against {comparison.against}, concept by concept",
         "sentences": comparison.sentences(),
         "plots": comparison.plots([int(latent) for latent in shown.index]),
-        "table": comparison.rows(shown, pictures, flags),
+        "table": comparison.rows(shown, pictures, marks),
     }
 
 
-def _concepts_words(shown: pd.DataFrame, main: Comparison | None, flags: Mapping[int, str]) -> str:
+def _concepts_words(shown: pd.DataFrame, main: Comparison | None, marks: Marks) -> str:
     if main is None:
         return ""
-    flagged = sum(int(latent) in flags for latent in shown.index)
+    marked = marks.count(shown.index)
     words = (
         f"The {len(shown)} concepts that differ most clearly between {main.group} and {main.against}, with the cells "
     )
     words += "on which they are strongest, whoever’s these are. "
-    if flagged:
-        verb = "follows" if flagged == 1 else "follow"
-        words += f"{flagged} of them {verb} the colour of the image more than the type of the cell: see the mark."
+    if marked:
+        words += f"{marked} of them {'is' if marked == 1 else 'are'} to be doubted: see the marks on colour and stain."
     return words
 
 
@@ -162,7 +162,7 @@ def _stability_words(stability: Stability | None) -> list[str]:
     ]
 
 
-def _stability_table(stability: Stability | None, pictures: CellPictures, flags: Mapping[int, str]) -> list:
+def _stability_table(stability: Stability | None, pictures: CellPictures, marks: Marks) -> list:
     if stability is None:
         return []
     from cytosae.report.contrast_view import table_of
@@ -170,7 +170,7 @@ def _stability_table(stability: Stability | None, pictures: CellPictures, flags:
     frame = stability.concepts.head(stability.top).reset_index()
     frame["latent"] = frame["latent"].astype(str)
     frame["mostly on"] = [pictures.top_class(int(latent)) for latent in frame["latent"]]
-    frame["colour"] = ["follows colour" if int(latent) in flags else "" for latent in frame["latent"]]
+    frame["doubts"] = [marks.label(int(latent)) for latent in frame["latent"]]
     frame["in_all"] = ["yes" if there else "no" for there in frame["in_all"]]
     frame = frame.rename(columns={"in_all": "in the top on all patients"})
     return [table_of(frame, caption="The concepts that are most often among the most important, over resamples.")]

@@ -27,6 +27,7 @@ from cytosae.report.content import (
     reference_headline,
 )
 from cytosae.report.html import THIN, number, render, resource, whole
+from cytosae.report.marks import Mark
 
 if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder
@@ -82,7 +83,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ConceptCard:
-    """One concept as shown: numbers, reference cells, cells of a patient; ``flag`` says why it is to be doubted."""
+    """One concept as shown: numbers, reference cells, cells of a patient; ``mark`` says why it is to be doubted."""
 
     latent: int
     rank: int
@@ -90,7 +91,7 @@ class ConceptCard:
     facts: list[tuple[str, str]]
     references: list[ReferenceView]
     dataset: str
-    flag: str | None = None
+    mark: Mark | None = None
     own: Sequence[ReferenceView] = ()
     own_words: str = ""
 
@@ -199,12 +200,6 @@ def write_page(
     with write_file_artifact(out, "report", config=config, inputs=inputs) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return out
-
-
-def colour_flags(following: NDArray[np.bool_]) -> dict[int, str]:
-    """Sentences for the latents [m] that follow colour, from `cytosae.cohort.confounders.colour_following`."""
-    words = "The colour of the image explains more of its activation than the type of the cell does."
-    return {int(latent): words for latent in np.flatnonzero(following)}
 
 
 def relative_link(link: str) -> str:

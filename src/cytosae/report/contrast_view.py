@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from cytosae.cohort.diagnoses import REST
 from cytosae.report.cohort_content import CellPictures, ConceptCard, Table, TableRow, between, interval, p_value
 from cytosae.report.cohort_figures import diagonal, volcano
 from cytosae.report.html import number, percent, whole
+from cytosae.report.marks import Marks
 
 UNITS = {"mean": "mean activation", "count": "tokens a cell", "presence": "share of cells"}
 """Units of the kinds of barcodes."""
@@ -95,7 +96,7 @@ class Comparison:
             },
         ]
 
-    def rows(self, shown: pd.DataFrame, pictures: CellPictures, flags: Mapping[int, str]) -> Table:
+    def rows(self, shown: pd.DataFrame, pictures: CellPictures, marks: Marks) -> Table:
         """The ``shown`` rows as a table."""
         head = ["Latent", "Mostly on", self.group, self.against, f"{EFFECT} (95 %)", "p", "q", ""]
         rows = []
@@ -110,7 +111,7 @@ class Comparison:
                         interval(row["effect"], row["low"], row["high"]),
                         p_value(row["p"]),
                         p_value(row["q"]),
-                        "follows colour" if int(row["latent"]) in flags else "",
+                        marks.label(int(row["latent"])),
                     ]
                 )
             )
@@ -144,7 +145,7 @@ def comparison(table: pd.DataFrame) -> Comparison:
 
 
 def concept_cards(
-    shown: pd.DataFrame, pictures: CellPictures, comparison: Comparison, flags: Mapping[int, str]
+    shown: pd.DataFrame, pictures: CellPictures, comparison: Comparison, marks: Marks
 ) -> list[ConceptCard]:
     """A card with reference cells and maps for every row of a comparison."""
     latents = [int(latent) for latent in shown.index]
@@ -161,6 +162,7 @@ def concept_cards(
             (f"In {comparison.group}", number(row["group_mean"])),
             (f"In {comparison.against}", number(row["against_mean"])),
             ("Cells active", percent(pictures.frequency(latent))),
+            *marks.facts(latent),
         ]
         cards.append(
             ConceptCard(
@@ -170,7 +172,7 @@ def concept_cards(
                 facts=facts,
                 references=pictures.views(latent),
                 dataset=pictures.dataset.name,
-                flag=flags.get(latent),
+                mark=marks.of(latent),
             )
         )
     return cards

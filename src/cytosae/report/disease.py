@@ -22,6 +22,7 @@ from cytosae.report.cohort_content import (
 )
 from cytosae.report.contrast_view import Comparison, concept_cards, table_of
 from cytosae.report.html import whole
+from cytosae.report.marks import Marks
 from cytosae.report.patient import BARCODES
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def write_disease_page(
     cells: pd.DataFrame | None = None,
     enrichment: pd.DataFrame | None = None,
     enrichment_words: Sequence[str] = (),
-    flags: Mapping[int, str] | None = None,
+    marks: Marks | None = None,
     patient_pages: Mapping[str, str] | None = None,
     links: Mapping[str, str] | None = None,
     concepts: int = 12,
@@ -70,7 +71,7 @@ def write_disease_page(
     cells : from `cytosae.cohort.pathognomonic_cells`: cell_id, patient, score, rank, leading (latents that add most,
         the first one's map is shown); the first ``each`` of a patient are shown
     enrichment : how far expert-labelled cells are enriched among them, shown as it is, and what is to be said of it
-    flags : latent -> sentence, why the concept is to be doubted
+    marks : why concepts are to be doubted
     patient_pages : patient -> path relative to this page
     links : words -> path relative to this page
     concepts, patients, each : concepts, patients and cells of each patient shown
@@ -87,7 +88,7 @@ def write_disease_page(
     people = [] if cells is None else _patient_cells(cells, pictures, pages, patients, each)
     n_patients = 0 if cells is None else int(cells["patient"].nunique())
     higher = int((shown["effect"] > 0).sum()) if len(shown) else 0
-    flagged = sum(int(latent) in (flags or {}) for latent in shown.index)
+    marked = (marks or Marks()).count(shown.index)
     versus = f"{comparison.group} against {comparison.against}"
     context = {
         "kicker": "One disease in concepts",
@@ -96,13 +97,13 @@ def write_disease_page(
         "disease": comparison.group,
         "tiles": [
             *comparison.tiles(),
-            {"value": whole(flagged), "label": "of the concepts shown follow colour"},
+            {"value": whole(marked), "label": "of the concepts shown follow colour or stain"},
         ],
         "sentences": [
             *comparison.sentences(),
             f"Shown: the {whole(len(shown))} clearest, {whole(higher)} of them higher in {comparison.group}.",
         ],
-        "concepts": concept_cards(shown, pictures, comparison, flags or {}),
+        "concepts": concept_cards(shown, pictures, comparison, marks or Marks()),
         "colour_bar": figures.colour_bar_uri(),
         "patients": people,
         "cells_words": (

@@ -32,6 +32,7 @@ from cytosae.report.cohort_content import (
 from cytosae.report.cohort_figures import curves_plot, signed_bar, signed_overlay
 from cytosae.report.content import DatasetReport, ReferenceView
 from cytosae.report.html import number, percent, whole
+from cytosae.report.marks import Marks
 
 if TYPE_CHECKING:
     from cytosae.cohort.explanation import PatientExplanation
@@ -77,7 +78,7 @@ def write_patient_page(
     sae: SparseAutoencoder,
     evidence: Evidence,
     diagnosis: str | None = None,
-    flags: Mapping[int, str] | None = None,
+    marks: Marks | None = None,
     specific: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     links: Mapping[str, str] | None = None,
@@ -97,7 +98,7 @@ def write_patient_page(
     dataset, sae : the atlas, table, tokens and SAE that the explanation is of
     evidence : what stands behind the model
     diagnosis : what is known of the patient, shown beside the decision
-    flags : latent -> sentence, why the concept is to be doubted (it follows colour)
+    marks : why concepts are to be doubted: they follow colour, or change with the stain
     specific : concepts in which the patient differs from its own group: index latent, numeric columns shown as they are
     notes : sentences shown above the table, such as that some cells lie outside of what the model was fitted on
     links : words -> path relative to this page
@@ -106,12 +107,12 @@ def write_patient_page(
     created, config, inputs : as in `write_report`
     """
     pictures = CellPictures(dataset, sae)
-    flags = flags or {}
+    marks = marks or Marks()
     shown = [int(latent) for latent in explanation.concepts.index[:concepts] if _difference(explanation, latent) != 0]
     curves = _curves(explanation, orders, seed)
     found = counterfactual(explanation)
     supporting, opposing = _big_cells(explanation, pictures)
-    rows, rest = _rows(explanation, pictures, shown, flags)
+    rows, rest = _rows(explanation, pictures, shown, marks)
     context = {
         "kicker": "One patient explained",
         "title": f"Patient {explanation.patient}: {_question(explanation)}",
@@ -125,7 +126,7 @@ def write_patient_page(
         "rows": rows,
         "rest": rest,
         "n_concepts": len(explanation.concepts),
-        "concepts": _cards(explanation, pictures, shown, flags),
+        "concepts": _cards(explanation, pictures, shown, marks),
         "colour_bar": figures.colour_bar_uri(),
         "supporting": supporting,
         "opposing": opposing,
@@ -199,12 +200,12 @@ def _decision(explanation: PatientExplanation, diagnosis: str | None) -> str:
 
 
 def _rows(
-    explanation: PatientExplanation, pictures: CellPictures, shown: list[int], flags: Mapping[int, str]
+    explanation: PatientExplanation, pictures: CellPictures, shown: list[int], marks: Marks
 ) -> tuple[list[dict[str, Any]], bool]:
     """Rows of the sum: intercept, the largest concepts, all others in one; and whether there are others."""
     table = explanation.concepts
     largest = float(table["difference"].abs().max()) if len(table) else 0.0
-    blank = dict.fromkeys(("top_class", "cells", "coefficient", "barcode", "reference", "flag", "latent"))
+    blank = dict.fromkeys(("top_class", "cells", "coefficient", "barcode", "reference", "mark", "latent"))
     start = {"contribution": explanation.intercept, "difference": explanation.reference_value}
     rows = [{**blank, **start, "words": "Intercept; decision of the typical patient", "bar": ""}]
     for latent, row in table.head(ROWS).iterrows():
@@ -214,7 +215,7 @@ def _rows(
                 **row.to_dict(),
                 "latent": int(latent),  # type: ignore[arg-type]
                 "top_class": pictures.top_class(int(latent)),  # type: ignore[arg-type]
-                "flag": flags.get(int(latent)),  # type: ignore[arg-type]
+                "mark": marks.of(int(latent)),  # type: ignore[arg-type]
                 "shown": latent in shown,
                 "bar": signed_bar(float(row["difference"]), largest),
             }
@@ -228,7 +229,7 @@ def _rows(
 
 
 def _cards(
-    explanation: PatientExplanation, pictures: CellPictures, shown: list[int], flags: Mapping[int, str]
+    explanation: PatientExplanation, pictures: CellPictures, shown: list[int], marks: Marks
 ) -> list[ConceptCard]:
     own = {latent: _own_cells(explanation, latent) for latent in shown}
     pictures.prepare(dict.fromkeys(shown))
@@ -243,10 +244,10 @@ def _cards(
                 latent=latent,
                 rank=rank,
                 headline=pictures.headline(latent),
-                facts=_concept_facts(row, explanation),
+                facts=[*_concept_facts(row, explanation), *marks.facts(latent)],
                 references=pictures.views(latent),
                 dataset=pictures.dataset.name,
-                flag=flags.get(latent),
+                mark=marks.of(latent),
                 own=views,
                 own_words=f"In this patient: {whole(row['cells'])} of {whole(explanation.n_cells)} cells have it",
             )

@@ -61,7 +61,7 @@ class CohortWork:
         self.check_copies()
         steps = [self.read_colours(), self.make_barcodes()]
         self.check_diagnoses()
-        steps += [self.make_control(), *(self.contrast(a, b) for a, b in self.comparisons)]
+        steps += [self.make_control(), *self.retest_stain(), *(self.contrast(a, b) for a, b in self.comparisons)]
         steps += [self.classify(), self.fit(), *(self.rank_cells(a, b) for a, b in self.comparisons)]
         steps.append(self.write_pages())
         return steps
@@ -82,6 +82,11 @@ class CohortWork:
         from cytosae.cohort import open_cohort
 
         return open_cohort(self.study.place("cohort", self.dataset))
+
+    @property
+    def retest(self) -> AnnData | None:
+        """Some of the cells in two stains; None where none were asked for."""
+        return self._retest("concepts")
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -137,6 +142,30 @@ class CohortWork:
 
         return self.study.step("cohort", self.dataset, config, inputs, work, once=True, place="control")
 
+    def retest_stain(self) -> list[StepResult]:
+        """Encode some cells anew in a changed stain, by the SAE and by the control."""
+        from cytosae.cohort import open_cohort, save_retest
+        from cytosae.sae.randomised import randomised
+        from cytosae.study.stain_retest import retest_stain
+
+        asked = self.config
+        if not asked.retest_cells:
+            return []
+        config = {"patient": asked.patient, "cells": asked.retest_cells, "seed": asked.classification.seed}
+        inputs = {name: self.study.fingerprint(name, self.dataset) for name in ("atlas", "tokens", "cells")}
+
+        def work(path: Path) -> None:
+            sae = self.study.sae().eval()
+            random = randomised(sae, asked.classification.seed).eval()
+            taus = [
+                b.uns["barcode"]["tau"] for b in (self.barcodes, open_cohort(self.study.place("control", self.dataset)))
+            ]
+            saes = {"concepts": (sae, float(taus[0])), "control": (random, float(taus[1]))}
+            found = retest_stain(self.study, self.dataset, saes, patient=asked.patient, most=asked.retest_cells)
+            save_retest(path, found, config=config, inputs=inputs)
+
+        return [self.study.step("retest", self.dataset, config, inputs, work, once=True)]
+
     def contrast(self, a: str, b: str) -> StepResult:
         """Compare two groups of patients, latent by latent."""
         from cytosae.cohort import contrast, save_contrast
@@ -157,6 +186,8 @@ class CohortWork:
 
         config = self._asked()
         inputs = {name: self.study.fingerprint(name, self.dataset) for name in ("cohort", "colours", "atlas")}
+        if self.config.retest_cells:
+            inputs["retest"] = self.study.fingerprint("retest", self.dataset)
         if self.config.strict:
             inputs["tokens"] = self.study.fingerprint("tokens", self.dataset)
 
@@ -166,6 +197,8 @@ class CohortWork:
                 self.atlas,
                 colours=self.colours,
                 random=open_cohort(self.study.place("control", self.dataset)),
+                retest=self.retest,
+                random_retest=self._retest("control"),
                 barcodes_of=self._strict_barcodes() if self.config.strict else None,
                 classes=self.classes,
                 patient=self.config.patient,
@@ -203,6 +236,7 @@ class CohortWork:
                 colours=self.colours,
                 classes=self.classes,
                 patient=self.config.patient,
+                retest=self.retest,
                 config=self.asked,
             )
             save_classifier(path, classifier, config=config, inputs=inputs)
@@ -277,6 +311,13 @@ class CohortWork:
     def _counts(self) -> dict[str, int]:
         """Patients of each diagnosis."""
         return {str(name): int(n) for name, n in self.barcodes.obs["diagnosis"].value_counts().items() if n}
+
+    def _retest(self, name: str) -> AnnData | None:
+        from cytosae.cohort import open_retest
+
+        if not self.config.retest_cells:
+            return None
+        return open_retest(self.study.place("retest", self.dataset), name, verify=False)
 
     def _columns(self) -> dict[str, object]:
         return {name: getattr(self.config, name) for name in ("patient", "diagnosis", "min_cells")}

@@ -19,9 +19,10 @@ from cytosae.cohort import (
     explain_decision,
     fit_configuration,
     gather,
-    model_barcodes,
+    model_input,
     open_contrast,
     patient_specific,
+    retest_reliability,
     stability,
 )
 from cytosae.common.artifact import digest
@@ -29,7 +30,7 @@ from cytosae.common.errors import InputError
 from cytosae.report import (
     DatasetReport,
     Evidence,
-    colour_flags,
+    Marks,
     comparison,
     models_view,
     write_cohort_report,
@@ -66,7 +67,7 @@ def write_pages(work: CohortWork, out: Path, *, config: Any, inputs: Mapping[str
             cells=pd.read_parquet(ranking / "cells.parquet"),
             enrichment=_csv(ranking / "enrichment.csv"),
             enrichment_words=evaluation_words(ranking),
-            flags=shown.flags,
+            marks=shown.marks,
             patient_pages=beside,
             links={"the cohort": f"../{out.name}"},
             concepts=work.config.concepts,
@@ -79,7 +80,7 @@ def write_pages(work: CohortWork, out: Path, *, config: Any, inputs: Mapping[str
         models=models_view(shown.result),
         comparisons=comparisons,
         stability=shown.stability(),
-        flags=shown.flags,
+        marks=shown.marks,
         patient_pages=patients,
         disease_pages=diseases,
         concepts=work.config.concepts,
@@ -114,8 +115,9 @@ class _Shown:
         self.barcodes = work.barcodes[known].copy()
         self.data = self._arrays()
         # [patients, latents] as the model takes them; NaN for patients without a cell of the types that it looks at
-        self.matrix, _ = model_barcodes(self.result.recommended, self.data, work.asked)
-        self.flags = colour_flags(self._following())
+        self.seen = model_input(self.result.recommended, self.data, work.asked)
+        self.matrix = self.seen.barcodes
+        self.marks = self._marks()
         self.evidence = _evidence(self.result, name)
         self.common: dict[str, Any] = {"dataset": self.dataset, "sae": self.sae, "evidence": self.evidence}
         self.own = self.result.predictions.query("model == @self.result.recommended.name").set_index("patient")
@@ -156,7 +158,7 @@ class _Shown:
             out,
             explanation,
             diagnosis=diagnosis,
-            flags=self.flags,
+            marks=self.marks,
             specific=self._specific(patient),
             notes=notes,
             links={"the cohort": back} if back else {},
@@ -172,7 +174,8 @@ class _Shown:
         matrix = np.where(np.isnan(self.matrix), np.nanmean(self.matrix, axis=0), self.matrix)
 
         def refit(rows: NDArray[np.int64]) -> ConceptClassifier:
-            fit = fit_configuration(self.result.recommended, matrix[rows], self.data.y[rows], asked)
+            y = self.data.y[rows]
+            fit = fit_configuration(self.result.recommended, matrix[rows], y, asked, self.seen.directions)
             used = np.flatnonzero((fit.coef != 0).any(0))
             return replace(
                 self.classifier,
@@ -195,13 +198,18 @@ class _Shown:
             positive=self.result.classes[-1] if len(self.result.classes) == 2 else None,
             group=None,
             patient=work.config.patient,
+            retest=work.retest,
         )
 
-    def _following(self) -> NDArray[np.bool_]:
-        cells = self.data.cells
-        if cells is None or cells.colours is None or len(cells.type_names) < 2:
-            return np.zeros(self.work.atlas.n_vars, bool)
-        return colour_following(cells, np.arange(len(self.data.patients)))
+    def _marks(self) -> Marks:
+        cells, everyone = self.data.cells, np.arange(len(self.data.patients))
+        following = np.zeros(self.work.atlas.n_vars, bool)
+        if cells is not None and cells.colours is not None and len(cells.type_names) > 1:
+            following = colour_following(cells, everyone)
+        kept = None
+        if self.data.retest is not None:
+            kept = retest_reliability(*self.data.retest[self.result.recommended.kind].of(everyone))
+        return Marks(following, kept, self.work.asked.reliability)
 
     @cached_property
     def _outliers(self) -> pd.DataFrame | None:

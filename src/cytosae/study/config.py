@@ -23,6 +23,9 @@ from cytosae.sae import RECIPES, Recipe
 from cytosae.tokens import ExtractConfig
 from cytosae.tokens.reader import Which
 
+FEWEST_RETESTED = 50
+"""Cells from whose change with the stain something can be concluded."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -124,6 +127,7 @@ class CohortConfig:
     compare : two diagnoses to tell apart, the one to be found first; empty for all that are there
     min_cells : patients with fewer cells are left out, which is said
     experts : cell types that an expert would point at; how many are among the first cells is measured
+    retest_cells : cells that are encoded anew in a changed stain, to see which concepts depend on it; 0 for none
     strict : also train an SAE without the test patients of each fold, and classify with that one
     stability : bootstrap samples of patients on which the recommended model is fitted again
     concepts : concepts shown with pictures
@@ -137,11 +141,18 @@ class CohortConfig:
     compare: tuple[str, ...] = ()
     min_cells: int = 1
     experts: tuple[str, ...] = PROMYELOCYTES
+    retest_cells: int = 2000
     strict: bool = False
     stability: int = 50
     concepts: int = 12
     pages: int = 12
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+
+    def __post_init__(self) -> None:
+        if self.retest_cells and self.retest_cells < FEWEST_RETESTED:
+            raise UsageError(
+                f"cohort.retest_cells is {self.retest_cells}; give {FEWEST_RETESTED} or more, or 0 for none."
+            )
 
 
 @dataclass(frozen=True)

@@ -392,6 +392,7 @@ class Study:
             "colours": f"cohort/{dataset}/colours.parquet",
             "cohort": f"cohort/{dataset}.h5ad",
             "control": f"cohort/{dataset}/control.h5ad",
+            "retest": f"cohort/{dataset}/retest",
             "contrasts": f"cohort/{dataset}.parquet",
             "ranking": f"cohort/{dataset}-cells",
             "classification": f"cohort/{dataset}/classification.json",
@@ -449,6 +450,9 @@ class Study:
             raise ArtifactError(
                 f"Another process works on {self.path} (it holds {lock.lock_file}); wait until it has finished."
             ) from problem
+        for leftover in self.path.glob(".*.partial"):  # of a process that was killed while it wrote a small file
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from cytosae.cells.stain import Stain, prepare_stained
+from cytosae.cells.stain import ChangedPrepare, Stain, prepare_stained
 from cytosae.common.artifact import SCHEMAS, digest, read_artifact, record_path, renew_record
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError, InputError, UsageError
@@ -277,9 +277,15 @@ class Forward:
         self._compute = compiled_forward(self.backbone, config.batch_size) if config.compile else self.backbone
         self._limit = encoding_of(config.dtype).limit
 
-    def over(self, cells: CellTable, batches: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
-        """Tokens float32 [b, T, D] of each batch of rows; every value is finite and can be stored."""
+    def over(
+        self, cells: CellTable, batches: Sequence[Sequence[int]], *, changed: bool = False
+    ) -> Iterator[torch.Tensor]:
+        """Tokens float32 [b, T, D] of each batch of rows; every value is finite and can be stored.
+
+        With ``changed``, the stain of each image is changed before anything else (`cytosae.cells.stain.change_stain`).
+        """
         prepare = prepare_stained(self.backbone.prepare, self.config.stain)
+        prepare = ChangedPrepare(prepare) if changed else prepare
         images = prepared_batches(cells, prepare, batches, workers=self.config.workers)
         for rows, batch in zip(batches, images, strict=True):
             tokens = self(batch)

@@ -1,0 +1,68 @@
+"""Why a concept is to be doubted: it follows the colour of images, or changes when the stain is changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Mark(NamedTuple):
+    """Why a concept is to be doubted: a few words, and a sentence."""
+
+    label: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is known of concepts and stain.
+
+    Attributes
+    ----------
+    following : [m] bool, latents that follow colour (`cytosae.cohort.colour_following`)
+    reliability : [m] intraclass correlation in a changed stain (`cytosae.cohort.retest_reliability`); None: not tested
+    least : below it a concept is said to change with the stain
+    """
+
+    following: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    reliability: NDArray[np.float64] | None = None
+    least: float = 0.5
+
+    def of(self, latent: int) -> Mark | None:
+        """The mark of a latent, None where there is nothing to say against it."""
+        labels, sentences = [], []
+        if latent < len(self.following) and self.following[latent]:
+            labels.append("follows colour")
+            sentences.append("The colour of the image explains more of its activation than the type of the cell does.")
+        if self.reliability is not None and self.reliability[latent] < self.least:
+            labels.append("changes with the stain")
+            value = _places(self.reliability[latent])
+            sentences.append(
+                f"In another stain the same cells show it otherwise: its reliability is {value}, below {self.least:g}."
+            )
+        return Mark(", ".join(labels), " ".join(sentences)) if labels else None
+
+    def label(self, latent: int) -> str:
+        """The words of its mark, empty where it has none."""
+        mark = self.of(latent)
+        return mark.label if mark else ""
+
+    def facts(self, latent: int) -> list[tuple[str, str]]:
+        """What a card says of the latent."""
+        if self.reliability is None:
+            return []
+        return [("Reliability in another stain", _places(self.reliability[latent]))]
+
+    def count(self, latents: Iterable[int]) -> int:
+        """How many of these have a mark."""
+        return sum(self.of(int(latent)) is not None for latent in latents)
+
+
+def _places(value: float) -> str:
+    """Two places, a dash for what is not known: 0.83."""
+    return f"{value:.2f}".replace("-", "\u2212") if math.isfinite(value) else "\u2013"
