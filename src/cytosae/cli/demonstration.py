@@ -12,6 +12,7 @@ DEMO: dict[str, Any] = {
     "sae": {"expansion": 8, "train": {"steps": 700}},
     "report": {"concepts": 30, "title": "Concepts of a synthetic smear"},
     "cohort": {
+        "retest_cells": 400,
         "stability": 10,
         "pages": 5,
         "concepts": 6,
@@ -24,8 +25,8 @@ PATIENTS, CELLS, SEED = 40, 50, 7
 
 
 def draw_smear(folder: Path) -> Path:
-    """The demo's cells, drawn unless they are there already; 40 patients of 50 cells, of several laboratories."""
+    """The demo's cells, drawn unless they are there already; 40 patients of 50 cells, of one laboratory."""
     if not (folder / "manifest.csv").is_file():
         processes = os.cpu_count() or 1
-        synthesize(folder, patients=PATIENTS, cells=CELLS, seed=SEED, domain="mixed", processes=processes)
+        synthesize(folder, patients=PATIENTS, cells=CELLS, seed=SEED, processes=processes)
     return folder

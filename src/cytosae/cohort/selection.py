@@ -29,8 +29,8 @@ def recommend(contenders: Sequence[Contender]) -> tuple[str, str]:
     Later patients come with another stain, and it need not go with their diagnosis. So the configuration with the
     highest robust AUROC is taken: the mean of two, both with patients weighted so that colour tells the classes nothing
     (`overlap_weights`), in cross-validation, and trained on one half of the colour range and tested on the other. Of
-    equal ones the simplest is taken: L2 before elastic net, all concepts before a selection, presence before mean
-    before count. Without colours it is the plain AUROC.
+    equal ones the simplest is taken: L2 before elastic net, all concepts before a selection before directions, presence
+    before mean before count. Without colours it is the plain AUROC.
 
     Returns
     -------
