@@ -125,7 +125,7 @@ def predict(
     out
         CSV file to write, by default STUDY/cohort/<dataset>-predictions.csv.
     """
-    from cytosae.study.cohort import find_classifier, predict_patients, read_new_patients
+    from cytosae.study.new_patients import find_classifier, predict_patients, read_new_patients
 
     output = Output(as_json=as_json)
     work = open_study(study, (), output, create=False)
