@@ -9,6 +9,8 @@ trained without the test patients. Then, where asked for, the rows of concepts a
     --stains macenko        for stain-normalised images
     --saes whitened wide    for other SAEs on the same tokens
     --weights A/tiny.safetensors B/tiny.safetensors    for other trainings of the backbone
+    --retest 500 4000       for so many cells seen in another stain
+    --reliability -1 0.75   for another least reliability of directions and concepts; -1 keeps all of them
     --cells 10 25           for so many of each patient's cells, the SAE as it is
 """
 
@@ -18,6 +20,7 @@ import argparse
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,9 @@ SAES: dict[str, dict[str, Any]] = {
 }
 """Changes of the SAE's recipe (TopK, 16 latents for each dimension, mean and norm taken out)."""
 
+SPINE = ["cells", "tokens", "sae", "atlas"]
+"""Artifacts of a study before its cohort."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,11 +63,13 @@ def main() -> None:
     parser.add_argument("--stains", nargs="*", default=[], help="stain normalisations to measure, too")
     parser.add_argument("--saes", nargs="*", default=[], choices=SAES, help="other SAEs to measure, too")
     parser.add_argument("--weights", nargs="*", default=[], type=Path, help="other weights of `tiny` to measure, too")
+    parser.add_argument("--retest", nargs="*", default=[], type=int, help="numbers of cells seen in another stain")
+    parser.add_argument("--reliability", nargs="*", default=[], type=float, help="least reliabilities to measure, too")
     parser.add_argument("--cells", nargs="*", default=[], type=int, help="numbers of cells a patient to measure, too")
     parser.add_argument("--strict", action="store_true", help="also SAEs trained without the test patients")
     options = parser.parse_args()
     start = time.monotonic()
-    work = go(options.data, options.out / "plain", {"cohort": {"strict": options.strict}})
+    work = finish(Study.open(options.out / "plain", [options.data], [{"cohort": {"strict": options.strict}}]))
     minutes = (time.monotonic() - start) / 60
     result = work.result()
     groups = ", ".join(f"{n} {name}" for name, n in result.patients.items())
@@ -73,24 +81,30 @@ def main() -> None:
     variants = {stain: {"extract": {"stain": stain}} for stain in options.stains}
     variants |= {name: {"sae": SAES[name]} for name in options.saes}
     variants |= {path.parent.name: {"backbone": {"weights": str(path)}} for path in options.weights}
+    for n in options.retest:
+        variants[f"retest of {n} cells"] = {"cohort": {"retest_cells": n}}
+    for least in options.reliability:
+        variants[f"reliability {least:g}"] = {"cohort": {"classification": {"reliability": least}}}
+    brief = {"cohort": {"pages": 0, "classification": {"shuffles": 0}}}
     for name, changes in variants.items():
-        if name in options.saes:
-            reuse_tokens(options.out / "plain", options.out / name)
-        brief = {"cohort": {"pages": 0, "classification": {"shuffles": 0}}}
-        variant_table(name, go(options.data, options.out / name, {**changes, **brief}).result().table)
+        here = options.out / name.replace(" ", "_")
+        if set(changes) <= {"sae", "cohort"}:
+            reuse(options.out / "plain", here, ["cells", "tokens"] if "sae" in changes else SPINE)
+        study = Study.open(here, [options.data], [brief, changes])
+        variant_table(name, finish(study).result().table)
     for cells in options.cells:
         variant_table(f"{cells} cells a patient", fewer_cells(work, cells))
 
 
 def variant_table(name: str, rows: pd.DataFrame) -> None:
     """What is compared between variants."""
-    shown = rows["family"].isin(["concepts", "confounder", "control"]) | (rows["model"] == "mean token")
+    shown = rows["family"].isin(["concepts", "confounder", "control"]) | rows["model"].str.startswith("mean token")
     print(f"\n### {name}\n\n{table(rows[shown])}", flush=True)
 
 
-def reuse_tokens(there: Path, here: Path) -> None:
-    """Links to the cells and tokens of another study, which a study with the same options takes for its own."""
-    for name in ("cells", "tokens"):
+def reuse(there: Path, here: Path, names: Sequence[str]) -> None:
+    """Links to artifacts of another study, which a study that asks for the same takes for its own."""
+    for name in names:
         if not (here / name).exists():
             shutil.copytree(there / name, here / name, copy_function=os.link)
 
@@ -103,12 +117,12 @@ def fewer_cells(work: CohortWork, cells: int) -> pd.DataFrame:
     few = atlas[np.sort(order[number < cells])].copy()
     config = replace(work.asked, shuffles=0)
     patients = barcodes(few, patient=patient, diagnosis=work.config.diagnosis)
-    return classify(patients, few, colours=work.colours, classes=work.classes, patient=patient, config=config).table
+    given = {"colours": work.colours, "retest": work.retest, "classes": work.classes, "patient": patient}
+    return classify(patients, few, **given, config=config).table
 
 
-def go(data: Path, path: Path, changes: dict[str, Any]) -> CohortWork:
+def finish(study: Study) -> CohortWork:
     """Images to the pages of a cohort; what is there already is not done again."""
-    study = Study.open(path, [data], [changes])
     study.run()
     work = CohortWork(study)
     work.run()
