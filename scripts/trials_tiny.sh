@@ -21,7 +21,6 @@ trial no_isotropy --isotropy 0
 trial no_agreement --agreement 0
 trial wide_crops --widest 2
 trial synthetic --synthetic 3000
-# not run yet: the recipe with the same colours in both views
 trial plain_colours --stain 0
 
 for name in as_shipped no_isotropy no_agreement wide_crops synthetic plain_colours; do

@@ -37,6 +37,16 @@ DEFINITIONS = [
         "Trained on one half of the colour range and tested on the other, in both directions along two components: a "
         "stand-in for another stain or scanner.",
     ),
+    (
+        "Reliability in another stain",
+        "The stain of the same cells was changed at random and they were encoded anew: the intraclass correlation of a "
+        "concept over these pairs. 1: nothing changes; below 0.5 it is poor, and the concept changes with the stain.",
+    ),
+    (
+        "Stain-stable directions",
+        "Sums of concepts along which the same cells in another stain are alike and different cells differ; the model "
+        "is fitted along them and is a sum of concepts all the same.",
+    ),
 ]
 
 
