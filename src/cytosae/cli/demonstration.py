@@ -16,7 +16,15 @@ DEMO: dict[str, Any] = {
         "stability": 10,
         "pages": 5,
         "concepts": 6,
-        "classification": {"folds": 4, "repeats": 1, "slow_repeats": 1, "shuffles": 1, "bootstrap": 500},
+        "classification": {
+            "folds": 4,
+            "inner_folds": 3,
+            "repeats": 1,
+            "slow_repeats": 1,
+            "shuffles": 1,
+            "bootstrap": 500,
+            "strengths": [0.1, 1.0, 10.0, 100.0],
+        },
     },
 }
 """Changes of a study's configuration."""
