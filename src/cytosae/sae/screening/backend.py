@@ -82,7 +82,10 @@ class _Numba:
         kernel = getattr(kernels, name)
 
         def call(*arguments: Any) -> Any:
-            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
+            threads = torch.get_num_threads()
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
+            if torch.get_num_threads() != threads:  # Numba's pool, when it starts, sets OpenMP's threads for all
+                torch.set_num_threads(threads)
             return _tensors(kernel(*_arrays(arguments)))
 
         setattr(self, name, call)
