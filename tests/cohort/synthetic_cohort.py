@@ -10,9 +10,22 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cytosae.cells.colour import COLOUR_COLUMNS
+from cytosae.cohort import AttentionConfig, ClassificationConfig
 
 TYPES = ("blast", "lymphocyte", "promyelocyte")
 DISEASE, TYPE, COLOUR = range(4), range(4, 8), range(8, 12)
+QUICK = ClassificationConfig(
+    folds=3,
+    repeats=2,
+    inner_folds=3,
+    slow_repeats=1,
+    bootstrap=50,
+    shuffles=2,
+    kinds=("presence", "mean"),
+    strengths=(0.1, 10.0),
+    attention=AttentionConfig(hidden=8, most_epochs=3, components=6),
+)
+"""A classification that takes a second."""
 
 
 def make_atlas(

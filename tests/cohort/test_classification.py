@@ -6,14 +6,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from cohort.synthetic_cohort import make_atlas
+from cohort.synthetic_cohort import QUICK, make_atlas
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold
 
 from cytosae.cohort import barcodes
-from cytosae.cohort.classification import ClassificationConfig, classify
+from cytosae.cohort.classification import classify
 from cytosae.cohort.evaluation import Colours, cross_validate
 from cytosae.cohort.features import fixed, gather
 from cytosae.cohort.folds import make_folds
@@ -27,23 +27,10 @@ from cytosae.cohort.metrics import (
     reliability,
     sensitivity_at,
 )
-from cytosae.cohort.mil import AttentionConfig
 from cytosae.cohort.models import L2, Configuration, Majority, Model
 from cytosae.cohort.result import open_classification
 from cytosae.cohort.selection import Contender, recommend
 from cytosae.common.errors import ArtifactError, InputError, UsageError
-
-QUICK = ClassificationConfig(
-    folds=3,
-    repeats=2,
-    inner_folds=3,
-    slow_repeats=1,
-    bootstrap=50,
-    shuffles=2,
-    kinds=("presence", "mean"),
-    strengths=(0.1, 10.0),
-    attention=AttentionConfig(hidden=8, most_epochs=3, components=6),
-)
 
 
 @pytest.fixture(scope="module")

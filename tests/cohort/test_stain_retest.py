@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from cohort.synthetic_cohort import make_atlas
+from cohort.synthetic_cohort import QUICK, make_atlas
 
 from cytosae.cohort import (
     ClassificationConfig,
@@ -20,23 +22,12 @@ from cytosae.cohort import (
     save_retest,
     stable_directions,
 )
-from cytosae.cohort.mil import AttentionConfig
 from cytosae.cohort.models import candidate_models
 from cytosae.cohort.stain_retest import retest_pairs
 from cytosae.common.errors import InputError, UsageError
 from cytosae.study.stain_retest import choose_cells
 
-CONFIG = ClassificationConfig(
-    folds=3,
-    repeats=1,
-    inner_folds=3,
-    slow_repeats=1,
-    bootstrap=50,
-    shuffles=1,
-    kinds=("presence", "mean"),
-    strengths=(0.1, 10.0),
-    attention=AttentionConfig(hidden=8, most_epochs=3, components=6),
-)
+CONFIG = replace(QUICK, repeats=1, shuffles=1)
 SENSITIVE = (0, 8)
 """Latents that a change of the stain changes."""
 
@@ -153,7 +144,7 @@ def test_stain_sensitive_latents_are_set_aside_by_training_patients_only(cohort)
         values[foreign] *= test_noise
         changed.X = sp.csr_matrix(values)
         data = gather(made, atlas, colours, kinds=("mean",), classes=None, positive=None, group=None, retest=changed)
-        models = {m.name: m for m in candidate_models(data, CONFIG.__class__(kinds=("mean",), kind="mean"))}
+        models = {m.name: m for m in candidate_models(data, ClassificationConfig(kinds=("mean",), kind="mean"))}
         found[test_noise] = models["concepts (mean), stain-sensitive set aside"].features(np.arange(12))
     np.testing.assert_array_equal(found[3.0], found[30.0])
     kept = (found[3.0] != 0).any(0)

@@ -111,3 +111,10 @@ def _stretch(matrix: Any, offsets: NDArray[np.int64], start: int, stop: int) -> 
 def index_type(entries: int) -> type[np.int32] | type[np.int64]:
     """Type of the indices of a CSR with so many stored entries."""
     return np.int32 if entries <= np.iinfo(np.int32).max else np.int64
+
+
+def dense(matrix: Any, dtype: Any = None) -> Any:
+    """A layer, sparse or not, as an array; None stays None."""
+    if matrix is None:
+        return None
+    return np.asarray(matrix.todense() if sp.issparse(matrix) else matrix, dtype=dtype)

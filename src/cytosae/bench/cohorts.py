@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from cytosae.tokens import TokenStore
 
 NEIGHBOURS = "nearest mean tokens"
-LINEAR = L2(strengths=(0.1, 1.0, 10.0, 100.0), inner_folds=3)
 COLOUR = L2(strengths=(0.1, 1.0, 10.0), inner_folds=3)
 """Of few colours that tell everything, weaker penalties take thousands of steps and change no order."""
 
@@ -392,9 +391,8 @@ def _asked(config: CohortsConfig, seed: int) -> ClassificationConfig:
         kinds=(config.kind,),
         immature=(),
         promyelocytes=(),
-        strengths=LINEAR.strengths,
-        inner_folds=LINEAR.inner_folds,
-        min_share=LINEAR.min_share,
+        strengths=(0.1, 1.0, 10.0, 100.0),
+        inner_folds=3,
         attention=config.attention,
         slow_repeats=1,
         seed=seed,

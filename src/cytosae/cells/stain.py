@@ -29,7 +29,7 @@ TARGET_STRENGTH = (0.470, 0.861)
 CHANGED_MIX = 0.1
 CHANGED_LIGHT = 0.02
 """How far `change_stain` goes: standard deviations of the mixing of optical densities, and of the light's density. The
-means of l, alpha and beta then change by as much as they differ between five laboratories (docs/cohort.md)."""
+means of l, alpha and beta then change as much as five laboratories differ (benchmarks/stain_change.py)."""
 
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 _LAB = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.atlas.matrix import dense
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.controls import control_rows, permutation_p, shuffled_diagnoses
 from cytosae.cohort.evaluation import Colours, Measured, fold_aurocs, measure
-from cytosae.cohort.features import Array, CohortArrays, dense, gather
+from cytosae.cohort.features import Array, CohortArrays, gather
 from cytosae.cohort.folds import Fold, check_folds, make_folds
 from cytosae.cohort.metrics import (
     Scores,

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.matrix import dense
 from cytosae.cells.cell_types import harmonise
 from cytosae.cells.colour import COLOUR_COLUMNS
 from cytosae.cohort.barcodes import cell_matrix
@@ -376,10 +377,3 @@ def _formats(obs: pd.DataFrame, names: list[str], patient: str) -> Array:
 
 def _frame(obs: Any) -> pd.DataFrame:
     return obs  # what AnnData holds in memory is a DataFrame; its annotation has one more type
-
-
-def dense(matrix: Any, dtype: Any = None) -> Any:
-    """A layer as an array; None stays None."""
-    if matrix is None:
-        return None
-    return np.asarray(matrix.todense() if sp.issparse(matrix) else matrix, dtype=dtype)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.decomposition import TruncatedSVD
 
+from cytosae.atlas.matrix import dense
 from cytosae.cohort.config import STRENGTHS, AttentionConfig, ClassificationConfig, Kind
 from cytosae.cohort.confounders import all_confounders, colour_following, match_by_colour
 from cytosae.cohort.features import (
@@ -18,7 +19,6 @@ from cytosae.cohort.features import (
     CohortArrays,
     Features,
     cell_residual,
-    dense,
     fixed,
     mean_by_patient,
     residual,

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from cytosae.atlas.matrix import dense
 from cytosae.cohort.barcodes import cell_matrix
 from cytosae.cohort.classifier import ConceptClassifier, refuse_published
-from cytosae.cohort.features import Array, colours_of, dense, mean_by_patient
+from cytosae.cohort.features import Array, colours_of, mean_by_patient
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
 

@@ -19,6 +19,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.matrix import dense
 from cytosae.cohort.barcodes import cell_matrix
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError
@@ -112,7 +113,7 @@ def stable_directions(original: Any, changed: Any, *, width: int, least: float) 
     """
     n = original.shape[0]
     kept = np.flatnonzero(_column_sum(original != 0, 1) >= max(2, RARE * n))
-    A, B = _dense(original[:, kept]), _dense(changed[:, kept])
+    A, B = dense(original[:, kept], np.float64), dense(changed[:, kept], np.float64)
     spread = A.std(0)
     varied = spread > 1e-9 * np.maximum(np.abs(A).max(0, initial=0), 1e-300)
     kept, spread = kept[varied], spread[varied]
@@ -191,7 +192,3 @@ def _components(centred: Array, most: int) -> tuple[Array, Array]:
 def _column_sum(matrix: Any, power: int) -> Array:
     powered = matrix.power(power) if sp.issparse(matrix) and power > 1 else matrix**power if power > 1 else matrix
     return np.asarray(powered.sum(axis=0), dtype=np.float64).ravel()
-
-
-def _dense(matrix: Any) -> Array:
-    return np.asarray(matrix.todense() if sp.issparse(matrix) else matrix, dtype=np.float64)

@@ -27,9 +27,9 @@ from cytosae.report.content import (
     reference_headline,
 )
 from cytosae.report.html import THIN, number, render, resource, whole
-from cytosae.report.marks import Mark
 
 if TYPE_CHECKING:
+    from cytosae.report.marks import Mark
     from cytosae.sae import SparseAutoencoder
 
 LARGE = 192

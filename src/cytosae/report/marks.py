@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cytosae.report.cohort_content import interval
 
 
 class Mark(NamedTuple):
@@ -41,7 +42,7 @@ class Marks:
             sentences.append("The colour of the image explains more of its activation than the type of the cell does.")
         if self.reliability is not None and self.reliability[latent] < self.least:
             labels.append("changes with the stain")
-            value = _places(self.reliability[latent])
+            value = interval(self.reliability[latent], np.nan, np.nan)
             sentences.append(
                 f"In another stain the same cells show it otherwise: its reliability is {value}, below {self.least:g}."
             )
@@ -56,13 +57,8 @@ class Marks:
         """What a card says of the latent."""
         if self.reliability is None:
             return []
-        return [("Reliability in another stain", _places(self.reliability[latent]))]
+        return [("Reliability in another stain", interval(self.reliability[latent], np.nan, np.nan))]
 
     def count(self, latents: Iterable[int]) -> int:
         """How many of these have a mark."""
         return sum(self.of(int(latent)) is not None for latent in latents)
-
-
-def _places(value: float) -> str:
-    """Two places, a dash for what is not known: 0.83."""
-    return f"{value:.2f}".replace("-", "\u2212") if math.isfinite(value) else "\u2013"

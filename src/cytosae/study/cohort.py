@@ -83,7 +83,7 @@ class CohortWork:
 
         return open_cohort(self.study.place("cohort", self.dataset))
 
-    @property
+    @cached_property
     def retest(self) -> AnnData | None:
         """Some of the cells in two stains; None where none were asked for."""
         return self._retest("concepts")

@@ -43,7 +43,7 @@ def retest_stain(
     frame = cells.frame.set_index("cell_id")
     rows = choose_cells(frame[patient].reindex(pd.Index(store.cell_ids)).to_numpy(dtype=object), most)
     selected = SelectedCells(store, rows)
-    table = cells.subset(cells.frame.set_index("cell_id").index.get_indexer(pd.Index(selected.cell_ids)))
+    table = cells.subset(frame.index.get_indexer(pd.Index(selected.cell_ids)))
     forward = Forward(study.backbone, study.config.extract, study.fabric.device)
     size = forward.config.batch_size
     batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
