@@ -7,6 +7,7 @@ import pytest
 
 from cytosae.common.artifact import SCHEMAS, is_current, read_artifact, recipe_of, write_artifact, write_file_artifact
 from cytosae.common.errors import ArtifactError
+from cytosae.common.unfinished import displaced, sweep_below, unfinished
 
 
 def make(path, text="hello", **changes):
@@ -52,7 +53,7 @@ def test_newer_artifact_replaces_the_older(tmp_path):
 
 def test_what_a_killed_writer_left_is_swept_and_what_another_is_writing_is_not(tmp_path):
     kept = [".sae.0123abcd.partial", ".sae.more.partial", ".other.0123abcd.partial"]
-    old = [".sae.89abcdef.partial", ".atlas.89abcdef.partial.h5ad"]
+    old = [".sae.89abcdef.partial", ".atlas.h5ad.89abcdef.partial.h5ad"]
     for name in kept + old:
         place = tmp_path / name
         if place.suffix == ".h5ad":
@@ -68,6 +69,19 @@ def test_what_a_killed_writer_left_is_swept_and_what_another_is_writing_is_not(t
         temporary.write_bytes(b"whole")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"sae", "atlas.h5ad", "atlas.h5ad.artifact.json", *kept}
+
+
+def test_who_holds_a_folder_sweeps_all_that_is_unfinished_in_it(tmp_path):
+    make(tmp_path / "sae")
+    work = tmp_path / "tokens" / ".smear.partial"  # work to be taken up again, not a leftover
+    work.mkdir(parents=True)
+    unfinished(work / "shard.safetensors").write_bytes(b"half")
+    unfinished(tmp_path / "tokens" / "smear").mkdir()
+    displaced(tmp_path / "sae").mkdir()
+    unfinished(tmp_path / "atlas.h5ad").write_bytes(b"half")
+    sweep_below(tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"sae", "sae/data.txt", "sae/artifact.json", "tokens", "tokens/.smear.partial"}
 
 
 def test_single_file_has_its_record_beside_it(tmp_path):

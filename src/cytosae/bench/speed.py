@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -40,6 +40,7 @@ class SpeedConfig:
     k : active latents of a token (of `ReluL1` and `JumpRelu` about so many)
     variant : of the SAE
     threads : of the processor, 0 for torch's own choice
+    device : "cpu", "cuda" (the first GPU), or "auto": a GPU where there is one
     rounds : times that everything is done in turns, after one for warming up
     paths : ways to find active latents, each measured in a whole training step and in encoding alone
     """
@@ -50,6 +51,7 @@ class SpeedConfig:
     k: int = 32
     variant: Variant = "TopK"
     threads: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     rounds: int = 5
     paths: tuple[Path, ...] = ("screened", "blocks", "dense")
 
@@ -59,6 +61,8 @@ class SpeedConfig:
                 raise UsageError(f"a measurement needs {name} >= {least}, not {getattr(self, name)}.")
         if self.k > self.m:
             raise UsageError(f"a measurement needs k <= m, not k = {self.k} of {self.m} latents.")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("device is 'cuda' but no CUDA device is usable here; use 'auto' or 'cpu'.")
 
 
 @dataclass(frozen=True)
@@ -131,14 +135,17 @@ def measure_speed(
     """
     config = config or SpeedConfig()
     x = random_tokens(config.n, config.d) if tokens is None else _checked(tokens)
-    config = SpeedConfig(**{**config.__dict__, "n": x.shape[0], "d": x.shape[1]})
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    config = replace(config, n=x.shape[0], d=x.shape[1], device=device.type)
+    x = x.to(device)
     with _threads(config.threads):
         work, trainers = _limits(config, x), {}
         for path in config.paths:
             trainers[path], reader = _own(config, x, path, sae)
             work[f"step, {path}"] = lambda path=path: trainers[path].step(x)
             work[f"encode, {path}"] = lambda reader=reader: reader.encode_sparse(x)
-        seconds = in_turns(work, config.rounds, clock)
+        seconds = in_turns(work, config.rounds, _when_done(clock) if on_gpu else clock)
         walls = seconds[WALL]
         laps = tuple(
             Lap(name, tuple(times), tuple(wall / t for wall, t in zip(walls, times, strict=True)))
@@ -236,11 +243,18 @@ def _sparsity(config: SpeedConfig) -> TopK | BatchTopK | Matryoshka | JumpRelu |
 
 
 def _limits(config: SpeedConfig, x: Tensor) -> dict[str, Callable[[], object]]:
-    rows = torch.randn(config.m, config.d, generator=Generator().manual_seed(1)) / config.d**0.5
-    out, low = torch.empty(config.n, config.m), torch.empty(config.n, config.m, dtype=torch.bfloat16)
+    rows = (torch.randn(config.m, config.d, generator=Generator().manual_seed(1)) / config.d**0.5).to(x.device)
+    out, low = x.new_empty(config.n, config.m), x.new_empty(config.n, config.m, dtype=torch.bfloat16)
     x16, rows16, copy = x.bfloat16(), rows.bfloat16(), torch.empty_like(rows)
+
+    def product(precision: str) -> None:
+        with _products(precision):
+            torch.mm(x, rows.T, out=out)
+
+    tf32 = {"TF32 product": lambda: product("high")} if x.is_cuda else {}
     return {
-        WALL: lambda: torch.mm(x, rows.T, out=out),
+        WALL: lambda: product("highest"),
+        **tf32,
         "bfloat16 product": lambda: torch.mm(x16, rows16.T, out=low),
         "copy of the encoder": lambda: copy.copy_(rows),
     }
@@ -250,7 +264,7 @@ def _own(
     config: SpeedConfig, x: Tensor, path: Path, given: SparseAutoencoder | None
 ) -> tuple[Trainer, SparseAutoencoder]:
     """A trainer, and an SAE for encoding that it does not change."""
-    saes = [tuned_sae(config, x) if given is None else _like(given) for _ in range(2)]
+    saes = [(tuned_sae(config, x.cpu()) if given is None else _like(given)).to(x.device) for _ in range(2)]
     # small steps: what is measured should not drift from round to round
     train = TrainConfig(path=path, batch_tokens=config.n, learning_rate=1e-6, decoder_bias="keep")
     trainer = Trainer(saes[0], train)
@@ -271,6 +285,26 @@ def _checked(tokens: Tensor) -> Tensor:
     if not bool(torch.isfinite(tokens).all()):
         raise InputError("the tokens have values that are not finite; extract them again.")
     return tokens
+
+
+def _when_done(clock: Callable[[], float]) -> Callable[[], float]:
+    """A clock that first waits for what the GPU still has to do."""
+
+    def read() -> float:
+        torch.cuda.synchronize()
+        return clock()
+
+    return read
+
+
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from PIL import Image
 from cytosae.common.artifact import hash_file
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
+from cytosae.common.unfinished import remove, sweep, unfinished
 
 CLASSES = ("basophil", "eosinophil", "erythroblast", "ig", "lymphocyte", "monocyte", "neutrophil", "platelet")
 """Label index -> name."""
@@ -42,8 +42,8 @@ def unpack_medmnist(path: Path | str, out: Path | str) -> Path:
         if (out / _SOURCE).is_file() and (out / _SOURCE).read_text(encoding="utf-8").split()[:1] == source.split()[:1]:
             return out
         raise InputError(f"{out} is not empty; give a new folder to unpack {path.name} into.")
-    temporary = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    sweep(out)
+    temporary = unfinished(out)
     try:
         temporary.mkdir(parents=True)
         _unpack(path, temporary)
@@ -52,7 +52,7 @@ def unpack_medmnist(path: Path | str, out: Path | str) -> Path:
             out.rmdir()
         temporary.rename(out)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
     return out
 
 

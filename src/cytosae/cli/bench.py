@@ -35,6 +35,7 @@ def bench(
         "dense",
     ),
     threads: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     rounds: int = 5,
     tokens: Path | None = None,
     markdown: Annotated[bool, Parameter(negative="")] = False,
@@ -61,6 +62,8 @@ def bench(
         Ways to find active latents: screening in bfloat16, in float32, dense products.
     threads
         Of the processor; 0 for torch's own choice.
+    device
+        Where to measure; auto takes a GPU where there is one.
     rounds
         How often everything is measured; the smallest, the median and the largest value are given.
     tokens
@@ -71,7 +74,7 @@ def bench(
     from cytosae import bench as speed_of
 
     output = Output(as_json=as_json)
-    config = speed_of.SpeedConfig(d, m, n, k, variant, threads, rounds, tuple(dict.fromkeys(paths)))
+    config = speed_of.SpeedConfig(d, m, n, k, variant, threads, device, rounds, tuple(dict.fromkeys(paths)))
     speed = speed_of.measure_speed(config, tokens=None if tokens is None else _read(tokens, n))
     if markdown:
         output.line(f"{speed.machine}\n\n{speed_of.markdown(speed)}")

@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,11 +20,9 @@ from typing import Any
 
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError
+from cytosae.common.unfinished import displaced, remove, sweep, unfinished
 
 RECORD = "artifact.json"
-ABANDONED = 3600.0
-"""Seconds after which something half-written, to which nobody has written since, is taken for a killed process's."""
-_ANY = "[0-9a-f]" * 8
 SCHEMAS = {
     "cells": 2,
     "tokens": 1,
@@ -112,13 +108,15 @@ def write_artifact(
     Yields the directory to write into. An older artifact at ``path`` stays until the new one is complete. ``details``
     may be filled while the block runs. A block that fails leaves nothing behind.
     """
-    temporary = _beside(path)
-    temporary.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    temporary = unfinished(path)
+    temporary.mkdir()
     try:
         yield temporary
         publish_directory(temporary, path, kind, config=config, inputs=inputs, details=details)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
 
 
 def publish_directory(
@@ -161,8 +159,8 @@ def write_file_artifact(
 ) -> Iterator[Path]:
     """Like `write_artifact` for a single file: yields the temporary file's path (same suffix as ``path``)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path, f".{path.stem}.{_ANY}.partial{path.suffix}")
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    sweep(path)
+    temporary = unfinished(path)
     try:
         yield temporary
         entry = {path.name: {"sha256": hash_file(temporary), "bytes": temporary.stat().st_size}}
@@ -171,7 +169,7 @@ def write_file_artifact(
         temporary.replace(path)
         write_json(record_path(path), _record(kind, config, inputs, entry, details))
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def read_artifact(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifact:
@@ -227,7 +225,7 @@ def describe_files(directory: Path) -> dict[str, dict[str, Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a plain value as indented JSON, atomically (written beside, then renamed)."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    temporary = unfinished(path)
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(to_plain(value), file, indent=2, allow_nan=True)
         file.write("\n")
@@ -273,25 +271,8 @@ def _check_files(artifact: Artifact, *, verify: bool) -> None:
             raise ArtifactError(f"{file} differs from its recorded checksum; restore it or run the step again.")
 
 
-def _beside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.old"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    _sweep(path, f".{path.name}.{_ANY}.partial")
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-
-
-def _sweep(path: Path, pattern: str) -> None:
-    """Remove what a killed process left beside ``path``: nobody has written to it for an hour."""
-    for leftover in path.parent.glob(pattern):
-        written = [leftover, *leftover.rglob("*")] if leftover.is_dir() else [leftover]
-        with suppress(FileNotFoundError):  # another process is just done with it
-            if time.time() - max(entry.stat().st_mtime for entry in written) > ABANDONED:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
 def _replace_directory(new: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    old = displaced(path)
     if path.exists():
         path.rename(old)
     try:

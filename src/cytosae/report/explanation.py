@@ -14,6 +14,7 @@ from cytosae.atlas import reference_table
 from cytosae.cells import load_image
 from cytosae.common.artifact import package_version
 from cytosae.common.errors import CytosaeError
+from cytosae.common.unfinished import unfinished
 from cytosae.report.figures import THUMBNAIL, overlay, picture_uri, thumbnail
 from cytosae.report.html import render, resource
 
@@ -70,7 +71,7 @@ def write_explanation(
         },
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.partial")
+    temporary = unfinished(out)
     temporary.write_text(html, encoding="utf-8")
     temporary.replace(out)
     return out

@@ -25,7 +25,9 @@ from cytosae.sae.topk import TopK
 
 AnySparsity = ReluL1 | TopK | BatchTopK | JumpRelu | Matryoshka
 SPARSE_BLOCK = 4096
-"""Tokens that `SparseAutoencoder.encode_sparse` takes at a time."""
+"""Tokens that `SparseAutoencoder.encode_sparse` takes at a time on a CPU."""
+GPU_BLOCK = 32_768
+"""The same on a GPU."""
 
 
 class SparsityState(nn.Module):
@@ -126,8 +128,9 @@ class SparseAutoencoder(nn.Module):
         x, positions = self._flat(x, positions)
         columns, values, counts = [], [], []
         with torch.no_grad():
-            for start in range(0, len(x), SPARSE_BLOCK):
-                here = slice(start, start + SPARSE_BLOCK)
+            size = GPU_BLOCK if x.is_cuda else SPARSE_BLOCK
+            for start in range(0, len(x), size):
+                here = slice(start, start + size)
                 part = self.activations(x[here], None if positions is None else positions[here]).to_csr()
                 columns.append(part.col_indices())
                 values.append(part.values())

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from cytosae.common.artifact import package_version, write_json
 from cytosae.common.errors import InputError, WeightsError
+from cytosae.common.unfinished import remove, unfinished
 from cytosae.sae.autoencoder import AnySparsity, SparseAutoencoder
 from cytosae.sae.jump_relu import JumpRelu
 from cytosae.sae.normalisation import MeanNorm, NoNormalisation
@@ -75,14 +74,14 @@ def export_saelens(
             "cytosae_description": sae.describe(),
         },
     }
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = unfinished(out)
     partial.mkdir(parents=True)
     try:
         save_file(weights, partial / WEIGHTS)
         write_json(partial / CONFIG, config)
         partial.rename(out)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
     return out
 
 

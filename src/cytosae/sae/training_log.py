@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from cytosae.common.unfinished import unfinished
 from cytosae.sae.optimisation import StepLog
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class TrainingLog:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             kept = _rows_upto(self._path, self._upto)
-            temporary = self._path.with_suffix(".csv.partial")
+            temporary = unfinished(self._path)
             with temporary.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([COLUMNS, *kept])
             temporary.replace(self._path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from cytosae.common.artifact import hash_file, write_json
 from cytosae.common.errors import ArtifactError
+from cytosae.common.unfinished import unfinished
 
 FORMAT = 1
 TENSORS, STATE = "state.safetensors", "state.json"
@@ -34,7 +34,7 @@ def write_state(
     """Write ``folder/step-<step>`` atomically and remove all but the ``keep`` last checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:09d}"
-    temporary = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    temporary = unfinished(path)
     temporary.mkdir()
     try:
         save_file(dict(tensors), temporary / TENSORS)

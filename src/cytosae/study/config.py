@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tomllib
 import typing
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from cytosae.cohort.config import PROMYELOCYTES, ClassificationConfig
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import UsageError
 from cytosae.common.runtime import RuntimeConfig
+from cytosae.common.unfinished import unfinished
 from cytosae.sae import RECIPES, Recipe
 from cytosae.tokens import ExtractConfig
 from cytosae.tokens.reader import Which
@@ -225,7 +225,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def write_config(config: StudyConfig, path: Path) -> None:
     """Write ``config`` as TOML, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = unfinished(path)
     temporary.write_text(tomli_w.dumps(tidy(config)), encoding="utf-8")
     temporary.replace(path)
 

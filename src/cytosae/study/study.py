@@ -18,6 +18,7 @@ from cytosae.common.artifact import digest, is_current, read_artifact, recipe_of
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import ArtifactError, InputError, UsageError
 from cytosae.common.runtime import make_fabric
+from cytosae.common.unfinished import sweep_below
 from cytosae.study.config import StudyConfig, name_datasets, read_config, write_config
 
 if TYPE_CHECKING:
@@ -450,9 +451,7 @@ class Study:
             raise ArtifactError(
                 f"Another process works on {self.path} (it holds {lock.lock_file}); wait until it has finished."
             ) from problem
-        for leftover in self.path.glob(".*.partial"):  # of a process that was killed while it wrote a small file
-            if leftover.is_file():
-                leftover.unlink(missing_ok=True)
+        sweep_below(self.path)  # what killed processes left
         try:
             yield
         finally:

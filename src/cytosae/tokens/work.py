@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import safetensors.torch
 
 from cytosae.common.artifact import digest, hash_file, publish_directory, write_json
 from cytosae.common.errors import ArtifactError
+from cytosae.common.unfinished import unfinished
 from cytosae.tokens.encoding import Planes, bytes_per_token, encoding_of
 from cytosae.tokens.store import CELL_IDS, FORMAT, MANIFEST, VERSION
 
@@ -263,7 +263,7 @@ class Work:
 
 def write_durably(file: Path, content: bytes) -> None:
     """Write beside, flush to disk, rename: the file is there whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
+    temporary = unfinished(file)
     try:
         with temporary.open("wb") as stream:
             stream.write(content)

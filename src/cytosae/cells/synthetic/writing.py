@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,6 +19,7 @@ from cytosae.cells.synthetic.structures import BITS
 from cytosae.cells.synthetic.truth import write_truth
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.progress import progress
+from cytosae.common.unfinished import remove, unfinished
 
 Rows = list[dict[str, Any]]
 
@@ -63,20 +62,20 @@ def synthesize(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; give the name of a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    growing = unfinished(out)
     try:
         attributes: Rows = []
         with progress("Drawing cells", patients * cells, "cells") as bar:
-            for rows in _patients(unfinished, model, processes):
+            for rows in _patients(growing, model, processes):
                 attributes += rows
                 bar.advance(len(rows))
-        _write_manifest(unfinished, model)
-        write_truth(unfinished / "truth", model, pd.DataFrame(attributes))
+        _write_manifest(growing, model)
+        write_truth(growing / "truth", model, pd.DataFrame(attributes))
         if out.exists():
             out.rmdir()
-        unfinished.rename(out)
+        growing.rename(out)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove(growing)
     return out
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cytosae.common.errors import UsageError
-from cytosae.sae.screening.backend import backend_for, numba_works
+from cytosae.sae.screening.backend import backend_for, has_kernels, numba_works
 from cytosae.sae.screening.screen import LatentTerms, Screen, whole_sums
 
 Path = Literal["auto", "dense", "blocks", "screened"]
@@ -44,7 +44,8 @@ class Screening:
                 f"path = {self.path!r} needs a float32 SAE, on a CPU with numba or on a CUDA device; use path = 'auto'."
             )
         if self.screen is None:
-            dtype = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path) or quickest_product()
+            on_gpu = torch.bfloat16 if rows.is_cuda else None
+            dtype = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path) or on_gpu or quickest_product()
             self.screen = Screen(dtype, kernels=backend_for(rows.device))
             _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
         return self.screen
@@ -56,8 +57,9 @@ class Screening:
 
     @staticmethod
     def _worth(x: Tensor, rows: Tensor) -> bool:
-        large = x.numel() * len(rows) >= WORTH_SCREENING
-        return large and rows.device.type == "cpu" and rows.dtype == torch.float32 and numba_works()
+        if x.numel() * len(rows) < WORTH_SCREENING or rows.dtype != torch.float32:
+            return False
+        return numba_works() if rows.device.type == "cpu" else _quick_on(rows.device)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Screening:
         return Screening(self.path)
@@ -70,6 +72,14 @@ def _can_screen(rows: Tensor) -> bool:
     if rows.device.type == "cpu":
         return numba_works()
     return rows.device.type == "cuda" and keeps_bound(rows.device)
+
+
+@cache
+def _quick_on(device: torch.device) -> bool:
+    """Whether a device has kernels, and bfloat16 products of its own that keep the bound (NVIDIA's since Ampere)."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    return has_kernels(device) and keeps_bound(device)
 
 
 @cache

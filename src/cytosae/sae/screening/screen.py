@@ -29,16 +29,33 @@ from cytosae.sae.screening.bound import (
 
 CELL = 256
 """Latents that share one cut in `kernels.scan`; also the granularity of blocks."""
-BLOCK = 4096
-"""Most latents of one product: 2,048 tokens of it take 16 MB, which stay in cache for the scan."""
-TOKENS = 4096
-"""Most tokens screened together; each group of them reads the whole encoder once."""
-PLACES = 1 << 22
-"""Most places in the candidate lists of all tokens screened together (12 bytes each)."""
 SPARE = 32
 """Room at the end of a list, so that a group of latents always fits."""
-WHOLE = 1 << 21
-"""Scores computed at once for tokens whose candidates overran their list."""
+
+
+class Sizes(NamedTuple):
+    """How much is done at once.
+
+    Attributes
+    ----------
+    tokens : screened together; each group of them reads the whole encoder once
+    latents : of one product
+    product : scores of one product
+    places : in the candidate lists of all tokens screened together (12 bytes each)
+    whole : scores computed at once for tokens whose candidates overran their list
+    """
+
+    tokens: int
+    latents: int
+    product: int
+    places: int
+    whole: int
+
+
+ON_CPU = Sizes(4096, 4096, 1 << 24, 1 << 22, 1 << 21)
+"""2,048 tokens of a product take 16 MB, which stay in cache for the scan."""
+ON_GPU = Sizes(32_768, 1 << 20, 1 << 28, 1 << 24, 1 << 26)
+"""Few launches, each of a wave of programs: a product takes 0.5 GB."""
 
 
 class Entries(NamedTuple):
@@ -241,9 +258,9 @@ class Screen:
         if isinstance(threshold, Tensor):  # one for each latent: 0 for scores from which it has been subtracted
             floor, shifted, size = 0.0, bias - threshold, size + threshold.abs()
         sides = self.follow(rows).sides(shifted, size)
-        parts, start = [], 0
+        parts, start, sizes = [], 0, _sizes(x)
         capacity = min(self.capacity or (max(16 * k, 512) if k else 2048), len(rows)) + SPARE
-        for tokens in x.split(min(max(PLACES // capacity, 256), TOKENS)):
+        for tokens in x.split(min(max(sizes.places // capacity, 256), sizes.tokens)):
             terms = self._token_terms(tokens)
             _require_finite(x, start, terms.near)
             columns, counts = self._candidates(terms, sides, float(floor), k, capacity, densest)
@@ -280,7 +297,9 @@ class Screen:
         return token_terms(x, self.dtype, self.kernels.round_rows, out)
 
     def _products(self, x: Tensor, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-        blocks = -(-len(rows) // BLOCK)  # of equal size: a small one at the end would multiply slower
+        sizes = _sizes(x)
+        most = min(sizes.latents, max(sizes.product // max(len(x), 1), CELL))
+        blocks = -(-len(rows) // most)  # of equal size: a small one at the end would multiply slower
         size = -(-len(rows) // (blocks * CELL)) * CELL
         block = self._buffer("product", (len(x) * min(size, len(rows)),), x.dtype, x)
         for start in range(0, len(rows), size):
@@ -301,7 +320,7 @@ class Screen:
         everyone = torch.arange(start, start + len(x), device=x.device)
         yield self._kept(x, rows, bias, columns, counts.clamp_min(0), keep, everyone)
         every = torch.arange(len(rows), dtype=torch.int32, device=x.device)
-        for group in over.split(max(WHOLE // len(rows), 1)):
+        for group in over.split(max(_sizes(x).whole // len(rows), 1)):
             full = torch.full((len(group),), len(rows), device=x.device)
             yield self._kept(x[group], rows, bias, every.repeat(len(group)), full, keep, start + group)
 
@@ -338,6 +357,10 @@ def whole_sums() -> Iterator[None]:
         yield
     finally:
         settings.allow_bf16_reduced_precision_reduction = before
+
+
+def _sizes(x: Tensor) -> Sizes:
+    return ON_GPU if x.is_cuda else ON_CPU
 
 
 def _require_finite(x: Tensor, start: int, norms: Tensor) -> None:

@@ -1,0 +1,52 @@
+"""Names under which files and directories grow beside their place until they are complete, and who removes leftovers."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+ABANDONED = 3600.0
+"""Seconds after which something half-written, to which nobody has written since, is taken for a killed process's."""
+_ANY = "[0-9a-f]" * 8
+
+
+def unfinished(path: Path) -> Path:
+    """A new name beside ``path``, of the same suffix, to write under before a rename into place."""
+    return _named(path, uuid.uuid4().hex[:8], ".partial")
+
+
+def displaced(path: Path) -> Path:
+    """A new name beside ``path`` for what stands there while its successor is renamed into place."""
+    return _named(path, uuid.uuid4().hex[:8], ".old")
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left beside ``path`` on the way to it: nobody has written to it for an hour."""
+    for kind in (".partial", ".old"):
+        for leftover in path.parent.glob(_named(path, _ANY, kind).name):
+            written = [leftover, *leftover.rglob("*")] if leftover.is_dir() else [leftover]
+            with suppress(FileNotFoundError):  # another process is just done with it
+                if time.time() - max(entry.stat().st_mtime for entry in written) > ABANDONED:
+                    remove(leftover)
+
+
+def sweep_below(folder: Path) -> None:
+    """Remove whatever is unfinished anywhere below ``folder``, whatever its age: for who holds the folder's lock."""
+    for kind in (".partial", ".old"):
+        for leftover in list(folder.rglob(f".*.{_ANY}{kind}*")):
+            remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory; none there is as well."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _named(path: Path, mark: str, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{mark}{kind}{path.suffix}")
