@@ -6,6 +6,7 @@
     python benchmarks/training.py --memory            also the peak memory of a training in a process of its own
     python benchmarks/training.py --all               everything: what `make bench` runs
     python benchmarks/training.py --images DIR        real tokens of these cells instead of drawn ones
+    python benchmarks/training.py --device cuda       on a GPU: the paper's batch, every path, no targets (--peers too)
 
 Everything that is compared takes turns in one run; ratios are given as least, median and most. Real tokens are those of
 the bundled backbone (192 numbers); for d = 768 four neighbouring patch tokens (2 x 2) are put side by side, which keeps
@@ -81,6 +82,13 @@ CASES = (
         {"eai-sparsify": 3},
     ),
 )
+EVERY = ("screened", "blocks", "dense")
+ON_GPU = (
+    Case("TopK, wide", SpeedConfig(m=49_152, n=16_384, k=32, paths=EVERY), {}, "topk"),
+    Case("ReLU with L1, wide", SpeedConfig(m=49_152, n=16_384, k=64, variant="ReluL1", paths=EVERY), {}, "relu"),
+    Case("TopK, narrow", SpeedConfig(m=6_144, n=16_384, k=32, paths=EVERY), {}, "topk"),
+)
+GPU_PEERS = {"topk": ("eai-sparsify", "overcomplete"), "relu": ("overcomplete", "published CytoSAE step")}
 MIDDLE = SpeedConfig(m=24_576, n=2_048, k=32, paths=("screened",))
 GROWTH = (
     *(replace(MIDDLE, m=m) for m in (6_144, 12_288, 24_576, 49_152)),
@@ -97,6 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer-rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40, help="of training before tokens are measured again")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--images", type=Path, default=Path("../shared/data/apl_cohort"), help="folder of real cells")
     parser.add_argument("--shrink", type=int, default=1, help="divide m and N, to see whether everything runs")
@@ -106,7 +115,7 @@ def main() -> None:
     print(f"Machine: {describe_machine()}\n")
     bench = Bench(chosen)
     rates = bench.targets()
-    if not chosen.no_real:
+    if not chosen.no_real and chosen.device == "cpu":
         bench.real_tokens()
     if chosen.all or chosen.peers:
         bench.against_peers()
@@ -115,8 +124,13 @@ def main() -> None:
     if chosen.all or chosen.growth:
         bench.growth()
     estimates(rates, chosen.shrink)
+    if bench.verdicts:
+        print_verdicts(bench.verdicts)
+
+
+def print_verdicts(verdicts: list[tuple[str, float, float]]) -> None:
     print("\n## Targets beside what was measured (medians)\n\n| target | wanted | measured | |\n|---|---|---|---|")
-    for what, wanted, found in bench.verdicts:
+    for what, wanted, found in verdicts:
         print(f"| {what} | {wanted:g} | {found:.2f} | {'met' if found >= wanted else 'missed'} |")
 
 
@@ -127,11 +141,12 @@ class Bench:
         self.chosen = chosen
         self.clock: Callable[[], float] = time.process_time if chosen.cpu_seconds else time.perf_counter
         self.verdicts: list[tuple[str, float, float]] = []
+        self.cases = ON_GPU if chosen.device == "cuda" else CASES
 
     def targets(self) -> dict[str, float]:
         """Our own speed on random tokens; tokens/s of the whole step by case."""
         rates = {}
-        for case in CASES:
+        for case in self.cases:
             speed = self.speed(case.speed)
             print(f"## {case.name}, random tokens\n\n{markdown(speed, case.limits)}\n", flush=True)
             self.judge(f"{case.name}, random tokens", case.limits, speed)
@@ -155,11 +170,13 @@ class Bench:
 
     def against_peers(self) -> None:
         clock = "processor_seconds" if self.chosen.cpu_seconds else "seconds"
-        for case in CASES:
+        for case in self.cases:
             config = self.sized(case.speed)
             x = random_tokens(config.n, config.d).numpy()
             rounds, threads = self.chosen.peer_rounds, torch.get_num_threads()
-            found = list(peers.compare(x, m=config.m, k=config.k, kind=case.kind, rounds=rounds, threads=threads))
+            names = GPU_PEERS[case.kind] if config.device == "cuda" else peers.PEERS
+            how = {"rounds": rounds, "threads": threads, "device": config.device, "peers": names}
+            found = list(peers.compare(x, m=config.m, k=config.k, kind=case.kind, **how))
             print(f"## {case.name}, peers (m = {config.m:,}, N = {config.n:,})\n")
             print(f"{peers.table(found, config.n, clock)}\n", flush=True)
             for comparison in found:
@@ -192,7 +209,8 @@ class Bench:
 
     def sized(self, config: SpeedConfig) -> SpeedConfig:
         shrink = self.chosen.shrink
-        return replace(config, m=config.m // shrink, n=config.n // shrink, rounds=self.chosen.rounds)
+        sizes = {"m": config.m // shrink, "n": config.n // shrink}
+        return replace(config, **sizes, rounds=self.chosen.rounds, device=self.chosen.device)
 
     def judge(self, title: str, limits: dict[str, float], speed: Speed) -> None:
         self.verdicts += [(f"{title}: {name}", aim, speed.lap(name).ratio[0]) for name, aim in limits.items()]
@@ -241,7 +259,7 @@ def trained(config: SpeedConfig, tokens: Tensor, steps: int) -> SparseAutoencode
 
 
 def estimates(rates: dict[str, float], shrink: int) -> None:
-    """What the measured rates mean for the paper's training; a GPU's from the data sheet, with the arithmetic."""
+    """What the measured rates mean for the paper's training."""
     print("\n## Estimates\n")
     paper = TrainConfig.paper()
     for name in ("TopK, wide", "ReLU with L1, wide"):
@@ -252,20 +270,6 @@ def estimates(rates: dict[str, float], shrink: int) -> None:
             f"{paper.steps:,} steps of {paper.batch_tokens:,} tokens = {paper.total_tokens / 1e6:,.0f} million tokens "
             f"take {paper.total_tokens / rate / 3600:,.1f} hours, once latents are sparse."
         )
-    n, m, d, k = paper.batch_tokens, 49_152, 768, 64
-    product, scores, update = 2 * n * m * d, 2 * 2 * n * m, 2 * m * d * 4 * 6
-    gathers = 3 * n * k * d * 4 + n * 100 * d * 4
-    flops, bandwidth = 400e12, 2.3e12
-    seconds = product / flops + (scores + update + gathers) / bandwidth
-    print(
-        f"- One GPU, not measured: the bfloat16 product is 2 N m d = {product / 1e12:.2f} TFLOP a step, at an assumed "
-        f"{flops / 1e12:.0f} TFLOP/s (40% of the 989 of an H100's data sheet) {product / flops * 1e3:.1f} ms; writing "
-        f"and reading its scores {scores / 1e9:.1f} GB, weights and Adam's moments {update / 1e9:.1f} GB, rows of "
-        f"active latents and candidates at most {gathers / 1e9:.1f} GB, at an assumed {bandwidth / 1e12:.1f} TB/s (70% "
-        f"of 3.35) {(scores + update + gathers) / bandwidth * 1e3:.1f} ms: {seconds * 1e3:.1f} ms a step, "
-        f"{seconds * paper.steps / 60:.1f} minutes for the {paper.steps:,} steps, if every kernel came near "
-        "those limits. The Triton kernels have not run on a GPU yet."
-    )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@
 
 The peers live in the environment .venv-peers beside ours, made here on the first call (they agree on versions, so one
 serves all; torch comes with it, some gigabytes). The published CytoSAE step is plain torch and runs there, too.
+Where another Python has the peers already, CYTOSAE_PEERS_PYTHON names it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -43,14 +45,22 @@ class Comparison:
 
 
 def compare(
-    x: np.ndarray, *, m: int, k: int, kind: str, peers: tuple[str, ...] = PEERS, rounds: int = 3, threads: int = 0
+    x: np.ndarray,
+    *,
+    m: int,
+    k: int,
+    kind: str,
+    peers: tuple[str, ...] = PEERS,
+    rounds: int = 3,
+    threads: int = 0,
+    device: str = "cpu",
 ) -> Iterator[Comparison]:
     """Each peer against ours, one peer at a time, so that two trainers' memory is enough."""
     python = environment()
     with tempfile.TemporaryDirectory() as folder:
         tokens = Path(folder) / "tokens.npy"
         np.save(tokens, x.astype(np.float32))
-        work = (str(tokens), str(m), str(k), kind, str(threads or torch.get_num_threads()))
+        work = (str(tokens), str(m), str(k), kind, str(threads or torch.get_num_threads()), device)
         for name in peers:
             with worker(python, name, *work) as theirs, worker(Path(sys.executable), "cytosae", *work) as ours:
                 refused = answer(theirs).get("cannot") or answer(ours).get("cannot")
@@ -77,12 +87,14 @@ def table(comparisons: list[Comparison], n: int, clock: str) -> str:
         span = f"{min(ratios):.1f}, {statistics.median(ratios):.1f}, {max(ratios):.1f}"
         l0 = f"{c.theirs[-1]['l0']:.0f} and {c.ours[-1]['l0']:.0f}"
         rates = f"{n / theirs:,.0f} and {n / ours:,.0f}"
-        rows.append(f"| {c.peer} | {theirs:.2f} s | {ours:.2f} s | {rates} | {span} | {peak} | {l0} |")
+        rows.append(f"| {c.peer} | {theirs:.3g} s | {ours:.3g} s | {rates} | {span} | {peak} | {l0} |")
     return "\n".join(rows)
 
 
 def environment() -> Path:
     """Python of the peers' environment, which is made if it is not there."""
+    if os.environ.get("CYTOSAE_PEERS_PYTHON"):
+        return Path(os.environ["CYTOSAE_PEERS_PYTHON"])
     python, done = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".setup"
     requirements = HERE / "requirements.txt"
     if not done.exists() or done.stat().st_mtime < requirements.stat().st_mtime:
@@ -127,15 +139,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("d", 768), ("m", 49_152), ("n", 2_048), ("k", 32), ("rounds", 3), ("threads", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--kind", choices=["topk", "relu"], default="topk")
     parser.add_argument("--peer", action="append", choices=PEERS)
     parser.add_argument("--cpu-seconds", action="store_true", help="processor time, for a machine that is busy")
     chosen = parser.parse_args()
     x = torch.randn(chosen.n, chosen.d, generator=torch.Generator().manual_seed(0)).numpy()
     peers = tuple(chosen.peer or PEERS)
-    found = list(
-        compare(x, m=chosen.m, k=chosen.k, kind=chosen.kind, peers=peers, rounds=chosen.rounds, threads=chosen.threads)
-    )
+    how = {"rounds": chosen.rounds, "threads": chosen.threads, "device": chosen.device}
+    found = list(compare(x, m=chosen.m, k=chosen.k, kind=chosen.kind, peers=peers, **how))
     print(table(found, chosen.n, "processor_seconds" if chosen.cpu_seconds else "seconds"))
 
 

@@ -25,7 +25,8 @@ def ours(x: Tensor, m: int, k: int, kind: str) -> Step:
     from cytosae.sae import TrainConfig, Trainer
 
     config = SpeedConfig(d=x.shape[1], m=m, n=len(x), k=k, variant="TopK" if kind == "topk" else "ReluL1")
-    trainer = Trainer(tuned_sae(config, x), TrainConfig(batch_tokens=len(x), learning_rate=RATE, decoder_bias="keep"))
+    sae = tuned_sae(config, x.cpu()).to(x.device)
+    trainer = Trainer(sae, TrainConfig(batch_tokens=len(x), learning_rate=RATE, decoder_bias="keep"))
     return lambda: trainer.step(x).l0
 
 
@@ -33,10 +34,11 @@ def sparsify(x: Tensor, m: int, k: int, kind: str) -> Step:
     """eai-sparsify (EleutherAI)."""
     if kind != "topk":
         raise LookupError("eai-sparsify has no ReLU with L1")
-    os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its path for CPUs; the other one looks for a GPU
+    if not x.is_cuda:
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its path for CPUs; the other one looks for a GPU
     from sparsify import SparseCoder, SparseCoderConfig
 
-    sae = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=m, k=k), device="cpu", dtype=torch.float32)
+    sae = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=m, k=k), device=x.device, dtype=torch.float32)
     optimizer = torch.optim.Adam(sae.parameters(), lr=RATE, fused=True)
 
     def step() -> float:
@@ -58,7 +60,9 @@ def overcomplete(x: Tensor, m: int, k: int, kind: str) -> Step:
     matplotlib.cm.get_cmap = matplotlib.colormaps.get_cmap  # which its figures import, and newer matplotlib has not
     from overcomplete.sae import SAE, TopKSAE
 
-    sae = TopKSAE(x.shape[1], nb_concepts=m, top_k=k) if kind == "topk" else SAE(x.shape[1], nb_concepts=m)
+    where = str(x.device)
+    topk = kind == "topk"
+    sae = TopKSAE(x.shape[1], m, top_k=k, device=where) if topk else SAE(x.shape[1], m, device=where)
     sae.train()
     if kind != "topk":
         _lower_biases(sae, x, k)
@@ -87,10 +91,11 @@ def saelens(x: Tensor, m: int, k: int, kind: str) -> Step:
     else:
         sae = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=x.shape[1], d_sae=m, l1_coefficient=1e-4))
         with torch.no_grad():
-            scores = (x[:64] @ sae.W_enc).flatten()
+            scores = (x[:64].cpu() @ sae.W_enc).flatten()
             sae.b_enc.sub_(torch.topk(scores, k * 64).values[-1])
+    sae.to(x.device)
     optimizer = torch.optim.Adam(sae.parameters(), lr=RATE, fused=True)
-    none = torch.zeros(m, dtype=torch.bool)
+    none = torch.zeros(m, dtype=torch.bool, device=x.device)
 
     def step() -> float:
         coefficients = {name: c.value for name, c in sae.get_coefficients().items()} if kind != "topk" else {}
@@ -118,14 +123,14 @@ def published(x: Tensor, m: int, k: int, kind: str) -> Step:
     if kind != "relu":
         raise LookupError("the published code has no TopK")
     d = x.shape[1]
-    decoder = nn.functional.normalize(torch.randn(m, d, generator=torch.Generator().manual_seed(0)), dim=1)
+    decoder = nn.functional.normalize(torch.randn(m, d, generator=torch.Generator().manual_seed(0)), dim=1).to(x.device)
     W_enc, W_dec = nn.Parameter(decoder.T.clone()), nn.Parameter(decoder.clone())
-    b_enc, b_dec = nn.Parameter(torch.zeros(m)), nn.Parameter(x.mean(0).clone())
+    b_enc, b_dec = nn.Parameter(x.new_zeros(m)), nn.Parameter(x.mean(0).clone())
     with torch.no_grad():
         scores = ((x[:64] - b_dec) @ W_enc).flatten()
         b_enc.sub_(torch.topk(scores, k * 64).values[-1])
     optimizer = torch.optim.Adam([W_enc, b_enc, W_dec, b_dec], lr=RATE)
-    since_fired = torch.zeros(m)
+    since_fired = x.new_zeros(m)
 
     def step() -> float:
         with torch.no_grad():

@@ -23,7 +23,8 @@ def test_every_variant_is_measured_with_about_k_active_latents(variant: str) -> 
     before = torch.get_num_threads()
     speed = measure_speed(config)
     assert torch.get_num_threads() == before
-    names = [WALL, "bfloat16 product", "copy of the encoder"]
+    tf32 = ["TF32 product"] if speed.config.device == "cuda" else []
+    names = [WALL, *tf32, "bfloat16 product", "copy of the encoder"]
     names += [f"{what}, {path}" for path in config.paths for what in ("step", "encode")]
     assert [lap.name for lap in speed.laps] == names
     assert all(len(lap.seconds) == len(lap.ratios) == 2 and min(lap.seconds) > 0 for lap in speed.laps)
@@ -75,6 +76,19 @@ def test_the_machine_says_what_it_is() -> None:
 def test_impossible_sizes_are_refused(name: str, value: int) -> None:
     with pytest.raises(UsageError, match=name):
         SpeedConfig(**{**SMALL.__dict__, name: value})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="no CUDA device is usable here"):
+        SpeedConfig(device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_measured_where_there_is_one() -> None:
+    speed = measure_speed(SMALL)
+    assert speed.config.device == "cuda"
+    assert {"TF32 product", "step, screened", "encode, dense"} <= {lap.name for lap in speed.laps}
 
 
 def test_tokens_that_cannot_be_used_are_refused() -> None:

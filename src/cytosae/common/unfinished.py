@@ -1,4 +1,4 @@
-"""Names under which files and directories grow beside their place until they are complete, and who removes leftovers."""
+"""Names under which files and directories grow beside their place until they are complete; removal of leftovers."""
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ class Optimisation:
     def _log(self, x: Tensor, terms: Tensor, dead: int, rate: float) -> StepLog:
         mse, penalty, auxiliary, active, squared = terms.tolist()
         mean = self._mean_over_ranks(x.mean(0))
-        # in parts: fresh memory for all tokens costs more than the arithmetic
-        squares = [torch.linalg.vector_norm(part - mean).square() for part in x.split(512)]
+        # in parts on a CPU, where fresh memory for all tokens costs more than the arithmetic
+        squares = [torch.linalg.vector_norm(p - mean).square() for p in x.split(len(x) if x.is_cuda else 512)]
         variance = float(self._mean_over_ranks(torch.stack(squares).sum()))
         return StepLog(
             mse=mse,

@@ -196,7 +196,7 @@ class DenseActivations:
 
     def to_csr(self) -> Tensor:
         """``torch.sparse_csr`` (N, m)."""
-        with _quiet_about_beta():
+        with _quiet_about_layout():
             return self.values.to_sparse_csr()
 
 
@@ -228,8 +228,8 @@ def score_active(
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
-    """A ``torch.sparse_csr`` tensor (N, width) without torch's warning that the layout is new."""
-    with _quiet_about_beta():
+    """A ``torch.sparse_csr`` tensor (N, width) without what torch warns of about the layout."""
+    with _quiet_about_layout():
         return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
 
 
@@ -302,7 +302,7 @@ def _weighted_rows(columns: Tensor, offsets: Tensor, values: Tensor, matrix: Ten
 
 
 @contextmanager
-def _quiet_about_beta() -> Iterator[None]:
+def _quiet_about_layout() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
         yield

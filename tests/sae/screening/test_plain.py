@@ -120,6 +120,18 @@ def test_mixed_precision_keeps_weights_in_float32_and_follows(sparsity, device) 
 
 
 @needs_cuda
+def test_large_batches_are_screened_on_a_gpu_and_small_ones_are_not() -> None:
+    sae = SparseAutoencoder(256, 8_192, TopK(k=6)).cuda()
+    x = torch.randn(32_768, 256, generator=torch.Generator().manual_seed(0)).cuda()
+    small = sae.encode_sparse(x[:64])
+    assert sae.screening.screen is None
+    large = sae.encode_sparse(x)
+    assert sae.screening.screen is not None
+    assert sae.screening.screen.dtype == torch.bfloat16
+    assert torch.equal(large.col_indices()[: 6 * 64].view(64, 6).sort().values, small.col_indices().view(64, 6))
+
+
+@needs_cuda
 def test_compiled_training_follows_the_plain_one() -> None:
     _, expected = trained(TopK(k=6, aux_k=0), RuntimeConfig(device="cuda", devices=1), "dense")
     _, losses = trained(TopK(k=6, aux_k=0), RuntimeConfig(device="cuda", devices=1, compile=True), "dense")

@@ -82,6 +82,11 @@ def choosing() -> Backend:
     return cast("Backend", SimpleNamespace(**{name: getattr(owner, name) for name, owner in parts.items()}))
 
 
+def blocks_of(latents: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ON_CPU", "ON_GPU"):
+        monkeypatch.setattr(screen_module, name, getattr(screen_module, name)._replace(latents=latents))
+
+
 def all_scores(kernels: Any, x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
     n, m = len(x), len(rows)
     offsets = torch.arange(0, n * m + 1, m, device=x.device)
@@ -259,7 +264,7 @@ def test_the_best_latent_is_found_where_only_one_term_of_the_bound_saves_it(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Latent 256, of the second block, has the best score, but 0 and 1 raise the floor above its rounded product."""
-    monkeypatch.setattr(screen_module, "BLOCK", 256)
+    blocks_of(256, monkeypatch)
     half, h = 1 + 2.0**-8 - 2.0**-20, 24  # rounds down
     x, rows, bias = torch.zeros(1, 2 * h + 1), torch.zeros(512, 2 * h + 1), torch.zeros(512)
     if kind == "storage":
@@ -291,7 +296,7 @@ def test_lists_that_overrun_have_an_exact_way_out(capacity: int) -> None:
 
 @runs
 def test_several_blocks_raise_the_floor_and_leave_few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screen_module, "BLOCK", 512)
+    blocks_of(512, monkeypatch)
     x, rows, bias = problem(n=2, m=2100, d=64)  # four blocks, the last one of another size
     kernels = choosing()
     screen = Screen(kernels=kernels)

@@ -22,7 +22,9 @@ from cytosae.sae.screening.screen import LatentTerms, Screen, whole_sums
 Path = Literal["auto", "dense", "blocks", "screened"]
 """auto; every score by a dense product; screening with products in float32; in bfloat16."""
 WORTH_SCREENING = 1 << 34
-"""Multiplications of a batch (N m d) from which `auto` screens; compiling the kernels has to pay, too."""
+"""Multiplications of a batch (N m d) from which `auto` screens on a CPU; compiling the kernels has to pay, too."""
+WORTH_ON_GPU = 1 << 36
+"""The same on a GPU, where each of many small kernels has to be launched (measured on an H200, d = 768, k = 32)."""
 _log = logging.getLogger("cytosae.sae")
 
 
@@ -57,7 +59,7 @@ class Screening:
 
     @staticmethod
     def _worth(x: Tensor, rows: Tensor) -> bool:
-        if x.numel() * len(rows) < WORTH_SCREENING or rows.dtype != torch.float32:
+        if x.numel() * len(rows) < (WORTH_ON_GPU if rows.is_cuda else WORTH_SCREENING) or rows.dtype != torch.float32:
             return False
         return numba_works() if rows.device.type == "cpu" else _quick_on(rows.device)
 

@@ -83,7 +83,7 @@ def top_per_token(values: Tensor, offsets: Tensor, k: int, keep: Tensor) -> None
     """Twin of `kernels.top_per_token`."""
     counts = offsets.diff()
     width = int(counts.max()) if len(counts) else 0
-    token = torch.arange(len(counts), device=values.device).repeat_interleave(counts)
+    token = torch.arange(len(counts), device=values.device).repeat_interleave(counts, output_size=len(values))
     place = torch.arange(len(values), device=values.device) - offsets[:-1][token]
     padded = values.new_full((len(counts), width), -torch.inf)
     padded[token, place] = values

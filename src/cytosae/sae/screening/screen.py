@@ -320,7 +320,7 @@ class Screen:
         everyone = torch.arange(start, start + len(x), device=x.device)
         yield self._kept(x, rows, bias, columns, counts.clamp_min(0), keep, everyone)
         every = torch.arange(len(rows), dtype=torch.int32, device=x.device)
-        for group in over.split(max(_sizes(x).whole // len(rows), 1)):
+        for group in over.split(max(_sizes(x).whole // len(rows), 1)) if len(over) else ():
             full = torch.full((len(group),), len(rows), device=x.device)
             yield self._kept(x[group], rows, bias, every.repeat(len(group)), full, keep, start + group)
 
@@ -334,7 +334,8 @@ class Screen:
         if not bool(torch.isfinite(scores).all()):
             raise NotFiniteError("scores of this batch overflow float32; scale the tokens or the encoder down.")
         mask = keep(scores, columns, offsets)
-        return Part(tokens, _offsets(mask)[offsets].diff(), columns[mask].long(), scores[mask])
+        kept = mask.nonzero()[:, 0]
+        return Part(tokens, _offsets(mask)[offsets].diff(), columns[kept].long(), scores[kept])
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
         """Memory that is kept from call to call: fresh pages cost more than what is written to them."""

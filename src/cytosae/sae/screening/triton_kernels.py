@@ -47,8 +47,8 @@ def scan(
     """`kernels.scan`; ``products`` (N, B) bfloat16 or float32, each row contiguous."""
     last = int(start + products.shape[1] == len(latents[0]))
     _launch(
-        _scan, len(products), products, products.stride(0), start, products.shape[1], last, *latents, *cells[1:],
-        *tokens, rounding, k, *lists, lists[0].stride(0), counts, floors, limits,
+        _scan, len(products), products, products.stride(0), start // CELL, products.shape[1], last, *latents,
+        *cells[1:], *tokens, rounding, k, *lists, lists[0].stride(0), counts, floors, limits,
         CELL=CELL, STEPS=STEPS, SPARE=SPARE, RAISES=k > 0, num_warps=1,
     )  # fmt: skip
 
@@ -257,45 +257,46 @@ def _raised(columns, lower, upper, count, k, floor, CHUNK: tl.constexpr, STEPS: 
     return kept, floor
 
 
-@triton.jit(do_not_specialize=["start", "last", "k"])
+@triton.jit(do_not_specialize=["first", "last", "k"])
 def _scan(
-    products, stride, start, size, last, low, high, residual, norm, cell_high, cell_residual, cell_norm,
+    products, stride, first, size, last, low, high, residual, norm, cell_high, cell_residual, cell_norm,
     near, far, rounding, k, columns, lower, upper, length, counts, floors, limits,
     CELL: tl.constexpr, STEPS: tl.constexpr, SPARE: tl.constexpr, RAISES: tl.constexpr,
 ):  # fmt: skip
-    """One token's candidates among the latents of a block, cell by cell."""
+    """One token's candidates among the latents of a block, which begins with the cell ``first``, cell by cell."""
     i = tl.program_id(0).to(tl.int64)
     count = tl.load(counts + i)
     if count >= 0:
-        floor, close, wide = tl.load(floors + i), tl.load(near + i), tl.load(far + i)
+        floor, close, wide, limit = tl.load(floors + i), tl.load(near + i), tl.load(far + i), tl.load(limits + i)
         products += i * stride
         columns += i * length
         lower += i * length
         upper += i * length
         q = tl.arange(0, CELL)
+        cells = (size + CELL - 1) // CELL
         c = 0
-        while (c * CELL < size) & (count >= 0):
+        while (c <= cells) & (count >= 0):  # the last round only raises: two copies of that would take its registers
+            if RAISES:  # noqa: SIM102 - known when the kernel is compiled
+                if count > tl.where(c < cells, length - CELL, tl.where(last != 0, k, limit)):
+                    count, floor = _raised(columns, lower, upper, count, k, floor, CELL, STEPS)
+                    if c == cells:
+                        tl.store(limits + i, count + SPARE)
             inside = c * CELL + q < size
             t = tl.load(products + c * CELL + q, mask=inside, other=0.0).to(tl.float32)
-            cell = start // CELL + c
+            cell = first + tl.minimum(c, cells - 1)
             top = tl.load(cell_high + cell)
             slack = close * tl.load(cell_residual + cell) + wide * tl.load(cell_norm + cell)
             best = tl.max(tl.where(inside, t, -3e38), axis=0)
             # no upper bound of the cell is larger; twice: storage, and the roundings of this sum and of the bounds
             reach = best + top + slack + 2 * rounding * (tl.abs(best) + tl.abs(top) + slack + tl.abs(floor))
-            if reach >= floor:
-                j = start + c * CELL + q
+            if (reach >= floor) & (c < cells):
+                j = cell * CELL + q  # a multiple of CELL, as Triton sees: terms are loaded four at a time
                 error = rounding * tl.abs(t) + close * tl.load(residual + j, mask=inside, other=0.0)
                 error += wide * tl.load(norm + j, mask=inside, other=0.0)
                 least = t + tl.load(low + j, mask=inside, other=0.0) - error
                 most = t + tl.load(high + j, mask=inside, other=0.0) + error
                 found = inside & (most >= floor)
                 more = tl.sum(found.to(tl.int32), axis=0)
-                if RAISES:  # noqa: SIM102 - known when the kernel is compiled
-                    if count + more > length:
-                        count, floor = _raised(columns, lower, upper, count, k, floor, CELL, STEPS)
-                        found = inside & (most >= floor)
-                        more = tl.sum(found.to(tl.int32), axis=0)
                 if count + more > length:
                     count = -1
                 else:
@@ -305,10 +306,5 @@ def _scan(
                     tl.store(upper + place, most, mask=found)
                     count += more
             c += 1
-        if RAISES:
-            limit = tl.load(limits + i)
-            if count > tl.where(last != 0, k, limit):
-                count, floor = _raised(columns, lower, upper, count, k, floor, CELL, STEPS)
-                tl.store(limits + i, count + SPARE)
         tl.store(counts + i, count)
         tl.store(floors + i, floor)

@@ -34,6 +34,10 @@ class Places(Protocol):
     def offsets(self) -> Tensor: ...  # noqa: D102
 
 
+Sorted = dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]]
+"""What `kernels.by_latent` gave, by the identities of the places, which live as long as the gradients do."""
+
+
 class RowGradient:
     """Parts of the gradient of a matrix (m, d), each sum over its entries (i, j) of scale * matrix[i], for row j."""
 
@@ -41,8 +45,8 @@ class RowGradient:
     device: torch.device
     parts: list[tuple[Places, Tensor, Tensor]]
 
-    def __init__(self, kernels: Backend, device: torch.device) -> None:
-        self.kernels, self.device, self.parts = kernels, device, []
+    def __init__(self, kernels: Backend, device: torch.device, known: Sorted) -> None:
+        self.kernels, self.device, self.parts, self._known = kernels, device, [], known
 
     def add(self, places: Places, scales: Tensor, matrix: Tensor) -> None:
         """A part: scales (nnz,) at the places, matrix (N, d)."""
@@ -60,14 +64,21 @@ class RowGradient:
             begin = torch.zeros(m + 1, dtype=torch.int64, device=self.device)
             none = torch.empty(0, device=self.device)
             return begin, none.to(torch.int32), none, none.view(0, d)
-        columns = torch.cat([places.columns for places, _, _ in self.parts]).to(torch.int32)
-        counts = torch.cat([places.offsets.diff() for places, _, _ in self.parts])
-        offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=self.device)
-        torch.cumsum(counts, 0, out=offsets[1:])
-        order, source, begin = self.kernels.by_latent(columns, offsets, m)
+        order, source, begin = self._by_latent(m)
         scales = torch.cat([scale for _, scale, _ in self.parts])
         matrices = [matrix.contiguous() for _, _, matrix in self.parts]
         return begin, source, scales[order], matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+
+    def _by_latent(self, m: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The places of all parts sorted by latent: once for the encoder and the decoder, whose places are the same."""
+        key = tuple(id(places) for places, _, _ in self.parts)
+        if key not in self._known:
+            columns = torch.cat([places.columns for places, _, _ in self.parts]).to(torch.int32)
+            counts = torch.cat([places.offsets.diff() for places, _, _ in self.parts])
+            offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=self.device)
+            torch.cumsum(counts, 0, out=offsets[1:])
+            self._known[key] = self.kernels.by_latent(columns, offsets, m)
+        return self._known[key]
 
 
 class RowUpdate:
@@ -114,8 +125,8 @@ class RowUpdate:
                 delattr(parameter, LISTENER)
 
     def _fresh(self) -> tuple[RowGradient, RowGradient]:
-        device = self.encoder.device
-        return RowGradient(self.kernels, device), RowGradient(self.kernels, device)
+        device, known = self.encoder.device, Sorted()
+        return RowGradient(self.kernels, device, known), RowGradient(self.kernels, device, known)
 
     @torch.no_grad()
     def finish(self, terms: LatentTerms | None) -> None:
