@@ -89,6 +89,7 @@ from cytosae.cohort.result import (
     ClassificationResult,
     open_classification,
 )
+from cytosae.cohort.sessions import Sessions, imaging_sessions
 from cytosae.cohort.stain_retest import (
     open_retest,
     retest_reliability,
@@ -108,6 +109,7 @@ __all__ = [
     "Kind",
     "PatientExplanation",
     "RankingEvaluation",
+    "Sessions",
     "Stability",
     "barcodes",
     "cell_curve",
@@ -129,6 +131,7 @@ __all__ = [
     "fit_configuration",
     "fit_l2",
     "gather",
+    "imaging_sessions",
     "make_folds",
     "model_input",
     "near_duplicates",

@@ -88,6 +88,7 @@ def classify(
         group=config.group,
         patient=patient,
         retest=retest,
+        sessions=config.sessions,
     )
     _check_random(random, data)
     folds = make_folds(

@@ -129,13 +129,14 @@ def fit_classifier(
         kinds=(setting.kind,),
         classes=classes,
         positive=config.positive,
-        group=None,
+        group=config.group,
         patient=patient,
         retest=retest,
+        sessions=config.sessions,
     )
     share = _shares(data)
     seen = model_input(setting, data, config)
-    fit = fit_configuration(setting, seen.barcodes, data.y, config, seen.directions)
+    fit = fit_configuration(setting, seen.barcodes, data.y, config, seen.directions, data.groups)
     used = np.flatnonzero((fit.coef != 0).any(0))
     # The decision is taken against the training shares, so that the intercept holds them no more.
     prior = np.log(share[1:] / share[:1]) if len(share) == 2 else np.log(share)
@@ -180,15 +181,18 @@ def fit_configuration(
     y: NDArray[np.integer],
     config: ClassificationConfig,
     directions: Array | None = None,
+    groups: NDArray[np.generic] | None = None,
 ) -> LinearFit:
     """Fit barcodes X [n, m] with the penalty of a configuration; its strength is chosen in the inner folds.
 
     With ``directions`` [m, r] the model is fitted along them; its weights are those of the latents all the same.
+    ``groups`` [n] are kept together in the inner folds.
     """
     options: dict[str, Any] = {
         "inner_folds": config.inner_folds,
         "min_share": config.min_share,
         "seed": config.seed,
+        "groups": groups,
     }
     if directions is not None:
         along = fit_l2(X @ directions, y, strengths=config.strengths, **options)

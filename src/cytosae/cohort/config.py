@@ -70,6 +70,8 @@ class ClassificationConfig:
     kinds : barcodes to compare
     positive : of two diagnoses the one to be found; None for the rarer
     group : column with the patients' sites, which are then kept together
+    sessions : without ``group``, whether patients are kept together who were imaged in one session, as the running
+        numbers in the names of their image files tell (`cytosae.cohort.imaging_sessions`)
     immature : cell types of the barcodes of immature cells
     promyelocytes : cell types counted as promyelocytes
     strengths : candidates of the inverse penalty C
@@ -92,6 +94,7 @@ class ClassificationConfig:
     kinds: tuple[Kind, ...] = ("presence", "mean", "count")
     positive: str | None = None
     group: str | None = None
+    sessions: bool = True
     immature: tuple[str, ...] = IMMATURE
     promyelocytes: tuple[str, ...] = PROMYELOCYTES
     strengths: tuple[float, ...] = STRENGTHS

@@ -56,10 +56,10 @@ def shuffled_diagnoses(
         colours, weights = Colours.of(data, y), bootstrap_weights(y, RESAMPLES, rng)
         contenders = []
         for model in models:
-            scores = cross_validate(model, y, K, made, seed=seed + shuffle, advance=advance)
+            scores = cross_validate(model, y, K, made, seed=seed + shuffle, groups=data.groups, advance=advance)
             plain = auroc_of(scores, y, K, weights)
             balanced = None if colours.overlap is None else auroc_of(scores, y, K, weights * colours.overlap)
-            splits = split_draws(model, y, K, colours, weights, seed=seed + shuffle)
+            splits = split_draws(model, y, K, colours, weights, seed=seed + shuffle, groups=data.groups)
             if model.configuration is not None and model.configuration.images_alone:
                 robust = float(robust_draws(plain, balanced, splits)[0])
                 contenders.append(Contender(model.name, robust, model.configuration.complexity))

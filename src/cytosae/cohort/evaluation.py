@@ -17,9 +17,9 @@ from cytosae.cohort.confounders import (
     remove_from_decisions,
 )
 from cytosae.cohort.features import Array, CohortArrays
-from cytosae.cohort.folds import Fold, make_folds
+from cytosae.cohort.folds import Fold, groups_of_rarest, make_folds
 from cytosae.cohort.metrics import Scores, auroc, metric_draws, repetition_spread, summary
-from cytosae.cohort.models import Model
+from cytosae.cohort.models import Groups, Model
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,20 @@ def cross_validate(
     folds: Sequence[Fold],
     *,
     seed: int,
+    groups: Groups = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Scores:
-    """Out-of-fold predictions of all repetitions in ``folds``; inner splits use seed + 1000 (repeat) + fold."""
+    """Out-of-fold predictions of all repetitions in ``folds``; inner splits use seed + 1000 (repeat) + fold.
+
+    ``groups`` [P] are kept together in the inner splits, too.
+    """
     repeats = 1 + max(fold.repeat for fold in folds)
     decision = np.full((repeats, len(y), n_classes), np.nan)
     probability = np.full_like(decision, np.nan)
     for fold in folds:
         features = model.features(fold.train)
         inner = seed + 1000 * fold.repeat + fold.number
-        out = model.learner.predict(features, y, fold.train, fold.test, inner)
+        out = model.learner.predict(features, y, fold.train, fold.test, inner, groups)
         decision[fold.repeat, fold.test], probability[fold.repeat, fold.test] = out
         advance()
     rows = np.flatnonzero(~np.isnan(decision).any((0, 2)))
@@ -73,9 +77,9 @@ def folds_of(model: Model, data: CohortArrays, folds: Sequence[Fold], *, number:
     repeats = min(repeats, model.repeats or repeats)
     if model.rows is None:
         return [fold for fold in folds if fold.repeat < repeats]
-    y = data.y[model.rows]
-    most = min(number, int(np.bincount(y).min()))
-    own = make_folds(y, data.classes, folds=most, repeats=repeats, seed=seed)
+    y, groups = data.y[model.rows], None if data.groups is None else data.groups[model.rows]
+    most = min(number, groups_of_rarest(y, groups))
+    own = make_folds(y, data.classes, folds=most, repeats=repeats, groups=groups, seed=seed)
     return [Fold(f.repeat, f.number, model.rows[f.train], model.rows[f.test]) for f in own]
 
 
@@ -106,7 +110,14 @@ class Colours:
 
 
 def split_draws(
-    model: Model, y: NDArray[np.integer], n_classes: int, colours: Colours, weights: Array, *, seed: int
+    model: Model,
+    y: NDArray[np.integer],
+    n_classes: int,
+    colours: Colours,
+    weights: Array,
+    *,
+    seed: int,
+    groups: Groups = None,
 ) -> dict[str, Array]:
     """AUROC when trained on one half of the colour range and tested on the other, in every resample [1 + B].
 
@@ -120,7 +131,7 @@ def split_draws(
     found: dict[str, Array] = {}
     balanced = []
     for name, train, test in colours.splits:
-        decision, probability = model.learner.predict(model.features(train), y, train, test, seed)
+        decision, probability = model.learner.predict(model.features(train), y, train, test, seed, groups)
         scores = Scores(decision[None], probability[None], test)
         found[f"split_{name}"] = auroc_of(scores, y[test], n_classes, weights[:, test])
         if colours.overlap is not None:
@@ -155,7 +166,7 @@ def measure(
 ) -> Measured:
     """Run one model in its folds and compute its row of the table; ``weights`` from `bootstrap_weights` [1 + B, P]."""
     own = folds_of(model, data, folds, number=number, seed=seed)
-    scores = cross_validate(model, data.y, len(data.classes), own, seed=seed, advance=advance)
+    scores = cross_validate(model, data.y, len(data.classes), own, seed=seed, groups=data.groups, advance=advance)
     y = data.y[scores.rows]
     draws = metric_draws(scores, y, data.classes, weights[:, scores.rows], specificity)
     spread = repetition_spread(scores, y, data.classes, specificity)
@@ -173,7 +184,7 @@ def measure(
         single = [scores.repetition(r) for r in range(len(scores.decision))]
         spread["auroc_balanced"] = np.array([auroc_of(one, y, K, overlap[None])[0] for one in single])
     row |= summary(draws, spread, confidence)
-    splits = split_draws(model, data.y, K, colours, weights, seed=seed)
+    splits = split_draws(model, data.y, K, colours, weights, seed=seed, groups=data.groups)
     row |= {name: float(values[0]) for name, values in splits.items()}
     row |= _confounding(scores, data, own, colours.matched)
     robust = robust_draws(draws["auroc"], balanced, splits)

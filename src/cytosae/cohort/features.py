@@ -16,6 +16,7 @@ from cytosae.cells.cell_types import harmonise
 from cytosae.cells.colour import COLOUR_COLUMNS
 from cytosae.cohort.barcodes import cell_matrix
 from cytosae.cohort.folds import refuse_shared_cells
+from cytosae.cohort.sessions import Sessions, imaging_sessions
 from cytosae.cohort.stain_retest import Pairs, retest_pairs
 from cytosae.common.errors import InputError
 
@@ -66,7 +67,7 @@ class CohortArrays:
     ----------
     patients, classes : names; for two classes the second is the one whose log odds are modelled
     y : [P] int
-    groups : [P] site of each patient, or None
+    groups : [P] site, or imaging session, of each patient: kept together in all folds; None where nothing is known
     layers : kind -> [P, m] float64 barcodes
     cell_types : shares of the cell types, patients x types, or None
     tokens : [P, D] float64 mean token, or None
@@ -100,6 +101,7 @@ def gather(
     group: str | None,
     patient: str = "patient",
     retest: AnnData | None = None,
+    sessions: bool = False,
 ) -> CohortArrays:
     """Check the patients and bring what is known of them into arrays.
 
@@ -114,6 +116,7 @@ def gather(
     group : column of ``barcodes.obs`` with the patients' sites
     patient : column of ``atlas.obs`` with the patients
     retest : `cytosae.cohort.open_retest`
+    sessions : whether to group patients by imaging session where no ``group`` is named
 
     Raises
     ------
@@ -138,12 +141,17 @@ def gather(
     order = _class_order(diagnosis, classes, positive)
     notes: list[str] = []
     cells = None if atlas is None else _cells(atlas, colours, names, kinds, patient)
-    confounders = _confounders(barcodes, atlas, cells, names, patient, notes)
+    imaged = _sessions(atlas, names, patient)
+    confounders = _confounders(barcodes, atlas, cells, names, patient, notes, imaged)
+    y = np.array([order.index(value) for value in diagnosis], dtype=np.intp)
+    groups = _groups(barcodes, group, names)
+    if imaged is not None and sessions and groups is None:
+        groups = _by_session(imaged, y, order, notes)
     return CohortArrays(
         patients=tuple(names),
         classes=tuple(order),
-        y=np.array([order.index(value) for value in diagnosis], dtype=np.intp),
-        groups=_groups(barcodes, group, names),
+        y=y,
+        groups=groups,
         layers={kind: dense(barcodes.layers[kind], np.float64) for kind in kinds},
         cell_types=_type_shares(barcodes, cells, names),
         tokens=dense(barcodes.obsm.get("X_backbone"), np.float64),
@@ -319,6 +327,7 @@ def _confounders(
     names: list[str],
     patient: str,
     notes: list[str],
+    imaged: Sessions | None,
 ) -> dict[str, Array]:
     found: dict[str, Array] = {}
     if cells is not None and cells.colours is not None:
@@ -335,7 +344,38 @@ def _confounders(
             notes.append(f"The {name} tells nothing: it is the same for all patients.")
         else:
             found[name] = values
+    if imaged is not None:
+        found["order of imaging"] = imaged.order[:, None].astype(np.float64)
     return found
+
+
+def _sessions(atlas: AnnData | None, names: list[str], patient: str) -> Sessions | None:
+    if atlas is None or "image" not in atlas.obs:
+        return None
+    obs = _frame(atlas.obs)
+    rows = pd.Index(names).get_indexer(pd.Index(obs[patient].astype(str)))
+    return imaging_sessions(obs["image"].astype(str).to_numpy()[rows >= 0].tolist(), rows[rows >= 0], len(names))
+
+
+def _by_session(
+    imaged: Sessions, y: NDArray[np.intp], classes: Sequence[str], notes: list[str]
+) -> NDArray[np.generic] | None:
+    """Sessions as groups of patients; None, with a note, where a class has no patients in two of them."""
+    together = imaged.describe([classes[int(k)] for k in y])
+    if not together:
+        return None
+    few = [label for k, label in enumerate(classes) if len(np.unique(imaged.session[y == k])) < 2]
+    if few:
+        notes.append(
+            f"All patients with {few[0]} were imaged in one session, by the numbers of their images ({together}): what "
+            "tells them apart may be that day."
+        )
+        return None
+    notes.append(
+        f"By the numbers of their images, some patients were imaged in one session ({together}); the patients of a "
+        "session are kept on one side of every split."
+    )
+    return imaged.session
 
 
 def _numbers(obs: pd.DataFrame, column: str) -> Array | None:

@@ -45,7 +45,7 @@ def make_folds(
     ----------
     y : [P] int, class of each patient, an index of ``classes``
     folds, repeats : number of folds, and how often all patients are split anew
-    groups : [P] site of each patient; the patients of a site are then never on both sides of a split
+    groups : [P] site or imaging session of each patient; the patients of one are never on both sides of a split
     seed : of the shuffles; repetition r uses seed + r
 
     Returns
@@ -55,7 +55,7 @@ def make_folds(
     Raises
     ------
     InputError
-        a single class; a class (or the sites) with fewer members than folds, with the most folds possible; sites that
+        a single class; a class (or the groups) with fewer members than folds, with the most folds possible; groups that
         cannot be split so that every training set has every class.
     """
     counts = np.bincount(y, minlength=len(classes))
@@ -71,7 +71,7 @@ def make_folds(
             if absent or not len(test):
                 what = f"no {absent[0]} among the training patients" if absent else "a fold without patients"
                 raise InputError(
-                    f"{folds} folds grouped by site leave {what}; use fewer folds, or leave out the grouping."
+                    f"{folds} folds grouped by site or imaging session leave {what}; use fewer folds, or no grouping."
                 )
             made.append(Fold(repeat, number, np.sort(train), np.sort(test)))
     return made
@@ -172,4 +172,11 @@ def _check_counts(
         )
     if groups is not None and len(set(groups.tolist())) < folds:
         n = len(set(groups.tolist()))
-        raise InputError(f"{folds} folds are more than the {n} sites; {n} is the most possible.")
+        raise InputError(f"{folds} folds are more than the {n} sites or imaging sessions; {n} is the most possible.")
+
+
+def groups_of_rarest(y: NDArray[np.integer], groups: NDArray[np.generic] | None) -> int:
+    """Patients of the rarest class, or groups of the class that is in the fewest: so many folds can be made."""
+    if groups is None:
+        return int(np.bincount(y)[np.unique(y)].min())
+    return min(len(np.unique(groups[y == k])) for k in np.unique(y))

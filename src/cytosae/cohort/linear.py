@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cytosae.cohort.config import STRENGTHS
 
@@ -109,6 +110,7 @@ def fit_l2(
     inner_folds: int = 5,
     min_share: float = 0.05,
     seed: int = 0,
+    groups: NDArray[np.generic] | None = None,
 ) -> LinearFit:
     """L2-penalised (multinomial) logistic regression, its penalty chosen by log loss in inner folds.
 
@@ -119,9 +121,10 @@ def fit_l2(
     strengths : candidates of C, the inverse penalty; of equal losses the smaller C (stronger penalty) is taken
     inner_folds : at most so many; as many as the rarest class has patients where that is fewer
     min_share : see `Standardise`
+    groups : [n] patients of one group are on one side of every inner split; None for no groups
     """
     losses = np.zeros(len(strengths))
-    for train, test in inner_splits(y, inner_folds, seed):
+    for train, test in inner_splits(y, inner_folds, seed, groups):
         scale, rows, Z = _coordinates(X[train], min_share)
         held = rows.transform(scale.transform(X[test]))
         for index, (w, b) in enumerate(l2_path(Z, y[train], strengths)):
@@ -142,6 +145,7 @@ def fit_elastic_net(
     inner_folds: int = 5,
     min_share: float = 0.05,
     seed: int = 0,
+    groups: NDArray[np.generic] | None = None,
 ) -> LinearFit:
     """Elastic-net logistic regression on the ``most`` features with the largest F statistic on the training patients.
 
@@ -150,7 +154,7 @@ def fit_elastic_net(
     """
     grid = [(ratio, strength) for ratio in l1_ratios for strength in strengths]
     losses = np.zeros(len(grid))
-    for train, test in inner_splits(y, inner_folds, seed):
+    for train, test in inner_splits(y, inner_folds, seed, groups):
         scale, kept = _filtered(X[train], y[train], most, min_share)
         Z, held = scale.transform(X[train][:, kept]), scale.transform(X[test][:, kept])
         for index, (ratio, strength) in enumerate(grid):
@@ -165,12 +169,33 @@ def fit_elastic_net(
     return LinearFit(coef, inner.intercept, _means(X), strength, ratio)
 
 
-def inner_splits(y: NDArray[np.integer], folds: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Stratified inner splits; none where a class has a single patient (the first candidate is then taken)."""
+def inner_splits(
+    y: NDArray[np.integer], folds: int, seed: int, groups: NDArray[np.generic] | None = None
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Stratified inner splits that keep groups together; none where a class has a single patient, or is in one group.
+
+    Without splits the first candidate is taken.
+    """
     folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
+    if groups is not None:
+        folds = min(folds, len(np.unique(groups)))
     if folds < 2:
         return []
-    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
+    if groups is None:
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
+    codes = np.unique(groups, return_inverse=True)[1]
+    return list(_grouped_splits(tuple(y.tolist()), tuple(codes.tolist()), folds, seed))
+
+
+@lru_cache(maxsize=256)
+def _grouped_splits(
+    classes: tuple[int, ...], groups: tuple[int, ...], folds: int, seed: int
+) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]:
+    """Kept, since every model asks for the same splits of a fold's training patients, and a split takes 20 ms."""
+    y = np.array(classes)
+    made = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
+    present = len(np.unique(y))
+    return tuple((train, test) for train, test in made if len(test) and len(np.unique(y[train])) == present)
 
 
 def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> list[tuple[Array, Array]]:

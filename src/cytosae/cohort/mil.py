@@ -74,7 +74,12 @@ class AttentionModel:
 
 
 def fit_attention(
-    bags: Bags, y: NDArray[np.integer], *, seed: int, config: AttentionConfig | None = None
+    bags: Bags,
+    y: NDArray[np.integer],
+    *,
+    seed: int,
+    config: AttentionConfig | None = None,
+    groups: NDArray[np.generic] | None = None,
 ) -> AttentionModel:
     """Train gated-attention multiple-instance learning.
 
@@ -84,6 +89,7 @@ def fit_attention(
     y : int [P], classes 0..K-1
     seed : of the split, the initial weights, the order and dropout; the same seed gives the same model
     config : see `AttentionConfig`
+    groups : [P] patients of one group are held out together; None for no groups
 
     References
     ----------
@@ -94,14 +100,16 @@ def fit_attention(
     mean, scale = cells.mean(0), cells.std(0)
     scale[scale < 1e-8] = 1.0
     scaled = [((bag - mean) / scale).astype(np.float32) for bag in bags]
-    epochs = _epochs(scaled, y, seed, config)
+    epochs = _epochs(scaled, y, seed, config, groups)
     network, _ = _train(scaled, y, None, epochs, seed, config)
     return AttentionModel(network.eval(), mean.astype(np.float32), scale.astype(np.float32), epochs)
 
 
-def _epochs(bags: Bags, y: NDArray[np.integer], seed: int, config: AttentionConfig) -> int:
+def _epochs(
+    bags: Bags, y: NDArray[np.integer], seed: int, config: AttentionConfig, groups: NDArray[np.generic] | None
+) -> int:
     """Epochs with the least loss on held-out patients; half of the most where none can be held out."""
-    splits = inner_splits(y, config.inner_folds, seed)
+    splits = inner_splits(y, config.inner_folds, seed, groups)
     if not splits:
         return max(config.most_epochs // 2, 1)
     train, test = splits[0]

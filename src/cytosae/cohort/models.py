@@ -23,6 +23,7 @@ from cytosae.cohort.features import (
     mean_by_patient,
     residual,
 )
+from cytosae.cohort.folds import groups_of_rarest
 from cytosae.cohort.linear import fit_elastic_net, fit_l2
 from cytosae.cohort.mil import fit_attention
 from cytosae.cohort.stain_retest import Pairs, retest_reliability, stable_directions
@@ -40,15 +41,25 @@ Variant = Literal[
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 KINDS: tuple[Kind, ...] = ("presence", "mean", "count")
 Family = Literal["concepts", "baseline", "confounder", "control"]
+Groups = NDArray[np.generic] | None
 Outcome = tuple[Array, Array]
 """Decision [n, K] (log odds of each class against its training share) and probability [n, K]."""
 
 
 class Learner(Protocol):
-    """Fits on the rows ``train`` of the features and answers for the rows ``test``; ``y`` is read at ``train`` only."""
+    """Fits on the rows ``train`` of the features and answers for the rows ``test``; ``y`` is read at ``train`` only.
+
+    Patients of one of the ``groups`` [P] are on one side of every inner split.
+    """
 
     def predict(
-        self, features: Any, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+        self,
+        features: Any,
+        y: NDArray[np.integer],
+        train: NDArray[np.intp],
+        test: NDArray[np.intp],
+        seed: int,
+        groups: Groups = None,
     ) -> Outcome:
         """Decision and probability of the test patients."""
         ...
@@ -63,7 +74,13 @@ class L2:
     min_share: float = 0.05
 
     def predict(
-        self, features: Array, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+        self,
+        features: Array,
+        y: NDArray[np.integer],
+        train: NDArray[np.intp],
+        test: NDArray[np.intp],
+        seed: int,
+        groups: Groups = None,
     ) -> Outcome:
         """Decision and probability of the test patients."""
         fit = fit_l2(
@@ -73,6 +90,7 @@ class L2:
             inner_folds=self.inner_folds,
             min_share=self.min_share,
             seed=seed,
+            groups=_at(groups, train),
         )
         return _outcome(fit.logits(features[test]), y[train])
 
@@ -85,11 +103,22 @@ class ElasticNet:
     min_share: float = 0.05
 
     def predict(
-        self, features: Array, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+        self,
+        features: Array,
+        y: NDArray[np.integer],
+        train: NDArray[np.intp],
+        test: NDArray[np.intp],
+        seed: int,
+        groups: Groups = None,
     ) -> Outcome:
         """Decision and probability of the test patients."""
         fit = fit_elastic_net(
-            features[train], y[train], inner_folds=self.inner_folds, min_share=self.min_share, seed=seed
+            features[train],
+            y[train],
+            inner_folds=self.inner_folds,
+            min_share=self.min_share,
+            seed=seed,
+            groups=_at(groups, train),
         )
         return _outcome(fit.logits(features[test]), y[train])
 
@@ -107,9 +136,11 @@ class Attention:
         train: NDArray[np.intp],
         test: NDArray[np.intp],
         seed: int,
+        groups: Groups = None,
     ) -> Outcome:
         """Decision and probability of the test patients."""
-        model = fit_attention([features[i] for i in train], y[train], seed=seed, config=self.config)
+        together = _at(groups, train)
+        model = fit_attention([features[i] for i in train], y[train], seed=seed, config=self.config, groups=together)
         probability = model.probabilities([features[i] for i in test])
         return _outcome(np.log(np.maximum(probability, 1e-300)), y[train])
 
@@ -119,7 +150,13 @@ class Majority:
     """The most frequent class of the training patients for everybody."""
 
     def predict(
-        self, features: Any, y: NDArray[np.integer], train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+        self,
+        features: Any,
+        y: NDArray[np.integer],
+        train: NDArray[np.intp],
+        test: NDArray[np.intp],
+        seed: int,
+        groups: Groups = None,
     ) -> Outcome:
         """The same decision and probability for all test patients."""
         share = np.bincount(y[train]) / len(train)
@@ -336,7 +373,7 @@ def _more_of_concepts(data: CohortArrays, config: ClassificationConfig) -> list[
         models.append(Model(name, "concepts", residual(barcode, everything), linear))
     if colour is not None and len(data.classes) == 2:
         rows = match_by_colour(colour, data.y)
-        if len(rows) >= 2 * 2 * 2:
+        if len(rows) >= 2 * 2 * 2 and groups_of_rarest(data.y[rows], _at(data.groups, rows)) >= 2:
             name = f"concepts ({kind}), colour-matched patients"
             models.append(Model(name, "concepts", fixed(barcode), linear, rows=rows))
             models.append(Model("colour, colour-matched patients", "confounder", fixed(colour), linear, rows=rows))
@@ -401,6 +438,10 @@ def _reduced_bags(data: CohortArrays, config: ClassificationConfig) -> Features:
         return _split(np.asarray(matrix @ svd.components_.T), data)
 
     return features
+
+
+def _at(groups: Groups, rows: NDArray[np.intp]) -> Groups:
+    return None if groups is None else groups[rows]
 
 
 def _outcome(logits: Array, y_train: NDArray[np.integer]) -> Outcome:
