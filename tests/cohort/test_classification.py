@@ -27,7 +27,7 @@ from cytosae.cohort.metrics import (
     reliability,
     sensitivity_at,
 )
-from cytosae.cohort.models import L2, Configuration, Majority, Model
+from cytosae.cohort.models import L2, Configuration, Majority, Model, Split
 from cytosae.cohort.result import open_classification
 from cytosae.cohort.selection import Contender, recommend
 from cytosae.common.errors import ArtifactError, InputError, UsageError
@@ -176,11 +176,11 @@ def test_test_patients_do_not_touch_the_fit(cohort):
     atlas, made, colours = cohort
     data = gather(made, atlas, colours, kinds=("mean",), classes=None, positive=None, group=None)
     fold = make_folds(data.y, data.classes, folds=3)[0]
-    first = L2().predict(data.layers["mean"], data.y, fold.train, fold.test[:1], 0)
+    first = L2().predict(data.layers["mean"], data.y, Split(fold.train, fold.test[:1], 0))
     spoiled, y = data.layers["mean"].copy(), data.y.copy()
     spoiled[fold.test[1:]] = 1e6
     y[fold.test] = 1 - y[fold.test]
-    again = L2().predict(spoiled, y, fold.train, fold.test[:1], 0)
+    again = L2().predict(spoiled, y, Split(fold.train, fold.test[:1], 0))
     np.testing.assert_array_equal(first[0], again[0])
 
 
@@ -367,7 +367,7 @@ def test_three_diagnoses_and_sites():
 
 def test_majority_calls_the_larger_class():
     y = np.r_[np.zeros(9, int), np.ones(3, int)]
-    decision, probability = Majority().predict(None, y, np.arange(12), np.arange(2), 0)
+    decision, probability = Majority().predict(None, y, Split(np.arange(12), np.arange(2), 0))
     assert decision.argmax(1).tolist() == [0, 0]
     np.testing.assert_allclose(probability, [[0.75, 0.25]] * 2)
 

@@ -19,7 +19,7 @@ from cytosae.cohort.confounders import (
 from cytosae.cohort.features import Array, CohortArrays
 from cytosae.cohort.folds import Fold, groups_of_rarest, make_folds
 from cytosae.cohort.metrics import Scores, auroc, metric_draws, repetition_spread, summary
-from cytosae.cohort.models import Groups, Model
+from cytosae.cohort.models import Groups, Model, Split
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def cross_validate(
     probability = np.full_like(decision, np.nan)
     for fold in folds:
         features = model.features(fold.train)
-        inner = seed + 1000 * fold.repeat + fold.number
-        out = model.learner.predict(features, y, fold.train, fold.test, inner, groups)
+        split = Split(fold.train, fold.test, seed + 1000 * fold.repeat + fold.number, groups)
+        out = model.learner.predict(features, y, split)
         decision[fold.repeat, fold.test], probability[fold.repeat, fold.test] = out
         advance()
     rows = np.flatnonzero(~np.isnan(decision).any((0, 2)))
@@ -131,7 +131,7 @@ def split_draws(
     found: dict[str, Array] = {}
     balanced = []
     for name, train, test in colours.splits:
-        decision, probability = model.learner.predict(model.features(train), y, train, test, seed, groups)
+        decision, probability = model.learner.predict(model.features(train), y, Split(train, test, seed, groups))
         scores = Scores(decision[None], probability[None], test)
         found[f"split_{name}"] = auroc_of(scores, y[test], n_classes, weights[:, test])
         if colours.overlap is not None:

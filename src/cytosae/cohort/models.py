@@ -46,21 +46,32 @@ Outcome = tuple[Array, Array]
 """Decision [n, K] (log odds of each class against its training share) and probability [n, K]."""
 
 
-class Learner(Protocol):
-    """Fits on the rows ``train`` of the features and answers for the rows ``test``; ``y`` is read at ``train`` only.
+@dataclass(frozen=True)
+class Split:
+    """Who is fitted on and who is asked about.
 
-    Patients of one of the ``groups`` [P] are on one side of every inner split.
+    Attributes
+    ----------
+    train, test : row numbers of patients
+    seed : of inner splits and networks
+    groups : [P] patients of one group are on one side of every inner split, too; None for no groups
     """
 
-    def predict(
-        self,
-        features: Any,
-        y: NDArray[np.integer],
-        train: NDArray[np.intp],
-        test: NDArray[np.intp],
-        seed: int,
-        groups: Groups = None,
-    ) -> Outcome:
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+    seed: int
+    groups: Groups = None
+
+    @property
+    def together(self) -> Groups:
+        """Groups of the training patients."""
+        return _at(self.groups, self.train)
+
+
+class Learner(Protocol):
+    """Fits on the training rows of the features and answers for the test rows; ``y`` is read at training rows only."""
+
+    def predict(self, features: Any, y: NDArray[np.integer], split: Split) -> Outcome:
         """Decision and probability of the test patients."""
         ...
 
@@ -73,26 +84,18 @@ class L2:
     inner_folds: int = 5
     min_share: float = 0.05
 
-    def predict(
-        self,
-        features: Array,
-        y: NDArray[np.integer],
-        train: NDArray[np.intp],
-        test: NDArray[np.intp],
-        seed: int,
-        groups: Groups = None,
-    ) -> Outcome:
+    def predict(self, features: Array, y: NDArray[np.integer], split: Split) -> Outcome:
         """Decision and probability of the test patients."""
         fit = fit_l2(
-            features[train],
-            y[train],
+            features[split.train],
+            y[split.train],
             strengths=self.strengths,
             inner_folds=self.inner_folds,
             min_share=self.min_share,
-            seed=seed,
-            groups=_at(groups, train),
+            seed=split.seed,
+            groups=split.together,
         )
-        return _outcome(fit.logits(features[test]), y[train])
+        return _outcome(fit.logits(features[split.test]), y[split.train])
 
 
 @dataclass(frozen=True)
@@ -102,25 +105,17 @@ class ElasticNet:
     inner_folds: int = 5
     min_share: float = 0.05
 
-    def predict(
-        self,
-        features: Array,
-        y: NDArray[np.integer],
-        train: NDArray[np.intp],
-        test: NDArray[np.intp],
-        seed: int,
-        groups: Groups = None,
-    ) -> Outcome:
+    def predict(self, features: Array, y: NDArray[np.integer], split: Split) -> Outcome:
         """Decision and probability of the test patients."""
         fit = fit_elastic_net(
-            features[train],
-            y[train],
+            features[split.train],
+            y[split.train],
             inner_folds=self.inner_folds,
             min_share=self.min_share,
-            seed=seed,
-            groups=_at(groups, train),
+            seed=split.seed,
+            groups=split.together,
         )
-        return _outcome(fit.logits(features[test]), y[train])
+        return _outcome(fit.logits(features[split.test]), y[split.train])
 
 
 @dataclass(frozen=True)
@@ -129,39 +124,23 @@ class Attention:
 
     config: AttentionConfig = field(default_factory=AttentionConfig)
 
-    def predict(
-        self,
-        features: Sequence[NDArray[np.float32]],
-        y: NDArray[np.integer],
-        train: NDArray[np.intp],
-        test: NDArray[np.intp],
-        seed: int,
-        groups: Groups = None,
-    ) -> Outcome:
+    def predict(self, features: Sequence[NDArray[np.float32]], y: NDArray[np.integer], split: Split) -> Outcome:
         """Decision and probability of the test patients."""
-        together = _at(groups, train)
-        model = fit_attention([features[i] for i in train], y[train], seed=seed, config=self.config, groups=together)
-        probability = model.probabilities([features[i] for i in test])
-        return _outcome(np.log(np.maximum(probability, 1e-300)), y[train])
+        bags = [features[i] for i in split.train]
+        model = fit_attention(bags, y[split.train], seed=split.seed, config=self.config, groups=split.together)
+        probability = model.probabilities([features[i] for i in split.test])
+        return _outcome(np.log(np.maximum(probability, 1e-300)), y[split.train])
 
 
 @dataclass(frozen=True)
 class Majority:
     """The most frequent class of the training patients for everybody."""
 
-    def predict(
-        self,
-        features: Any,
-        y: NDArray[np.integer],
-        train: NDArray[np.intp],
-        test: NDArray[np.intp],
-        seed: int,
-        groups: Groups = None,
-    ) -> Outcome:
+    def predict(self, features: Any, y: NDArray[np.integer], split: Split) -> Outcome:
         """The same decision and probability for all test patients."""
-        share = np.bincount(y[train]) / len(train)
+        share = np.bincount(y[split.train]) / len(split.train)
         decision = -(np.arange(len(share)) != share.argmax()).astype(np.float64)
-        return np.tile(decision, (len(test), 1)), np.tile(share, (len(test), 1))
+        return np.tile(decision, (len(split.test), 1)), np.tile(share, (len(split.test), 1))
 
 
 @dataclass(frozen=True)

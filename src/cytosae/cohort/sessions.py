@@ -16,7 +16,6 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
 DISJOINT = 0.9
 """Share of neighbouring patients whose numbers must not overlap for them to be taken for running numbers."""
 APART = 10.0

@@ -297,7 +297,7 @@ def test_lists_that_overrun_have_an_exact_way_out(capacity: int) -> None:
 @runs
 def test_several_blocks_raise_the_floor_and_leave_few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks_of(512, monkeypatch)
-    x, rows, bias = problem(n=2, m=2100, d=64)  # four blocks, the last one of another size
+    x, rows, bias = problem(n=2, m=1200, d=64)  # three blocks, the last one of another size
     kernels = choosing()
     screen = Screen(kernels=kernels)
     found = screen.top_per_token(x, rows, bias, 8)
@@ -339,10 +339,10 @@ def test_the_rounded_encoder_follows_the_fused_update() -> None:
 @runs
 def test_training_by_these_kernels_follows_dense_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(path: paths.Path) -> tuple[SparseAutoencoder, list[float]]:
-        sae = SparseAutoencoder(20, 150, TopK(k=4, aux_k=0), seed=1).to(DEVICE)
-        config = TrainConfig(path=path, batch_tokens=8, decoder_bias="keep", warmup_steps=2, epsilon=1e-5)
+        sae = SparseAutoencoder(20, 48, TopK(k=3, aux_k=0), seed=1).to(DEVICE)
+        config = TrainConfig(path=path, batch_tokens=6, decoder_bias="keep", warmup_steps=2, epsilon=1e-5)
         trainer, g = Trainer(sae, config), torch.Generator().manual_seed(0)
-        return sae, [trainer.step(torch.randn(8, 20, generator=g).to(DEVICE)).loss for _ in range(2)]
+        return sae, [trainer.step(torch.randn(6, 20, generator=g).to(DEVICE)).loss for _ in range(2)]
 
     _, expected = train("dense")
     for module in (paths, update):
