@@ -372,8 +372,8 @@ def _by_session(
         )
         return None
     notes.append(
-        f"By the numbers of their images, some patients were imaged in one session ({together}); the patients of a "
-        "session are kept on one side of every split."
+        f"By the numbers of their images, some patients were imaged together, session by session: {together}. The "
+        "patients of a session are kept on one side of every split."
     )
     return imaged.session
 

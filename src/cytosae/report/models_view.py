@@ -38,6 +38,11 @@ DEFINITIONS = [
         "stand-in for another stain or scanner.",
     ),
     (
+        "Order of imaging",
+        "Rank of the patients by the running numbers in the names of their image files. Neighbouring numbers tell that "
+        "patients were imaged in one session; they are kept on one side of every split.",
+    ),
+    (
         "Reliability in another stain",
         "The stain of the same cells was changed at random and they were encoded anew: the intraclass correlation of a "
         "concept over these pairs. 1: nothing changes; below 0.5 it is poor, and the concept changes with the stain.",
