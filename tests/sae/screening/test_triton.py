@@ -48,7 +48,7 @@ def test_kernels_agree_in_the_interpreter() -> None:
     assert " passed" in done.stdout
 
 
-def problem(n: int = 3, m: int = 400, d: int = 33, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def problem(n: int = 2, m: int = 300, d: int = 33, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
     x, rows = torch.randn(n, d, generator=g), torch.randn(m, d, generator=g) / d**0.5
     rows[m // 2 :: 7] = rows[: len(rows[m // 2 :: 7])]  # ties
@@ -97,7 +97,7 @@ def all_scores(kernels: Any, x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
 @runs
 @pytest.mark.parametrize("d", WIDTHS)
 def test_scores_and_dots_are_those_of_the_twins(d: int) -> None:
-    x, rows, bias = problem(d=d)
+    x, rows, bias = problem(n=5, d=d)
     columns, offsets = places(len(x), len(rows))
     found, expected = (scored(kernels, x, rows, bias, columns, offsets) for kernels in (backend("triton"), plain))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
@@ -109,7 +109,7 @@ def test_scores_and_dots_are_those_of_the_twins(d: int) -> None:
 
 @runs
 def test_a_score_has_the_same_bits_whatever_its_neighbours_and_its_place_in_memory() -> None:
-    x, rows, bias = problem(d=77)
+    x, rows, bias = problem(n=3, d=77)
     whole = all_scores(backend("triton"), x, rows[:9], bias[:9])
     for i in range(2, len(x)):
         moved = torch.cat([x.new_zeros(1 + i), x[i]])[1 + i :].view(1, -1)  # not aligned
