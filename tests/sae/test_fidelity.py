@@ -23,27 +23,30 @@ def test_geometric_median_of_the_first_batch_is_the_published_decoder_bias(refer
 
 
 @pytest.mark.parametrize(
-    ("path", "dense_above", "screened_below"),
+    ("path", "dense_above", "screened_below", "late"),
     [
-        ("dense", 0.1, 0),
-        ("dense", 2.0, 0),
-        ("blocks", 0.1, 2.0),
-        ("screened", 0.1, 2.0),
-        ("screened", 0.1, 1 / 64),
+        ("dense", 0.1, 0, 1e-3),
+        ("dense", 2.0, 0, 1e-3),
+        ("blocks", 0.1, 2.0, 1e-2),
+        ("screened", 0.1, 2.0, 1e-2),
+        ("screened", 0.1, 1 / 64, 1e-2),
     ],
     ids=["dense while many are active", "sparse throughout", "float32 blocks", "screened", "screened once it pays"],
 )
 def test_paper_training_follows_the_published_trajectory(
-    reference, sae, monkeypatch, path, dense_above, screened_below
+    reference, sae, monkeypatch, path, dense_above, screened_below, late
 ):
-    """Roundings, which differ between processors, grow a thousandfold in the last 30 of 120 steps: room for them."""
+    """Roundings grow a thousandfold in the last 30 of 120 steps: where screening takes part they get room there.
+
+    How much they grow differs between processors: 2e-3 without AVX-512.
+    """
     monkeypatch.setattr(encoder, "DENSE_ABOVE", dense_above)
     monkeypatch.setattr(encoder, "SCREENED_BELOW", screened_below)
     trainer = Trainer(sae, TrainConfig.paper(learning_rate=2e-2, dead_window=10, path=path))
     for step, published in enumerate(reference.trajectory):
         log = trainer.step(reference.batches[step + 1])
         for term in ("loss", "mse", "l1", "ghost"):
-            room = 1e-3 if step < 90 else 1e-2
+            room = 1e-3 if step < 90 else late
             assert getattr(log, term) == pytest.approx(published[term], rel=room, abs=1e-6), (term, step)
         assert log.l0 == pytest.approx(published["l0"], rel=5 * room), step
         assert log.dead == published["dead"], step
@@ -54,7 +57,7 @@ def test_paper_training_follows_the_published_trajectory(
     if path != "dense":  # screened training brings the decoder to unit norm after a step, not before the next one
         final["W_dec"] = final["W_dec"] / torch.linalg.vector_norm(final["W_dec"], dim=1, keepdim=True)
     for name, expected in final.items():
-        torch.testing.assert_close(sae.get_parameter(name).detach(), expected, rtol=0, atol=1e-2)
+        torch.testing.assert_close(sae.get_parameter(name).detach(), expected, rtol=0, atol=late)
 
 
 def test_published_weights_give_the_published_latents_and_reconstruction(reference, sae):
