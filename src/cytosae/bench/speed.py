@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from cytosae.bench.machine import Machine, describe_machine
+from cytosae.common.devices import require_device
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencoder, TopK, TrainConfig, Trainer
 from cytosae.sae.screening.paths import Path, Screening
@@ -61,8 +62,7 @@ class SpeedConfig:
                 raise UsageError(f"a measurement needs {name} >= {least}, not {getattr(self, name)}.")
         if self.k > self.m:
             raise UsageError(f"a measurement needs k <= m, not k = {self.k} of {self.m} latents.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("device is 'cuda' but no CUDA device is usable here; use 'auto' or 'cpu'.")
+        require_device(self.device)
 
 
 @dataclass(frozen=True)

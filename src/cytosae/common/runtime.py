@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
+from cytosae.common.devices import require_device
 from cytosae.common.errors import UsageError
 from cytosae.common.tracking import tracking
 
@@ -52,8 +53,7 @@ class CompilingFabric(Fabric):
 def make_fabric(config: RuntimeConfig | None = None, *, loggers: list[Any] | None = None) -> Fabric:
     """Build and launch a Fabric for ``config``; under torchrun or Slurm it joins the other ranks."""
     config = config or RuntimeConfig()
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device is 'cuda' but no CUDA device is usable here; use 'auto' or 'cpu'.")
+    require_device(config.device)
     if config.compile and (config.device == "cpu" or not torch.cuda.is_available()):
         raise UsageError("compile needs a CUDA device; leave it out here.")
     if config.threads:
