@@ -16,12 +16,12 @@ from pathlib import Path
 
 from cytosae import extract, load_backbone, read_cells
 from cytosae.backbones import Backbone
-from cytosae.bench.cohorts import CohortsConfig
-from cytosae.bench.concepts import ConceptsConfig, measure_concepts
-from cytosae.bench.tables import concepts_markdown
 from cytosae.cells.synthetic import synthesize
+from cytosae.evaluation.concept_benchmark import ConceptsConfig, measure_concepts
+from cytosae.evaluation.drawn_cohorts import CohortsConfig
+from cytosae.evaluation.tables import concepts_markdown
 from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, SparseAutoencoder, TopK, Trainer, evaluate, load_sae, save_sae
-from cytosae.sae.recipes import DEFAULT, PAPER, Recipe
+from cytosae.sae.training.recipes import DEFAULT, PAPER, Recipe
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
 
 KINDS = {

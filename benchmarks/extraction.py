@@ -28,7 +28,7 @@ from PIL import Image
 from cytosae.backbones import load_backbone
 from cytosae.cells import read_cells
 from cytosae.tokens import ExtractConfig, extract
-from cytosae.tokens.extract import Forward
+from cytosae.tokens.extraction.extract import Forward
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 
 from cytosae.cohort import barcodes, classify, open_contrast
-from cytosae.study import Study
-from cytosae.study.cohort import CohortWork
+from cytosae.pipeline import Study
+from cytosae.pipeline.cohort_steps import CohortWork
 
 COLUMNS = {
     "model": "model",

@@ -37,8 +37,8 @@ from cytosae.cohort import (
     fit_l2,
     open_cohort,
 )
-from cytosae.study import Study
-from cytosae.study.cohort import CohortWork
+from cytosae.pipeline import Study
+from cytosae.pipeline.cohort_steps import CohortWork
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, open_tokens
-from cytosae.tokens.work import Recipe, Work, plan_shards
+from cytosae.tokens.extraction.work import Recipe, Work, plan_shards
 
 
 def main() -> None:

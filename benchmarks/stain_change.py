@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cytosae.cells import load_image, read_cells
-from cytosae.cells.stain import change_stain, colour_statistics
+from cytosae.cells.stain.normalisation import change_stain, colour_statistics
 
 SETS = ("acevedo", "apl_cohort", "bccd_cells", "cellavision_wbc", "tecom_wbc")
 

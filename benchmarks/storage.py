@@ -22,9 +22,9 @@ from cytosae.backbones import load_backbone
 from cytosae.cells import read_cells
 from cytosae.sae import RECIPES, Trainer, evaluate
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, encoding, extract, open_tokens
-from cytosae.tokens.encoding import bytes_per_token, encoding_of
-from cytosae.tokens.extract import ExtractConfig
-from cytosae.tokens.work import Recipe, Work, plan_shards
+from cytosae.tokens.extraction.extract import ExtractConfig
+from cytosae.tokens.extraction.work import Recipe, Work, plan_shards
+from cytosae.tokens.store.encoding import bytes_per_token, encoding_of
 
 KINDS = ("float32", "float16", "bfloat16", "uint8")
 EVALUATED = 1 << 16

@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 import compare as peers
 
 from cytosae.backbones import load_backbone
-from cytosae.bench import Speed, SpeedConfig, describe_machine, markdown, measure_speed, random_tokens
-from cytosae.bench.speed import tuned_sae
 from cytosae.cells import read_cells
+from cytosae.evaluation import Speed, SpeedConfig, describe_machine, markdown, measure_speed, random_tokens
+from cytosae.evaluation.speed import tuned_sae
 from cytosae.sae import SparseAutoencoder, TrainConfig, Trainer, Whitening
-from cytosae.sae.normalisation import Normaliser
+from cytosae.sae.model.normalisation import Normaliser
 from cytosae.tokens import ExtractConfig, extract
 
 MEMORY = Path(__file__).with_name("memory.py")

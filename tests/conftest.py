@@ -47,7 +47,7 @@ SMALL = {
 @pytest.fixture(scope="session")
 def study_of_smear(smear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of the synthetic smear; tests read it and leave it as it is."""
-    from cytosae.study import Study
+    from cytosae.pipeline import Study
 
     path = tmp_path_factory.mktemp("study") / "study"
     Study.open(path, [smear], [SMALL]).run()
@@ -58,7 +58,7 @@ def study_of_smear(smear: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def study_of_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 12 synthetic patients with two diagnoses, its atlas finished; tests copy it."""
     from cytosae.cells.synthetic import synthesize
-    from cytosae.study import Study
+    from cytosae.pipeline import Study
 
     folder = tmp_path_factory.mktemp("cohort")
     images = synthesize(folder / "patients", patients=12, cells=12, seed=5, diagnoses=("control", "PML::RARA-like"))

@@ -20,8 +20,8 @@ RATE = 1e-6
 
 
 def ours(x: Tensor, m: int, k: int, kind: str) -> Step:
-    from cytosae.bench import SpeedConfig
-    from cytosae.bench.speed import tuned_sae
+    from cytosae.evaluation import SpeedConfig
+    from cytosae.evaluation.speed import tuned_sae
     from cytosae.sae import TrainConfig, Trainer
 
     config = SpeedConfig(d=x.shape[1], m=m, n=len(x), k=k, variant="TopK" if kind == "topk" else "ReluL1")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from cytosae.backbones import load_backbone
     from cytosae.cells import CellTable, read_cells
     from cytosae.cohort import barcodes, classify, contrast, explain_decision
+    from cytosae.pipeline import Study
     from cytosae.sae import SparseAutoencoder, load_sae
-    from cytosae.study import Study
     from cytosae.tokens import extract, open_tokens
 
 __version__ = package_version()
@@ -22,7 +22,7 @@ __version__ = package_version()
 _PUBLIC = {
     "CellTable": "cytosae.cells",
     "SparseAutoencoder": "cytosae.sae",
-    "Study": "cytosae.study",
+    "Study": "cytosae.pipeline",
     "barcodes": "cytosae.cohort",
     "build_atlas": "cytosae.atlas",
     "classify": "cytosae.cohort",

@@ -8,7 +8,7 @@ from atlas.stub_chain import StubCells, StubStore, cell_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytosae.atlas.structures import localisation, open_localisation, save_localisation
+from cytosae.atlas.mask_agreement import localisation, open_localisation, save_localisation
 from cytosae.atlas.unit_search import LocalisationConfig, iou, patch_areas, search_units
 
 N, P = 60, 64

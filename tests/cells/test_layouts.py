@@ -20,7 +20,7 @@ from cytosae.cells import (
     unpack_medmnist,
 )
 from cytosae.cells.layouts import KNOWN
-from cytosae.cells.medmnist import CLASSES
+from cytosae.cells.layouts.medmnist import CLASSES
 from cytosae.common.errors import InputError, UsageError
 
 Put = Callable[..., Path]

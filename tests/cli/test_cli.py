@@ -163,7 +163,7 @@ def test_bad_input_gives_one_sentence_and_leaves_nothing(kind, tmp_path, study_o
 
 
 def test_unexpected_errors_are_one_line_unless_debug_is_given(study_of_smear, monkeypatch, capfd):
-    from cytosae.study import Study
+    from cytosae.pipeline import Study
 
     def fail(self: Study, *_: object) -> None:
         raise RuntimeError("cosmic ray")
@@ -176,7 +176,7 @@ def test_unexpected_errors_are_one_line_unless_debug_is_given(study_of_smear, mo
 
 
 def test_config_prints_what_a_study_file_accepts(tmp_path, capfd):
-    from cytosae.study import StudyConfig, read_config
+    from cytosae.pipeline import StudyConfig, read_config
 
     assert run("config") == 0
     (tmp_path / "study.toml").write_text(capfd.readouterr().out)

@@ -10,7 +10,7 @@ import pytest
 from cytosae.cells.synthetic import synthesize
 from cytosae.cli import main
 from cytosae.cohort import open_classification, open_classifier, open_retest, retest_reliability
-from cytosae.study import Study
+from cytosae.pipeline import Study
 
 QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
 for name, value in {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from cytosae.cells.colour import COLOUR_COLUMNS
+from cytosae.cells.stain.colour import COLOUR_COLUMNS
 from cytosae.cohort import AttentionConfig, ClassificationConfig
 
 TYPES = ("blast", "lymphocyte", "promyelocyte")

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from cytosae.common.errors import WeightsError
-from cytosae.sae.autoencoder import SparseAutoencoder
-from cytosae.sae.batch_topk import BatchTopK
-from cytosae.sae.jump_relu import JumpRelu
-from cytosae.sae.matryoshka import Matryoshka
-from cytosae.sae.normalisation import MeanNorm, NoNormalisation, Whitening
-from cytosae.sae.relu_l1 import ReluL1
-from cytosae.sae.saelens import export_saelens, import_saelens
-from cytosae.sae.topk import TopK
+from cytosae.sae.exchange.saelens import export_saelens, import_saelens
+from cytosae.sae.model.autoencoder import SparseAutoencoder
+from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Whitening
+from cytosae.sae.variants.batch_topk import BatchTopK
+from cytosae.sae.variants.jump_relu import JumpRelu
+from cytosae.sae.variants.matryoshka import Matryoshka
+from cytosae.sae.variants.relu_l1 import ReluL1
+from cytosae.sae.variants.topk import TopK
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -7,20 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from cohort.explanation.test_explanation import linear
 from cohort.small_chain import APL_LATENT, TAU, make_small_chain
-from cohort.test_explanation import linear
 from PIL import Image
 
 from cytosae.atlas import build_atlas
-from cytosae.cells.colour import COLOUR_COLUMNS
-from cytosae.cohort.barcodes import barcodes
-from cytosae.cohort.classification import ClassificationConfig, classify
+from cytosae.cells.stain.colour import COLOUR_COLUMNS
+from cytosae.cohort.classification.classify import ClassificationConfig, classify
 from cytosae.cohort.config import AttentionConfig
-from cytosae.cohort.contrasts import conclusion, contrast
-from cytosae.cohort.counterfactual import counterfactual
-from cytosae.cohort.explanation import explain_decision
-from cytosae.cohort.faithfulness import stability
-from cytosae.cohort.pathognomonic import pathognomonic_cells
+from cytosae.cohort.contrasts.contrast import conclusion, contrast
+from cytosae.cohort.explanation.counterfactual import counterfactual
+from cytosae.cohort.explanation.decision import explain_decision
+from cytosae.cohort.explanation.faithfulness import stability
+from cytosae.cohort.explanation.pathognomonic import pathognomonic_cells
+from cytosae.cohort.patients.barcodes import barcodes
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import InputError, UsageError
 from cytosae.report import (

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from cytosae.pipeline import Study
 from cytosae.report import write_explanation
-from cytosae.study import Study
 
 
 @pytest.fixture(scope="module")

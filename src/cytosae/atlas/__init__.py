@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cytosae.atlas.build import AtlasPiece, build_atlas, build_piece, reference_table
 from cytosae.atlas.maps import concept_map, concept_maps, reference_maps
+from cytosae.atlas.mask_agreement import localisation, open_localisation, save_localisation
 from cytosae.atlas.matrix import read_rows, row_blocks, stored_entries
 from cytosae.atlas.statistics import LatentStatistics, class_selectivity, label_entropy
 from cytosae.atlas.storage import open_atlas, save_atlas, write_atlas
-from cytosae.atlas.structures import localisation, open_localisation, save_localisation
 from cytosae.atlas.unit_search import Localisation, LocalisationConfig
 from cytosae.atlas.usefulness import select_concepts, usefulness
 

@@ -19,7 +19,7 @@ from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
-from cytosae.sae.tau import PAPER_TAU, choose_tau
+from cytosae.sae.training.tau import PAPER_TAU, choose_tau
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from cytosae.cells.cell_types import harmonise
-from cytosae.cells.decode import SUFFIXES, Probe, probe, probe_mask, quiet
+from cytosae.cells.decoding.decode import SUFFIXES, Probe, probe, probe_mask, quiet
 from cytosae.cells.layouts import Rows, read_rows
+from cytosae.cells.layouts.medmnist import unpack_medmnist
 from cytosae.cells.manifest import NAMES, find_manifest, read_manifest
-from cytosae.cells.medmnist import unpack_medmnist
 from cytosae.cells.scan import scan_folder
 from cytosae.cells.table import COLUMNS, DUPLICATE_COLUMNS, SKIPPED_COLUMNS, TEXT_COLUMNS, CellTable, safe_name
 from cytosae.common.errors import InputError, UsageError

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytosae.cells.decode import SUFFIXES
+from cytosae.cells.decoding.decode import SUFFIXES
 
 LITTER_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found", "__pycache__"})
 LITTER_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
-from cytosae.cli.bench import bench_app
-from cytosae.cli.cohort import cohort_app
 from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
+from cytosae.cli.patients import cohort_app
+from cytosae.cli.speed import bench_app
 from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, open_study
 from cytosae.common.errors import UsageError
-from cytosae.study import Study, StudyConfig, tidy
+from cytosae.pipeline import Study, StudyConfig, tidy
 
 app: App = App(
     name="cytosae",
@@ -227,7 +227,7 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
         Folder of the study.
     """
     from cytosae.cli.demonstration import DEMO, draw_smear
-    from cytosae.study.cohort import CohortWork
+    from cytosae.pipeline.cohort_steps import CohortWork
 
     output = Output(as_json=as_json)
     images = draw_smear(study / "smear")

@@ -146,7 +146,7 @@ def _show(output: Output, images: Path, check: DatasetCheck, published: Publishe
 
 def _check_study(output: Output, path: Path) -> list[Finding]:
     from cytosae.cells import Finding, shared_images
-    from cytosae.study import Study
+    from cytosae.pipeline import Study
     from cytosae.tokens import check_store
 
     study = Study(path)
@@ -170,7 +170,7 @@ def _check_study(output: Output, path: Path) -> list[Finding]:
 def _tables(place: Path) -> list[CellTable]:
     """Cell tables of a study, or of a folder read now."""
     from cytosae.cells import read_cells
-    from cytosae.study import Study
+    from cytosae.pipeline import Study
 
     if (place / "study.toml").is_file():
         study = Study(place)

@@ -72,7 +72,7 @@ def _backbone() -> str:
 
 def _study(path: Path) -> Iterator[Finding]:
     from cytosae.common.artifact import read_artifact
-    from cytosae.study import Study
+    from cytosae.pipeline import Study
 
     study = Study(path)
     for kind, dataset in study.places():

@@ -42,8 +42,8 @@ def import_model(source: Path, /, out: Path, *, backbone: str | None = None, as_
     """
     from cytosae.common.artifact import hash_file, read_artifact
     from cytosae.sae import save_sae
-    from cytosae.sae.published import import_published
-    from cytosae.sae.saelens import import_saelens
+    from cytosae.sae.exchange.published import import_published
+    from cytosae.sae.exchange.saelens import import_saelens
 
     output = Output(as_json=as_json)
     if source.is_dir():
@@ -72,7 +72,7 @@ def export_model(sae: Path, /, out: Path, *, as_json: Json = False) -> None:
         Folder to write to.
     """
     from cytosae.sae import load_sae
-    from cytosae.sae.saelens import export_saelens
+    from cytosae.sae.exchange.saelens import export_saelens
 
     output = Output(as_json=as_json)
     export_saelens(load_sae(sae), out)
@@ -107,7 +107,7 @@ def push_model(
     revision
         Branch to write to.
     """
-    from cytosae.sae.hub import push_sae
+    from cytosae.sae.exchange.hub import push_sae
 
     output = Output(as_json=as_json)
     address = push_sae(sae, repo, visibility="public" if public else "private", licence=licence, revision=revision)
@@ -129,7 +129,7 @@ def pull_model(repo: str, out: Path, /, *, revision: str | None = None, as_json:
     revision
         Branch, tag or commit.
     """
-    from cytosae.sae.hub import pull_sae
+    from cytosae.sae.exchange.hub import pull_sae
 
     output = Output(as_json=as_json)
     path = pull_sae(repo, revision=revision, out=out)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cytosae.common.configuration import to_plain
-from cytosae.study import StepResult
+from cytosae.pipeline import StepResult
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
 """Type of the option that every command has."""

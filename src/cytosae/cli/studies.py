@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cytosae.cli.options import changes_of
 from cytosae.cli.output import Output
 from cytosae.common.errors import ArtifactError, InputError, UsageError
-from cytosae.study import Study, read_toml, recipe_changes
+from cytosae.pipeline import Study, read_toml, recipe_changes
 
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from cytosae.cohort.barcodes import (
-    Kind,
-    barcodes,
-    cell_matrix,
-    open_cohort,
-    patient_correlation,
-    save_cohort,
-)
-from cytosae.cohort.classification import (
-    ClassificationConfig,
-    classify,
-)
-from cytosae.cohort.classifier import (
+from cytosae.cohort.classification.classifier import (
     ConceptClassifier,
     fit_classifier,
     fit_configuration,
@@ -22,75 +10,87 @@ from cytosae.cohort.classifier import (
     open_classifier,
     save_classifier,
 )
-from cytosae.cohort.confounders import (
+from cytosae.cohort.classification.classify import (
+    ClassificationConfig,
+    classify,
+)
+from cytosae.cohort.classification.confounders import (
     colour_following,
 )
-from cytosae.cohort.contrasts import (
+from cytosae.cohort.classification.features import (
+    cell_types_of,
+    gather,
+)
+from cytosae.cohort.classification.folds import (
+    make_folds,
+)
+from cytosae.cohort.classification.linear import (
+    fit_l2,
+)
+from cytosae.cohort.classification.mil import (
+    AttentionConfig,
+    fit_attention,
+)
+from cytosae.cohort.classification.models import (
+    Configuration,
+)
+from cytosae.cohort.classification.predict import (
+    predict,
+)
+from cytosae.cohort.classification.result import (
+    ClassificationResult,
+    open_classification,
+)
+from cytosae.cohort.contrasts.contrast import (
     conclusion,
     contrast,
     disease_barcodes,
     open_contrast,
     save_contrast,
 )
-from cytosae.cohort.counterfactual import (
+from cytosae.cohort.explanation.counterfactual import (
     Counterfactual,
     counterfactual,
 )
-from cytosae.cohort.diagnoses import (
-    REST,
-    near_duplicates,
-)
-from cytosae.cohort.explanation import (
+from cytosae.cohort.explanation.decision import (
     PatientExplanation,
     explain_decision,
 )
-from cytosae.cohort.faithfulness import (
+from cytosae.cohort.explanation.faithfulness import (
     Curve,
     Stability,
     cell_curve,
     concept_curve,
     stability,
 )
-from cytosae.cohort.features import (
-    cell_types_of,
-    gather,
-)
-from cytosae.cohort.folds import (
-    make_folds,
-)
-from cytosae.cohort.linear import (
-    fit_l2,
-)
-from cytosae.cohort.mil import (
-    AttentionConfig,
-    fit_attention,
-)
-from cytosae.cohort.models import (
-    Configuration,
-)
-from cytosae.cohort.outliers import (
-    patient_specific,
-)
-from cytosae.cohort.pathognomonic import (
+from cytosae.cohort.explanation.pathognomonic import (
     neighbour_scores,
     pathognomonic_cells,
 )
-from cytosae.cohort.predict import (
-    predict,
-)
-from cytosae.cohort.ranking import (
+from cytosae.cohort.explanation.ranking import (
     RankingEvaluation,
     enrichment,
     evaluate_rankings,
     expert_labels,
     truth_of_labels,
 )
-from cytosae.cohort.result import (
-    ClassificationResult,
-    open_classification,
+from cytosae.cohort.patients.barcodes import (
+    Kind,
+    barcodes,
+    cell_matrix,
+    open_cohort,
+    patient_correlation,
+    save_cohort,
 )
-from cytosae.cohort.sessions import Sessions, imaging_sessions
-from cytosae.cohort.stain_retest import (
+from cytosae.cohort.patients.diagnoses import (
+    REST,
+    near_duplicates,
+)
+from cytosae.cohort.patients.outliers import (
+    patient_specific,
+)
+from cytosae.cohort.patients.sessions import Sessions, imaging_sessions
+from cytosae.cohort.stain.retest import (
     open_retest,
     retest_reliability,
     save_retest,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from cytosae.report.cohort import write_cohort_report
 from cytosae.report.cohort_content import Evidence
+from cytosae.report.cohort_page import write_cohort_report
 from cytosae.report.content import DatasetReport
 from cytosae.report.contrast_view import Comparison, comparison
-from cytosae.report.disease import write_disease_page
-from cytosae.report.explanation import write_explanation
+from cytosae.report.disease_page import write_disease_page
 from cytosae.report.html import write_report
+from cytosae.report.image_page import write_explanation
 from cytosae.report.marks import Marks
 from cytosae.report.models_view import models_view
-from cytosae.report.patient import write_patient_page
+from cytosae.report.patient_page import write_patient_page
 
 __all__ = [
     "Comparison",

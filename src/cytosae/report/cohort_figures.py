@@ -22,7 +22,7 @@ from cytosae.report.figures import STYLE, svg_uri
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from cytosae.cohort.faithfulness import Curve
+    from cytosae.cohort.explanation.faithfulness import Curve
 
 FOR, AGAINST = "#d9730d", "#14679e"
 """Speaks for and against; apart in any colour vision, and neither is a colour of the stains."""

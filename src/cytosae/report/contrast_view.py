@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cytosae.cohort.contrasts import conclusion
-from cytosae.cohort.diagnoses import REST
+from cytosae.cohort.contrasts.contrast import conclusion
+from cytosae.cohort.patients.diagnoses import REST
 from cytosae.report.cohort_content import CellPictures, ConceptCard, Table, TableRow, between, interval, p_value
 from cytosae.report.cohort_figures import diagonal, volcano
 from cytosae.report.html import number, percent, whole

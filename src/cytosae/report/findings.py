@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.atlas.maps import reference_maps
-from cytosae.atlas.structures import STRUCTURES
+from cytosae.atlas.mask_agreement import STRUCTURES
 from cytosae.cells import load_image, load_mask
 from cytosae.common.errors import CytosaeError
 from cytosae.report import figures

@@ -15,7 +15,7 @@ from cytosae.report.cohort_figures import reliability_plot, roc_plot
 from cytosae.report.html import number, percent
 
 if TYPE_CHECKING:
-    from cytosae.cohort.result import ClassificationResult
+    from cytosae.cohort.classification.result import ClassificationResult
 
 FAMILIES = {
     "concepts": "Concepts",

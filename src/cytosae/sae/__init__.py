@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from cytosae.sae.autoencoder import AnySparsity, SparseAutoencoder
-from cytosae.sae.batch_topk import BatchTopK
-from cytosae.sae.checkpoint import load_sae, save_sae
-from cytosae.sae.config import TrainConfig
-from cytosae.sae.initialisation import FromData, Independent, Initialisation, Tied
-from cytosae.sae.jump_relu import JumpRelu
-from cytosae.sae.matryoshka import Matryoshka
-from cytosae.sae.median import geometric_median
-from cytosae.sae.metrics import Metrics, evaluate
-from cytosae.sae.normalisation import MeanNorm, NoNormalisation, Normalisation, PositionMean, Whitening
-from cytosae.sae.optimisation import StepLog
-from cytosae.sae.recipes import RECIPES, Recipe
-from cytosae.sae.relu_l1 import ReluL1
-from cytosae.sae.schedule import Constant, LinearDecay, Schedule
-from cytosae.sae.sweep import write_sweep
-from cytosae.sae.tau import PAPER_TAU, choose_tau
-from cytosae.sae.topk import TopK
-from cytosae.sae.trainer import FitResult, Trainer
+from cytosae.sae.exchange.checkpoint import load_sae, save_sae
+from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Normalisation, PositionMean, Whitening
+from cytosae.sae.training.config import TrainConfig
+from cytosae.sae.training.initialisation import FromData, Independent, Initialisation, Tied
+from cytosae.sae.training.median import geometric_median
+from cytosae.sae.training.metrics import Metrics, evaluate
+from cytosae.sae.training.optimisation import StepLog
+from cytosae.sae.training.recipes import RECIPES, Recipe
+from cytosae.sae.training.schedule import Constant, LinearDecay, Schedule
+from cytosae.sae.training.sweep import write_sweep
+from cytosae.sae.training.tau import PAPER_TAU, choose_tau
+from cytosae.sae.training.trainer import FitResult, Trainer
+from cytosae.sae.variants.batch_topk import BatchTopK
+from cytosae.sae.variants.jump_relu import JumpRelu
+from cytosae.sae.variants.matryoshka import Matryoshka
+from cytosae.sae.variants.relu_l1 import ReluL1
+from cytosae.sae.variants.topk import TopK
 
 __all__ = [
     "PAPER_TAU",

@@ -11,9 +11,9 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencoder, TopK
-from cytosae.sae.optimisation import Objective
 from cytosae.sae.screening.paths import Screening
 from cytosae.sae.screening.update import RowUpdate
+from cytosae.sae.training.optimisation import Objective
 
 D, M, N = 6, 40, 9
 VARIANTS = (

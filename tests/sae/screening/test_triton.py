@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from cytosae.sae import SparseAutoencoder, TopK, TrainConfig, Trainer
-from cytosae.sae import optimisation as optimisation_module
 from cytosae.sae.screening import backend as backend_module
 from cytosae.sae.screening import paths, plain, update
 from cytosae.sae.screening import screen as screen_module
@@ -22,6 +21,7 @@ from cytosae.sae.screening.backend import Backend, backend, backend_for
 from cytosae.sae.screening.bound import rounded, row_margins
 from cytosae.sae.screening.screen import Entries, LatentTerms, Screen
 from cytosae.sae.screening.update import RowUpdate
+from cytosae.sae.training import optimisation as optimisation_module
 
 pytest.importorskip("triton", reason="needs triton, which comes with torch on Linux")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

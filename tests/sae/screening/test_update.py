@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cytosae.sae.model.sparse import Pattern
 from cytosae.sae.screening.backend import backend
 from cytosae.sae.screening.bound import SLACK, margins, rounded, upper_norm
 from cytosae.sae.screening.screen import LatentTerms, Screen
 from cytosae.sae.screening.update import RowUpdate, row_gradient
-from cytosae.sae.sparse import Pattern
 
 N, M, D = 40, 300, 24
 

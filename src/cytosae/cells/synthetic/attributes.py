@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cytosae.cells.synthetic.parts import Sketch
-from cytosae.cells.synthetic.structures import structure_mask
+from cytosae.cells.synthetic.structure_bits import structure_mask
 
 _GRANULES = (
     "neutrophil_granules",

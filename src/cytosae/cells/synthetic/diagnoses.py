@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cytosae.cells.synthetic.nuclei import NoNucleus
-from cytosae.cells.synthetic.structures import STRUCTURES
+from cytosae.cells.synthetic.structure_bits import STRUCTURES
 from cytosae.cells.synthetic.types import TYPES, CellType
 
 

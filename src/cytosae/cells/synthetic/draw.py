@@ -22,7 +22,7 @@ from cytosae.cells.synthetic.parts import (
     paint_vacuoles,
     shape_cell,
 )
-from cytosae.cells.synthetic.structures import BITS
+from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.surroundings import draw_surroundings
 from cytosae.cells.synthetic.types import TYPES
 from cytosae.common.errors import UsageError

@@ -23,7 +23,7 @@ from cytosae.cells.synthetic.fields import (
     stain,
     stamp_discs,
 )
-from cytosae.cells.synthetic.structures import BITS
+from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.types import CellType, Granules, Projections, Rods, Span
 
 

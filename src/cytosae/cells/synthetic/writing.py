@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cytosae.cells.synthetic.cohort import CohortModel, cell_rows, draw_patient, draw_patient_cell
 from cytosae.cells.synthetic.diagnoses import DIAGNOSES
-from cytosae.cells.synthetic.structures import BITS
+from cytosae.cells.synthetic.patients import CohortModel, cell_rows, draw_patient, draw_patient_cell
+from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.truth import write_truth
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.progress import progress

@@ -1,0 +1,184 @@
+"""Commands about patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from cytosae.cli.options import options_of
+from cytosae.cli.output import Json, Output
+from cytosae.cli.studies import ConfigFile, ExistingStudy, open_study
+from cytosae.common.errors import UsageError
+from cytosae.pipeline import StudyConfig
+
+cohort_app: App = App(
+    name="cohort",
+    help="""Patients: tell diagnoses apart by concepts, with baselines, confounders and controls in the same folds.
+
+    **cytosae cohort --study DIR** compares the diagnoses of the patients of a study that has been run, fits a
+    classifier and writes pages about the cohort, its diseases and patients. It is research, not a diagnosis.
+    """,
+)
+
+if TYPE_CHECKING:
+    from cytosae.cohort import ClassificationResult
+
+    # types made while running mean nothing to a type checker
+    CohortOptions = Any
+else:
+    CohortOptions = options_of(StudyConfig, "cohort")
+
+
+@cohort_app.default
+def cohort(
+    *,
+    study: ExistingStudy,
+    dataset: Annotated[str | None, Parameter()] = None,
+    diagnosis: Annotated[str | None, Parameter()] = None,
+    compare: Annotated[tuple[str, str] | None, Parameter()] = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    config: ConfigFile = None,
+    options: CohortOptions | None = None,
+    as_json: Json = False,
+) -> None:
+    """Compare diagnoses: barcodes, contrasts, classification, pathognomonic cells, classifier, pages.
+
+    Parameters
+    ----------
+    dataset
+        Data set with the patients; needed where several have some.
+    diagnosis
+        Column with the diagnoses.
+    compare
+        Two diagnoses to tell apart, the one to be found first; all that are there if left out.
+    strict
+        Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
+    """
+    from cytosae.pipeline.cohort_steps import CohortWork
+
+    output = Output(as_json=as_json)
+    given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
+    asked = {name: value for name, value in given.items() if value is not None}
+    changes = {"cohort": {**asked, **({"strict": True} if strict else {})}}
+    work = open_study(study, (), output, config=config, options=options, changes=changes, create=False, save=False)
+    with work.alone():
+        patients = CohortWork(work)
+        patients.run()
+        work.save_config()
+    result, report = patients.result(), work.place("cohort_report", patients.dataset)
+    columns = ["model", "AUROC", "over colours", "by colour"]
+    output.table(columns, [_row(row) for row in result.table.to_dict("records")], title=_title(result))
+    output.line(f"Recommended: {result.reason}")
+    for note in result.notes:
+        output.line(note)
+    output.line(f"The report is {report}; open it in a browser. It is research, not a diagnosis.")
+    output.result(dataset=patients.dataset, report=report, **result.to_plain())
+    output.finish()
+
+
+def _title(result: ClassificationResult) -> str:
+    groups = " against ".join(f"{name} ({result.patients[name]})" for name in reversed(result.classes))
+    return (
+        f"{groups}; over colours: trained on one half of the colour range, tested on the other; by colour: share of "
+        "the decision that colour explains"
+    )
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    def figure(name: str) -> str:
+        value = row.get(name)
+        return "" if value is None or value != value else f"{value:.2f}"
+
+    auroc = f"{figure('auroc')} ({figure('auroc_low')} to {figure('auroc_high')})"
+    return [str(row["model"]), auroc, figure("auroc_split"), figure("r2_colour")]
+
+
+@cohort_app.command
+def predict(
+    images: Path | None = None,
+    /,
+    *,
+    study: ExistingStudy,
+    dataset: str | None = None,
+    classifier: Path | None = None,
+    patient: str = "patient",
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Apply the fitted classifier to new patients; says whose cells lie outside of what it was fitted on.
+
+    Parameters
+    ----------
+    images
+        Images of the new patients (a folder or manifest with the column of patients); without it, a data set of the
+        study is taken.
+    dataset
+        Name of the new data set, or of the one to take.
+    classifier
+        A fitted classifier; the one of the study if left out.
+    patient
+        Column with the patients.
+    out
+        CSV file to write, by default STUDY/cohort/<dataset>-predictions.csv.
+    """
+    from cytosae.pipeline.new_patients import find_classifier, predict_patients, read_new_patients
+
+    output = Output(as_json=as_json)
+    work = open_study(study, (), output, create=False)
+    with work.alone():
+        path = classifier or find_classifier(work)
+        name = dataset if images is None else read_new_patients(work, images, dataset)
+        if name is None:
+            raise UsageError("no patients are named; give a folder of their images, or --dataset.")
+        table = predict_patients(work, name, path, patient=patient)
+    file = out or work.path / "cohort" / f"{name}-predictions.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(file, index=False)
+    shown = [column for column in table.columns if column != "reason"]
+    rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in table[shown].to_numpy(dtype=object)]
+    output.table(shown, rows, title=f"Patients of {name}")
+    for row in table.to_dict("records"):
+        if row["outside"]:
+            output.line(f"Warning: {row['patient']} lies outside of what the classifier was fitted on: {row['reason']}")
+    output.line(f"Written to {file}. It is research, not a diagnosis.")
+    output.result(predictions=table.to_dict("records"), file=file)
+    output.finish()
+
+
+@cohort_app.command
+def explain(
+    patient: str,
+    /,
+    *,
+    study: ExistingStudy,
+    dataset: str | None = None,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Explain the decision for one patient: concepts, cells and patches whose contributions add up to it.
+
+    Parameters
+    ----------
+    patient
+        As the cell table names the patient.
+    dataset
+        Data set with the patient.
+    out
+        HTML page to write, by default STUDY/cohort/<dataset>/pages/patient-<patient>.html.
+    """
+    from cytosae.pipeline.cohort_pages import page_of, write_one_patient
+    from cytosae.pipeline.cohort_steps import CohortWork
+
+    output = Output(as_json=as_json)
+    work = open_study(study, (), output, create=False)
+    config = replace(work.config.cohort, dataset=dataset) if dataset else work.config.cohort
+    patients = CohortWork(work, config)
+    folder = work.place("cohort_report", patients.dataset).parent / "pages"
+    page = write_one_patient(patients, patient, out or folder / page_of(patient))
+    output.line(f"The page is {page}; open it in a browser. It is research, not a diagnosis.")
+    output.result(patient=patient, page=page)
+    output.finish()

@@ -1,0 +1,1 @@
+"""Diagnoses told apart, beside baselines, confounders and controls in the same folds."""

@@ -1,0 +1,166 @@
+"""What goes with a diagnosis without being it: colour above all. How much of a model is that, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.special import expit, logit
+
+from cytosae.cohort.classification.features import Array, CellArrays, CohortArrays, residuals_on
+from cytosae.cohort.classification.folds import Fold
+from cytosae.cohort.classification.linear import Standardise, l2_path
+
+CALIPER = 0.2
+"""Largest difference of matched patients, in standard deviations of the propensity's logit (Austin 2011)."""
+
+
+def colour_following(cells: CellArrays, train: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Latents whose activation follows colour more than cell type, on the cells of the training patients.
+
+    For each latent, the share of the variance of its mean activation per cell that the six colour statistics of that
+    cell explain by least squares is compared with the share that the cell type explains (variance between types), both
+    adjusted for their degrees of freedom. A latent is set aside where the first is larger. Colour and cell type share
+    much (lymphocytes are dark and blue); the shared part stands on both sides and falls out, so what is compared is
+    what only colour and what only the type can explain.
+
+    Parameters
+    ----------
+    cells : with colours and types
+    train : row numbers of the training patients
+
+    Returns
+    -------
+    [m] bool; False for latents that do not vary among these cells.
+    """
+    if cells.colours is None:
+        raise ValueError("colour_following needs the cells' colours")
+    mine = np.isin(cells.patient, train) & (cells.types >= 0)
+    n = int(mine.sum())
+    present = np.unique(cells.types[mine])
+    one_hot = (cells.types[:, None] == present[None]) & mine[:, None]
+    centred = (cells.colours - cells.colours[mine].mean(0)) * mine[:, None]
+    design = np.hstack([one_hot.astype(np.float64), centred, mine[:, None].astype(np.float64)])
+    products = np.asarray((cells.means.T @ design).T)
+    sums = products[-1]
+    squares = np.asarray(cells.means.multiply(cells.means).T @ mine.astype(np.float64)).ravel()
+    total = squares - sums**2 / n
+    between = (products[: len(present)] ** 2 / one_hot.sum(0)[:, None]).sum(0) - sums**2 / n
+    moments = products[len(present) : -1]
+    by_colour = np.einsum("cm,cm->m", moments, np.linalg.pinv(centred.T @ centred) @ moments)
+    varies = total > 1e-12 * np.maximum(squares, 1e-300)
+    share = np.divide(np.stack([by_colour, between]), total, out=np.zeros((2, len(total))), where=varies)
+    freedom = np.array([centred.shape[1], len(present) - 1])[:, None]
+    adjusted = 1 - (1 - share) * (n - 1) / np.maximum(n - 1 - freedom, 1)
+    return varies & (adjusted[0] > adjusted[1])
+
+
+def explained(decision: Array, covariates: Array) -> float:
+    """Adjusted R^2 of decisions [P] on covariates [P, c]: the share that they explain, about 0 by chance."""
+    n = len(decision)
+    everyone = np.arange(n)
+    rank = int(np.linalg.matrix_rank(_filled(covariates)))
+    total = ((decision - decision.mean()) ** 2).sum()
+    if total <= 1e-20 or n - 1 - rank < 1:
+        return float("nan")
+    rest = (residuals_on(covariates, decision[:, None], everyone) ** 2).sum()
+    return float(1 - rest / total * (n - 1) / (n - 1 - rank))
+
+
+def remove_from_decisions(decision: Array, covariates: Array, folds: Sequence[Fold]) -> Array:
+    """Out-of-fold decisions [R, P] less what covariates explain of them, fitted without the fold it is used on."""
+    rest = np.full_like(decision, np.nan)
+    for fold in folds:
+        values = decision[fold.repeat][:, None]
+        rest[fold.repeat, fold.test] = residuals_on(covariates, values, fold.train)[fold.test, 0]
+    return rest
+
+
+def colour_splits(
+    colour: Array, y: NDArray[np.integer], *, components: int = 2
+) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+    """Halves of the colour range to train on and to test on, both directions: they stand in for another stain.
+
+    Patients are split at the median of the first, and of the second, principal component of their standardised colour
+    statistics [P, 6], which knows nothing of diagnoses. A half in which a class has fewer than two patients is not
+    used.
+
+    Returns
+    -------
+    (name, training rows, test rows) for each direction.
+    """
+    centred = colour - colour.mean(0)
+    scaled = centred / np.where(centred.std(0) > 0, centred.std(0), 1)
+    axes = np.linalg.svd(scaled, full_matrices=False)[2][:components]
+    splits = []
+    for number, axis in enumerate(axes, start=1):
+        # The sign of a component is arbitrary: larger is lighter.
+        score = scaled @ (axis * (1 if axis[:3].sum() >= 0 else -1))
+        low = score <= np.median(score)
+        halves = [np.flatnonzero(low), np.flatnonzero(~low)]
+        enough = all(np.bincount(y[half], minlength=y.max() + 1).min() >= 2 for half in halves)
+        if enough:
+            splits += [(f"{number}_up", *halves), (f"{number}_down", *halves[::-1])]
+    return splits
+
+
+def match_by_colour(colour: Array, y: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Patients of two classes matched one to one by colour, as sorted row numbers; empty where none can be.
+
+    Pairs are those of the smallest total difference of the propensity's logit (`colour_propensity`), and a pair further
+    apart than 0.2 standard deviations is left out.
+
+    References
+    ----------
+    Austin 2011, Optimal caliper widths for propensity-score matching, Pharmaceutical Statistics 10.
+    """
+    score = logit(np.clip(colour_propensity(colour, y), 1e-6, 1 - 1e-6))
+    first, second = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
+    limit = CALIPER * score.std()
+    distance = np.abs(score[first][:, None] - score[second][None])
+    # A pair beyond the caliper costs more than all allowed ones together, so that the most pairs are found.
+    cost = np.where(distance <= limit, distance, limit * (len(y) + 1) + distance)
+    rows, columns = linear_sum_assignment(cost)
+    good = distance[rows, columns] <= limit
+    return np.sort(np.concatenate([first[rows[good]], second[columns[good]]]))
+
+
+def overlap_weights(colour: Array, y: NDArray[np.integer]) -> Array:
+    """Weights [P] under which the colours of two classes are alike, so that colour does not tell them apart.
+
+    A patient's weight is the probability of the class that it does not have, given its colour (`colour_propensity`):
+    patients of a colour that both classes have count, those whose colour gives them away hardly do.
+
+    References
+    ----------
+    Li, Morgan and Zaslavsky 2018, Balancing covariates via propensity score weighting, JASA 113.
+    """
+    propensity = colour_propensity(colour, y)
+    return np.where(y == 1, 1 - propensity, propensity)
+
+
+def colour_propensity(colour: Array, y: NDArray[np.integer]) -> Array:
+    """Probability [P] of the second class given a patient's colour statistics [P, c].
+
+    Logistic regression on standardised statistics with next to no penalty (C = 100): with none, overlap weights would
+    make the means of the classes exactly equal.
+    """
+    Z = Standardise(min_share=0.0).fit(colour).transform(colour)
+    Z = Z * np.sqrt(max(Z.shape[1], 1))
+    ((w, b),) = l2_path(Z, y, (100.0,))
+    return expit(Z @ w[0] + b[0])
+
+
+def all_confounders(data: CohortArrays, *, without: Sequence[str] = ("image format",)) -> Array | None:
+    """Confounders side by side [P, c]; the image format is left out, whose many shares would fit anything."""
+    parts = [values for name, values in data.confounders.items() if name not in without]
+    return np.hstack(parts) if parts else None
+
+
+def _filled(covariates: Array) -> Array:
+    centre = np.nanmean(covariates, axis=0)
+    filled = np.where(np.isnan(covariates), centre, covariates) - centre
+    scale = filled.std(0)
+    return filled / np.where(scale > 0, scale, 1)

@@ -1,0 +1,1 @@
+"""Two groups of patients compared, latent by latent."""

@@ -1,0 +1,1 @@
+"""A decision taken apart, and the cells that speak for a disease."""

@@ -1,0 +1,392 @@
+"""A decision taken apart: patient -> concepts -> cells -> tokens, by sums that are exact and checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cytosae.atlas.build import encode_cells
+from cytosae.cohort.explanation.token_shares import token_shares
+from cytosae.cohort.patients.barcodes import cell_matrix
+from cytosae.common.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cytosae.cohort.classification.classifier import ConceptClassifier
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+TOLERANCE = 1e-6
+"""Largest difference between a decision and the sum of its parts, relative to the sum of their sizes (at least 1)."""
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """How far each level of sums is from the one above it, in units of the decision.
+
+    Attributes
+    ----------
+    concepts : |decision - (intercept + sum over concepts)|
+    cells : |decision - (intercept + sum over cells)|
+    tokens : largest |cell - sum over its tokens| of the cells taken apart; NaN where none were
+    """
+
+    concepts: float
+    cells: float
+    tokens: float
+
+
+@dataclass(frozen=True)
+class PatientExplanation:
+    """One patient's decision and everything that adds up to it.
+
+    Attributes
+    ----------
+    patient : its name
+    target, against : the decision is in favour of ``target`` where it is > 0; ``against`` is the other class, or None
+        where the value is a class's own logit
+    kind : of the barcode
+    value : decision as `ConceptClassifier.decision` gives it (two classes), or the logit of ``target``, or its
+        difference from that of ``against``
+    intercept : what the decision would be without any concept
+    probabilities : class -> probability, at the classes' shares among the training patients
+    concepts : index latent, columns coefficient, barcode, contribution (coefficient times barcode), reference (barcode
+        of the typical patient), difference (coefficient times (barcode - reference)), cells (number of cells with the
+        concept); largest first by size of difference
+    cells : index cell_id, columns row (in the atlas), label, contribution (sums over cells to value - intercept),
+        alone (the decision if the patient had this cell only: the decision is the mean of these), difference (what the
+        cell adds beyond an average cell of the typical patient, (alone - reference_value) / n: sums over cells to
+        value - reference_value); largest first
+    by_cell : (cells, concepts) CSR float64, contribution of each concept through each cell, ordered as the two tables
+    detailed : (k,) int, rows of ``cells`` that are taken apart into tokens
+    by_token : (k * T, concepts) CSR float64, contribution of each concept through each token, CLS first; the T rows of
+        a cell sum to its row of ``by_cell``; None without tokens
+    logits : (cells, K) float64, decision of each class from each cell alone (K = 1 for two classes)
+    classes : names of the classes; with K = 1 the logit is that of the second
+    left_out : number of the patient's cells that the classifier does not count
+    side : patches along an edge
+    residuals : how exact the sums are
+    """
+
+    patient: str
+    target: str
+    against: str | None
+    kind: str
+    value: float
+    intercept: float
+    probabilities: pd.Series
+    concepts: pd.DataFrame
+    cells: pd.DataFrame
+    by_cell: sp.csr_array
+    detailed: NDArray[np.int64]
+    by_token: sp.csr_array | None
+    logits: NDArray[np.float64]
+    classes: tuple[str, ...]
+    left_out: int
+    side: int
+    residuals: Residuals
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that the decision is made of."""
+        return len(self.cells)
+
+    @property
+    def decided(self) -> str:
+        """Class that the classifier calls."""
+        if self.logits.shape[1] == 1:
+            return self.classes[int(math.fsum(self.logits[:, 0]) > 0)]
+        return self.classes[int(np.argmax(self.logits.mean(axis=0)))]
+
+    @property
+    def reference_value(self) -> float:
+        """Decision of the typical patient; with the differences added it is ``value``."""
+        return float(self.intercept + (self.concepts["coefficient"] * self.concepts["reference"]).sum())
+
+    @property
+    def typical_token(self) -> NDArray[np.float64]:
+        """What an average token of the typical patient would add, by concept: (concepts,).
+
+        Taken off every token, the tokens of a cell sum to its ``difference`` instead of its ``contribution``.
+        """
+        whole = (self.concepts["coefficient"] * self.concepts["reference"]).to_numpy(dtype=np.float64)
+        return whole / (self.n_cells * (self.side**2 + 1))
+
+    def cell_map(self, place: int, latent: int | None = None) -> NDArray[np.float64]:
+        """Contribution of each patch of the ``place``-th detailed cell: (side, side), one latent or all together.
+
+        The CLS token is left out: `cell_tokens` has it in front.
+        """
+        return self.cell_tokens(place, latent)[1:].reshape(self.side, self.side)
+
+    def cell_tokens(self, place: int, latent: int | None = None) -> NDArray[np.float64]:
+        """Contribution of each token of the ``place``-th detailed cell: (T,), CLS first."""
+        if self.by_token is None:
+            raise UsageError("This explanation has no tokens; give the SAE and the token store to explain_decision.")
+        T = self.side**2 + 1
+        rows = sp.csr_array(self.by_token[place * T : (place + 1) * T])
+        if latent is not None:
+            rows = sp.csr_array(rows[:, [self.concepts.index.get_loc(latent)]])
+        return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+
+
+def explain_decision(
+    classifier: ConceptClassifier,
+    atlas: AnnData,
+    patient: str,
+    *,
+    target: str | None = None,
+    against: str | None = None,
+    reference: NDArray[np.floating] | None = None,
+    sae: SparseAutoencoder | None = None,
+    store: TokenStore | None = None,
+    top_cells: int = 12,
+    column: str = "patient",
+) -> PatientExplanation:
+    """Take one patient's decision apart.
+
+    The model is linear in a barcode that is a mean over cells, so with coefficients w_j, barcode entries x_cj of the
+    cell c and n cells
+
+        decision = intercept + sum_j w_j (1/n) sum_c x_cj,
+
+    and x_cj is a sum over the cell's tokens (`token_shares`). Nothing is approximated: every level is the sum of the
+    next, which is checked before the explanation is returned.
+
+    Parameters
+    ----------
+    classifier : linear on barcodes
+    atlas : cells x latents with the patient's cells
+    patient : value of ``column`` in the atlas
+    target : class that the value speaks for; with two classes the second where None, with more the decided one
+    against : with more than two classes, the class it is compared with (the runner-up where both are None); a
+        ``target`` without ``against`` is explained by its own logit
+    reference : (m,) barcode of the typical patient to compare with; None for the classifier's training mean
+    sae, store : the atlas's SAE and tokens; with both, the ``top_cells`` cells that speak most for the target and as
+        many that speak most against it are taken apart into tokens
+    column : column of the atlas's obs that names the patient
+
+    Raises
+    ------
+    InputError
+        no cell of this patient that counts; a classifier, SAE or store that does not belong to the atlas; sums that do
+        not add up.
+    UsageError
+        an unknown class, or one of ``sae`` and ``store`` without the other.
+    """
+    if (sae is None) != (store is None):
+        raise UsageError("Tokens need both the SAE and the token store; give both or neither.")
+    _check_belongs(classifier, atlas, sae, store)
+    own, left_out = _cells_of(classifier, atlas, patient, column)
+    matrix = sp.csr_array(cell_matrix(own, classifier.kind))
+    barcode = np.asarray(matrix.mean(axis=0), dtype=np.float64).ravel()
+    logits = np.asarray(classifier.decision(barcode[None]), dtype=np.float64).reshape(-1)
+    direction, target, against = _direction(classifier.classes, logits, target, against)
+    weights, intercept = direction @ classifier.coef, float(direction @ classifier.intercept)
+    latents = np.asarray(classifier.latents)
+    n = own.n_obs
+    selected = sp.csr_array(matrix[:, latents])
+    by_cell = sp.csr_array(selected * (weights / n))
+    typical = classifier.means if reference is None else _checked_reference(reference, barcode)[latents]
+    concepts = _concepts(latents, weights, barcode[latents], by_cell, selected, typical)
+    typical_value = intercept + float(weights @ typical)
+    cells = _cells(own, by_cell, intercept, typical_value)
+    order = np.argsort(-cells["contribution"].to_numpy(), kind="stable")
+    columns = np.argsort(-concepts["difference"].abs().to_numpy(), kind="stable")
+    concepts, cells = concepts.iloc[columns], cells.iloc[order]
+    cells["row"] = atlas.obs_names.get_indexer(cells.index)
+    by_cell = sp.csr_array(by_cell[order][:, columns])
+    detailed = _detailed(cells["contribution"].to_numpy(), top_cells) if sae is not None else np.zeros(0, np.int64)
+    by_token = None
+    if sae is not None and store is not None:
+        scale = concepts["coefficient"].to_numpy() / n
+        names = [str(name) for name in cells.index[detailed]]
+        by_token = _by_token(names, concepts.index.to_numpy(), scale, classifier, sae, store)
+    value = float(direction @ logits)
+    probabilities = np.asarray(classifier.probabilities(barcode[None]), dtype=np.float64)[0]
+    return PatientExplanation(
+        patient=str(patient),
+        target=target,
+        against=against,
+        kind=str(classifier.kind),
+        value=value,
+        intercept=intercept,
+        probabilities=pd.Series(probabilities, index=pd.Index(classifier.classes, name="class")),
+        concepts=concepts,
+        cells=cells,
+        by_cell=by_cell,
+        detailed=detailed,
+        by_token=by_token,
+        logits=np.asarray((selected @ classifier.coef.T)[order] + classifier.intercept, dtype=np.float64),
+        classes=tuple(classifier.classes),
+        left_out=left_out,
+        side=int(atlas.uns["provenance"]["side"]),
+        residuals=_residuals(value, intercept, concepts, cells, by_cell[detailed], by_token),
+    )
+
+
+def _check_belongs(
+    classifier: ConceptClassifier, atlas: AnnData, sae: SparseAutoencoder | None, store: TokenStore | None
+) -> None:
+    """Fingerprints must agree: indices of latents mean nothing under another SAE."""
+    provenance = atlas.uns["provenance"]
+    parts = {
+        "classifier": (classifier.sae, provenance["sae"], "fit it on this atlas"),
+        "SAE": (getattr(sae, "fingerprint", None), provenance["sae"], "use the SAE that the atlas was made with"),
+        "token store": (getattr(store, "fingerprint", None), provenance["tokens"], "use the tokens of the atlas"),
+    }
+    for name, (given, wanted, mend) in parts.items():
+        if given is not None and str(given) != str(wanted):
+            raise InputError(
+                f"The {name} ({str(given)[:12]}) does not belong to this atlas ({str(wanted)[:12]}); {mend}."
+            )
+    tau = provenance.get("tau")
+    if classifier.kind != "mean" and tau is not None and not np.isclose(float(tau), classifier.tau):
+        raise InputError(
+            f"The classifier counts tokens above {classifier.tau:g}, the atlas those above {float(tau):g}; "
+            "make the atlas again with the classifier's tau."
+        )
+
+
+def _cells_of(classifier: ConceptClassifier, atlas: AnnData, patient: str, column: str) -> tuple[AnnData, int]:
+    """The patient's cells that the classifier counts, and the number of the others."""
+    if column not in atlas.obs:
+        raise InputError(f"The atlas has no column {column!r}; it has {', '.join(map(str, atlas.obs.columns))}.")
+    own = atlas.obs[column].astype(object).map(str).to_numpy() == str(patient)
+    if not own.any():
+        raise InputError(f"The atlas has no cell of patient {patient!r}; choose a value of its column {column!r}.")
+    counted = own & classifier.cells_used(atlas)
+    if not counted.any():
+        raise InputError(
+            f"None of the {own.sum()} cells of patient {patient!r} is of a type that the classifier counts, so its "
+            "decision rests on no cell; give the cells' types, or use a classifier of all cells."
+        )
+    return atlas[counted], int(own.sum() - counted.sum())
+
+
+def _direction(
+    classes: tuple[str, ...], logits: NDArray[np.float64], target: str | None, against: str | None
+) -> tuple[NDArray[np.float64], str, str | None]:
+    """Weights (K,) of the logits in the value, and the two classes it is about."""
+    for name in (target, against):
+        if name is not None and name not in classes:
+            raise UsageError(f"There is no class {name!r}; the classifier knows {', '.join(classes)}.")
+    if target is not None and target == against:
+        raise UsageError(f"Class {target!r} cannot be compared with itself; choose another one.")
+    if len(logits) == 1:
+        second = target == classes[1] or (target is None and against != classes[1])
+        pair = (classes[1], classes[0]) if second else (classes[0], classes[1])
+        return np.array([1.0 if second else -1.0]), *pair
+    order: list[str] = [classes[int(i)] for i in np.argsort(-logits, kind="stable")]
+    if target is None:
+        target = next(name for name in order if name != against)
+        against = against or next(name for name in order if name != target)
+    direction = np.zeros(len(classes))
+    direction[classes.index(target)] = 1.0
+    if against is not None:
+        direction[classes.index(against)] = -1.0
+    return direction, target, against
+
+
+def _checked_reference(reference: NDArray[np.floating], barcode: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(reference) != len(barcode):
+        raise InputError(f"The reference has {len(reference)} latents, the atlas {len(barcode)}; use its barcodes.")
+    return np.asarray(reference, dtype=np.float64)
+
+
+def _concepts(
+    latents: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    barcode: NDArray[np.float64],
+    by_cell: sp.csr_array,
+    selected: sp.csr_array,
+    typical: NDArray[np.float64],
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "coefficient": weights,
+            "barcode": barcode,
+            "contribution": np.asarray(by_cell.sum(axis=0)).ravel(),
+            "reference": typical,
+            "difference": weights * (barcode - typical),
+            "cells": np.bincount(selected.indices[selected.data > 0], minlength=len(latents)),
+        },
+        index=pd.Index(latents, name="latent"),
+    )
+
+
+def _cells(own: AnnData, by_cell: sp.csr_array, intercept: float, typical_value: float) -> pd.DataFrame:
+    contribution = np.asarray(by_cell.sum(axis=1)).ravel()
+    alone = intercept + own.n_obs * contribution
+    labels = own.obs["label"].astype(object) if "label" in own.obs else pd.Series(None, index=own.obs_names)
+    return pd.DataFrame(
+        {
+            "row": -1,
+            "label": [None if pd.isna(label) else str(label) for label in labels],
+            "contribution": contribution,
+            "alone": alone,
+            "difference": (alone - typical_value) / own.n_obs,
+        },
+        index=pd.Index(own.obs_names.astype(str), name="cell_id"),
+    )
+
+
+def _detailed(contributions: NDArray[np.float64], top: int) -> NDArray[np.int64]:
+    """Rows of the first and last ``top`` of cells in descending order, each once."""
+    n = len(contributions)
+    return np.array(sorted({*range(min(top, n)), *range(max(n - top, 0), n)}), dtype=np.int64)
+
+
+def _by_token(
+    names: list[str],
+    latents: NDArray[np.int64],
+    scale: NDArray[np.float64],
+    classifier: ConceptClassifier,
+    sae: SparseAutoencoder,
+    store: TokenStore,
+) -> sp.csr_array:
+    row_of = {cell: row for row, cell in enumerate(store.cell_ids)}
+    blocks = [sp.csr_array((0, len(latents)))]
+    for name in names:
+        if name not in row_of:
+            raise InputError(f"{store.path} has no tokens of cell {name[:12]}; extract the tokens of this table again.")
+        codes = encode_cells(sae, store.read(row_of[name], row_of[name] + 1))
+        shares = token_shares(sp.csr_array(codes[:, latents]), classifier.kind, tau=classifier.tau)
+        blocks.append(sp.csr_array(shares * scale))
+    return sp.csr_array(sp.vstack(blocks, format="csr"))
+
+
+def _residuals(
+    value: float,
+    intercept: float,
+    concepts: pd.DataFrame,
+    cells: pd.DataFrame,
+    detailed: sp.csr_array,
+    by_token: sp.csr_array | None,
+) -> Residuals:
+    """Sum each level again and compare; the decision itself must be met.
+
+    Tokens are encoded anew, in other batches than the atlas's: their residual is rounding of float32, or, for counts, a
+    token that lies on the threshold to the last digit. It is reported and not an error.
+    """
+    by_concepts = abs(value - intercept - float(concepts["contribution"].sum()))
+    by_cells = abs(value - intercept - float(cells["contribution"].sum()))
+    scale = max(1.0, abs(intercept) + float(concepts["contribution"].abs().sum()))
+    if not max(by_concepts, by_cells) <= TOLERANCE * scale:
+        raise InputError(
+            f"The contributions miss the decision {value:g} by {max(by_concepts, by_cells):.2g}; this classifier is "
+            "not linear in the barcodes of this atlas, so its decision cannot be taken apart."
+        )
+    tokens = float("nan")
+    n_detailed = len(detailed.indptr) - 1
+    if by_token is not None and n_detailed:
+        sums = np.asarray(by_token.sum(axis=1)).reshape(n_detailed, -1).sum(axis=1)
+        tokens = float(np.abs(sums - np.asarray(detailed.sum(axis=1)).ravel()).max())
+    return Residuals(by_concepts, by_cells, tokens)

@@ -1,0 +1,1 @@
+"""Patients: who they are, what they have, and what their cells show of each concept."""

@@ -1,0 +1,1 @@
+"""Which concepts and directions stay when the stain changes."""

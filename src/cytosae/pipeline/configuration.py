@@ -1,0 +1,249 @@
+"""What is asked of a study: frozen dataclasses, read from and written to ``study.toml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from cytosae.atlas import LocalisationConfig
+from cytosae.cells.table import safe_name
+from cytosae.cohort.config import PROMYELOCYTES, ClassificationConfig
+from cytosae.common.configuration import replace_from_plain, to_plain
+from cytosae.common.errors import UsageError
+from cytosae.common.runtime import RuntimeConfig
+from cytosae.common.unfinished import unfinished
+from cytosae.sae import RECIPES, Recipe
+from cytosae.tokens import ExtractConfig
+from cytosae.tokens.reading.reader import Which
+
+FEWEST_RETESTED = 50
+"""Cells from whose change with the stain something can be concluded."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One set of cells of a study.
+
+    Attributes
+    ----------
+    name : short name; folders and the report use it
+    path : folder of images, or a manifest
+    layout : layout of the folder, None to recognise it
+    """
+
+    name: str
+    path: Path
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class CellsConfig:
+    """How cells are read.
+
+    Attributes
+    ----------
+    max_unusable : largest share of unusable files with which a run goes on, 0 to 1
+    """
+
+    max_unusable: float = 0.10
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which vision transformer makes the tokens.
+
+    Attributes
+    ----------
+    name : tiny, dinobloom-s, dinobloom-b, dinobloom-l, dinobloom-g or timm:MODEL
+    weights : file of weights, None for those that ship with the package or that timm fetches
+    block : block whose output is taken; negative counts from the end, -2 is the second to last
+    """
+
+    name: str = "tiny"
+    weights: Path | None = None
+    block: int = -2
+
+
+@dataclass(frozen=True)
+class ReadingConfig:
+    """How tokens are read for training; size and order of the batches belong to the recipe of the SAE.
+
+    Attributes
+    ----------
+    which : all tokens, patches only, or cls only
+    memory_bytes : stores up to this size are held in memory and shuffled as a whole
+    buffer_tokens : larger ones are shuffled in pools of this many tokens, two of them in memory
+    """
+
+    which: Which = "all"
+    memory_bytes: int = 2 << 30
+    buffer_tokens: int = 1 << 19
+
+
+@dataclass(frozen=True)
+class AtlasConfig:
+    """How latents are described.
+
+    Attributes
+    ----------
+    reference_cells : cells kept per latent
+    tau : activation above which a token counts as having a concept; None for what `cytosae.sae.choose_tau` found on
+        the tokens of the training, the same for all data sets of the study
+    """
+
+    reference_cells: int = 10
+    tau: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What the report shows.
+
+    Attributes
+    ----------
+    concepts : concepts in the gallery of each data set
+    title : headline, None for the study's name
+    """
+
+    concepts: int = 40
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class CohortConfig:
+    """How patients are compared.
+
+    Attributes
+    ----------
+    dataset : data set with the patients, None for the only one whose cells have patients and diagnoses
+    patient, diagnosis : columns of the cell table
+    compare : two diagnoses to tell apart, the one to be found first; empty for all that are there
+    min_cells : patients with fewer cells are left out, which is said
+    experts : cell types that an expert would point at; how many are among the first cells is measured
+    retest_cells : cells that are encoded anew in a changed stain, to see which concepts depend on it; 0 for none
+    strict : also train an SAE without the test patients of each fold, and classify with that one
+    stability : bootstrap samples of patients on which the recommended model is fitted again
+    concepts : concepts shown with pictures
+    pages : patients with a page of their own, those decided most clearly or wrongly first
+    classification : models, folds, intervals and controls
+    """
+
+    dataset: str | None = None
+    patient: str = "patient"
+    diagnosis: str = "diagnosis"
+    compare: tuple[str, ...] = ()
+    min_cells: int = 1
+    experts: tuple[str, ...] = PROMYELOCYTES
+    retest_cells: int = 2000
+    strict: bool = False
+    stability: int = 50
+    concepts: int = 12
+    pages: int = 12
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+
+    def __post_init__(self) -> None:
+        if self.retest_cells and self.retest_cells < FEWEST_RETESTED:
+            raise UsageError(
+                f"cohort.retest_cells is {self.retest_cells}; give {FEWEST_RETESTED} or more, or 0 for none."
+            )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that is asked of a study; ``study.toml`` holds it.
+
+    Attributes
+    ----------
+    datasets : the sets of cells
+    train_on : names of the data sets to train on, empty for all
+    cells, backbone, extract, reading, sae, atlas, localisation, cohort, report, runtime : configuration of the steps
+    """
+
+    datasets: tuple[Dataset, ...] = ()
+    train_on: tuple[str, ...] = ()
+    cells: CellsConfig = field(default_factory=CellsConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    sae: Recipe = field(default_factory=lambda: RECIPES["default"])
+    atlas: AtlasConfig = field(default_factory=AtlasConfig)
+    localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
+    cohort: CohortConfig = field(default_factory=CohortConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def read_config(path: Path) -> StudyConfig:
+    """Read a ``study.toml``; what it leaves out has its default."""
+    return replace_from_plain(StudyConfig(), read_toml(path), where=path.name)
+
+
+def recipe_changes(name: str) -> dict[str, Any]:
+    """Plain changes that bring a configuration to the named recipe."""
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}.")
+    return {"sae": to_plain(RECIPES[name])}
+
+
+def name_datasets(images: Sequence[Path], known: Sequence[Dataset] = ()) -> list[Dataset]:
+    """Data sets for paths of images, after those that are ``known``; each named after its folder or manifest.
+
+    Raises
+    ------
+    UsageError
+        two different paths give the same name.
+    """
+    datasets = {dataset.name: dataset for dataset in known}
+    for path in images:
+        place = path.resolve()
+        name = safe_name(place.parent.name if place.is_file() and place.stem == "manifest" else place.stem)
+        if name in datasets and datasets[name].path != place:
+            raise UsageError(
+                f"{path} and {datasets[name].path} would both be called {name!r}; rename one of the folders, or name "
+                "them under [[datasets]] in study.toml."
+            )
+        datasets.setdefault(name, Dataset(name, place))
+    return list(datasets.values())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Plain values of a TOML file; one sentence where it is missing or invalid."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise UsageError(f"{path} does not exist; give the path of a TOML file.") from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path} is no valid TOML ({problem}); correct it there.") from problem
+
+
+def write_config(config: StudyConfig, path: Path) -> None:
+    """Write ``config`` as TOML, atomically."""
+    temporary = unfinished(path)
+    temporary.write_text(tomli_w.dumps(tidy(config)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def tidy(config: Any) -> dict[str, Any]:
+    """Plain values of a dataclass as a person would write them: no None, and ``type`` only where there is a choice."""
+    hints = typing.get_type_hints(type(config))
+    table: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if value is None:
+            continue
+        if dataclasses.is_dataclass(value):
+            choices = [option for option in typing.get_args(hints[f.name]) if dataclasses.is_dataclass(option)]
+            kind = {"type": type(value).__name__} if len(choices) > 1 else {}
+            table[f.name] = {**kind, **tidy(value)}
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            table[f.name] = [tidy(item) for item in value]
+        else:
+            table[f.name] = to_plain(value)
+    return table

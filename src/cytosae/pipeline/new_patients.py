@@ -1,0 +1,65 @@
+"""Patients that come later: read without training on them, and given to a classifier that is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from cytosae.cells.table import safe_name
+from cytosae.common.errors import UsageError
+from cytosae.pipeline.cohort_steps import colour_step, read_colours
+from cytosae.pipeline.configuration import name_datasets
+
+if TYPE_CHECKING:
+    from cytosae.pipeline.study import Study
+
+
+def find_classifier(study: Study) -> Path:
+    """The one classifier of a study.
+
+    Raises
+    ------
+    UsageError
+        there is none, or more than one.
+    """
+    found = [place for name in study.datasets if (place := study.place("classifier", name)).exists()]
+    if not found:
+        raise UsageError(f"{study.path} has no fitted classifier; make one with: cytosae cohort --study {study.path}.")
+    if len(found) > 1:
+        raise UsageError(f"{study.path} has {len(found)} classifiers; choose one with --classifier: {found[0]}, ...")
+    return found[0]
+
+
+def read_new_patients(study: Study, images: Path, name: str | None = None) -> str:
+    """Add a data set to a study without training on it: cells, tokens and atlas. Returns its name."""
+    asked = study.config
+    known = {dataset.name: dataset.path for dataset in asked.datasets}
+    named = (
+        name_datasets([images], [] if name else asked.datasets)[-1] if images.resolve() not in known.values() else None
+    )
+    if named is not None and name:
+        named = replace(named, name=safe_name(name))
+        if named.name in known:
+            raise UsageError(f"{study.path} has a data set {named.name!r} already; give another name with --dataset.")
+    new = named.name if named else next(n for n, path in known.items() if path == images.resolve())
+    if named is not None:
+        study.config = replace(asked, datasets=(*asked.datasets, named), train_on=tuple(study.trained_on))
+    for step in (study.read_cells, study.extract, study.build_atlas):
+        step(new)
+    study.save_config()
+    return new
+
+
+def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patient: str) -> pd.DataFrame:
+    """Apply a classifier to the patients of a data set whose atlas is there; see `cytosae.cohort.predict`."""
+    from cytosae.cohort import barcodes, open_classifier, predict
+
+    classifier = open_classifier(classifier_path)
+    atlas = study.atlas(dataset, backed="r")
+    cohort = barcodes(atlas, kinds=[classifier.kind], patient=patient, diagnosis=None)
+    colour_step(study, dataset)
+    colours = read_colours(study.place("colours", dataset))
+    return predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)

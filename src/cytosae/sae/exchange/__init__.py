@@ -1,0 +1,1 @@
+"""SAEs on disk and elsewhere: own artifacts, the published checkpoint, SAELens, the hub."""

@@ -1,0 +1,132 @@
+"""SAE artifacts: ``model.safetensors`` and ``config.json``, which needs no torch to read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cytosae.common.artifact import read_artifact, record_path, write_artifact, write_json
+from cytosae.common.configuration import from_plain
+from cytosae.common.errors import ArtifactError, CytosaeError, InputError, WeightsError
+from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.sae.model.normalisation import Normalisation
+from cytosae.sae.training.initialisation import Initialisation
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT, FORMAT_VERSION = "cytosae.sae", 1
+
+
+def load_sae(path: str | Path) -> SparseAutoencoder:
+    """Load an SAE, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    path : an SAE artifact (folder), a published checkpoint (``*.pt``), a SAELens folder, or a name on the Hugging Face
+        hub (``hf://organisation/name``, or ``organisation/name`` where no such folder exists)
+
+    Raises
+    ------
+    InputError, ArtifactError, WeightsError
+        in one sentence, where nothing is there, or what is there is no SAE, damaged, too new or unsafe.
+    """
+    text, folder = str(path), Path(path)
+    if text.startswith("hf://") or (not folder.exists() and _is_hub_name(text)):
+        from cytosae.sae.exchange.hub import pull
+
+        return pull(text.removeprefix("hf://"))
+    if not folder.exists():
+        raise InputError(f"{path} does not exist; give an SAE artifact, a published .pt file or a name on the hub.")
+    if folder.is_file():
+        if folder.suffix in (".pt", ".pth"):
+            from cytosae.sae.exchange.published import load_published
+
+            return load_published(folder)
+        raise InputError(f"{path} is no SAE; give the folder of an SAE artifact or a published .pt file.")
+    if not record_path(folder).exists() and (folder / "cfg.json").exists():
+        from cytosae.sae.exchange.saelens import import_saelens
+
+        return import_saelens(folder)
+    read_artifact(folder, "sae")
+    return read_sae_files(folder)
+
+
+def save_sae(
+    sae: SparseAutoencoder,
+    path: str | Path,
+    *,
+    config: Any = None,
+    inputs: Mapping[str, str] | None = None,
+    metrics: Any = None,
+    details: Mapping[str, Any] | None = None,
+    files: Mapping[str, str | Path] | None = None,
+) -> Path:
+    """Write an SAE artifact at ``path``, complete or not at all.
+
+    Parameters
+    ----------
+    config : how it was made (a `TrainConfig` or any plain value); part of the artifact's recipe
+    inputs : fingerprints of what it was made from
+    metrics : figures worth reading beside it (a `Metrics`), written to ``config.json``
+    details : plain facts for the artifact's record
+    files : further files to keep in it, name -> where they lie now (``metrics.csv``)
+    """
+    path = Path(path)
+    facts = {"fingerprint": sae.fingerprint, **(details or {})}
+    with write_artifact(path, "sae", config=config, inputs=inputs, details=facts) as folder:
+        write_sae_files(sae, folder, train=config, metrics=metrics)
+        for name, source in (files or {}).items():
+            shutil.copyfile(source, folder / name)
+    return path
+
+
+def write_sae_files(sae: SparseAutoencoder, folder: Path, *, train: Any = None, metrics: Any = None) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into ``folder``."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": FORMAT})
+    description = {"format": FORMAT, "format_version": FORMAT_VERSION, **sae.describe()}
+    write_json(folder / CONFIG, {**description, "metrics": metrics, "train": train})
+
+
+def read_sae_files(folder: Path) -> SparseAutoencoder:
+    """Read what `write_sae_files` wrote; checks shapes and names, not checksums."""
+    file = folder / CONFIG
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        version = data["format_version"] if data["format"] == FORMAT else None
+        if version is None or version > FORMAT_VERSION:
+            raise ArtifactError(
+                f"{file} has the format {data['format']!r}, version {data['format_version']!r}, which this version of "
+                "cytosae does not read; update cytosae."
+            )
+        sae = SparseAutoencoder(
+            from_plain(int, data["d_in"], where="d_in"),
+            from_plain(int, data["d_sae"], where="d_sae"),
+            from_plain(AnySparsity, data["sparsity"], where="sparsity"),
+            from_plain(Normalisation, data["normalisation"], where="normalisation"),
+            initialisation=from_plain(Initialisation, data["initialisation"], where="initialisation"),
+        )
+    except ArtifactError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, CytosaeError) as problem:
+        raise ArtifactError(f"{file} does not describe an SAE ({problem}); make or fetch it again.") from problem
+    try:
+        sae.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as problem:  # safetensors raises its own exception, torch a RuntimeError with a list
+        sentence = " ".join(str(problem).split())
+        raise WeightsError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} ({sentence}); make or fetch it again."
+        ) from problem
+    if not all(bool(torch.isfinite(p).all()) for p in sae.parameters()):
+        raise WeightsError(f"{folder / WEIGHTS} holds values that are not finite; make or fetch it again.")
+    return sae.eval()
+
+
+def _is_hub_name(text: str) -> bool:
+    parts = text.split("/")
+    return len(parts) == 2 and all(part and not part.startswith(".") for part in parts) and not text.endswith(".pt")

@@ -1,0 +1,1 @@
+"""The autoencoder itself: parameters, how active latents are found, products that touch nothing else."""

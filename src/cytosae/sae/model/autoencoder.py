@@ -1,0 +1,221 @@
+"""The sparse autoencoder: parameters, encoding and decoding; what it is trained for lies in its sparsity."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cytosae.common.artifact import digest
+from cytosae.common.configuration import to_plain
+from cytosae.common.errors import UsageError
+from cytosae.sae.model.encoder import is_split
+from cytosae.sae.model.normalisation import NoNormalisation, Normalisation, Normaliser
+from cytosae.sae.model.sparse import Activations, csr
+from cytosae.sae.screening.paths import Screening
+from cytosae.sae.training.initialisation import (
+    FromData,
+    Independent,
+    Initialisation,
+    initial_weights,
+    weights_from_data,
+)
+from cytosae.sae.variants.batch_topk import BatchTopK
+from cytosae.sae.variants.jump_relu import JumpRelu
+from cytosae.sae.variants.matryoshka import Matryoshka
+from cytosae.sae.variants.relu_l1 import ReluL1
+from cytosae.sae.variants.sparsity import Sparsity
+from cytosae.sae.variants.topk import TopK
+
+AnySparsity = ReluL1 | TopK | BatchTopK | JumpRelu | Matryoshka
+SPARSE_BLOCK = 4096
+"""Tokens that `SparseAutoencoder.encode_sparse` takes at a time on a CPU."""
+GPU_BLOCK = 32_768
+"""The same on a GPU."""
+
+
+class SparsityState(nn.Module):
+    """Tensors that a sparsity owns (a threshold); empty for most."""
+
+    threshold: Tensor
+    log_threshold: Tensor
+
+    def __init__(self, sparsity: Sparsity, d_sae: int) -> None:
+        super().__init__()
+        for name, tensor in sparsity.state(d_sae).items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(name, tensor)
+            else:
+                self.register_buffer(name, tensor)
+
+
+class SparseAutoencoder(nn.Module):
+    """x^ = a W_dec + b_dec with sparse a = f((x - b_dec) W_enc + b_enc), in normalised units.
+
+    Parameters ``W_enc`` (d, m), ``b_enc`` (m,), ``W_dec`` (m, d), ``b_dec`` (d,), float32. The encoder lies in memory
+    latent by latent (``W_enc.T`` is contiguous), because gradients and gathers touch single latents.
+
+    Parameters
+    ----------
+    d_in : d, width of a token
+    d_sae : m, number of latents
+    sparsity : the variant with its parameters
+    normalisation : what is done to tokens before encoding and undone after decoding; fitted by the trainer
+    initialisation : where the weights start
+    seed : of the initial weights
+
+    Examples
+    --------
+    >>> sae = SparseAutoencoder(8, 32, TopK(k=4))
+    >>> x = torch.ones(5, 8)
+    >>> sae.encode(x).shape, sae(x).shape
+    (torch.Size([5, 32]), torch.Size([5, 8]))
+    """
+
+    d_in: int
+    d_sae: int
+    seed: int
+    W_enc: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
+    state: SparsityState
+    screening: Screening
+    normaliser: Normaliser
+
+    def __init__(
+        self,
+        d_in: int,
+        d_sae: int,
+        sparsity: AnySparsity | None = None,
+        normalisation: Normalisation | None = None,
+        *,
+        initialisation: Initialisation | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if d_in < 1 or d_sae < 1:
+            raise UsageError(f"a sparse autoencoder needs d_in and d_sae of at least 1, not {d_in} and {d_sae}.")
+        self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
+        self.sparsity: AnySparsity = sparsity or ReluL1()
+        self.normalisation: Normalisation = normalisation or NoNormalisation()
+        self.initialisation: Initialisation = initialisation or Independent()
+        self.sparsity.check(d_in, d_sae)
+        encoder, decoder = initial_weights(d_in, d_sae, self.initialisation, Generator().manual_seed(seed))
+        self.W_enc = nn.Parameter(encoder.T)
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))
+        self.W_dec = nn.Parameter(decoder)
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+        self.state = SparsityState(self.sparsity, d_sae)
+        self.screening = Screening()
+        self.normaliser = Normaliser(self.normalisation, d_in)
+
+    def encode(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Activations of raw tokens, dense.
+
+        Parameters
+        ----------
+        x : (..., d) float32; (B, T, d) means B images with the positions 0 to T - 1
+        positions : (...) int64, position of each token, where the normalisation works by position
+
+        Returns
+        -------
+        (..., m) float32, >= 0.
+        """
+        activations = self.activations(*self._flat(x, positions))
+        return activations.to_dense().view(*x.shape[:-1], self.d_sae)
+
+    def encode_sparse(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Activations of raw tokens (N, d) as ``torch.sparse_csr`` (N, m) float32; never dense over all of them."""
+        if x.ndim != 2:
+            raise UsageError(f"encode_sparse needs tokens of the shape [N, {self.d_in}], not {list(x.shape)}.")
+        x, positions = self._flat(x, positions)
+        columns, values, counts = [], [], []
+        with torch.no_grad():
+            size = GPU_BLOCK if x.is_cuda else SPARSE_BLOCK
+            for start in range(0, len(x), size):
+                here = slice(start, start + size)
+                part = self.activations(x[here], None if positions is None else positions[here]).to_csr()
+                columns.append(part.col_indices())
+                values.append(part.values())
+                counts.append(part.crow_indices().diff())
+            offsets = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
+            if not counts:
+                return csr(offsets, offsets[:0], x.new_zeros(0), self.d_sae)
+            torch.cumsum(torch.cat(counts), 0, out=offsets[1:])
+            return csr(offsets, torch.cat(columns), torch.cat(values), self.d_sae)
+
+    def decode(self, activations: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Tokens (..., d), in their own units, of dense activations (..., m)."""
+        if activations.shape[-1] != self.d_sae:
+            raise UsageError(f"decode needs activations of the width {self.d_sae}, not {list(activations.shape)}.")
+        flat = activations.reshape(-1, self.d_sae)
+        decoded = torch.addmm(self.b_dec, flat, self.W_dec)
+        return self.normaliser.inverse(decoded, self._positions(activations, positions)).view(
+            *activations.shape[:-1], self.d_in
+        )
+
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Reconstruction (..., d) of raw tokens (..., d), through the active entries only."""
+        flat, flat_positions = self._flat(x, positions)
+        decoded = self.reconstruct(self.activations(flat, flat_positions))
+        return self.normaliser.inverse(decoded, flat_positions).view(x.shape)
+
+    def activations(self, x: Tensor, positions: Tensor | None = None) -> Activations:
+        """Active entries of raw tokens (N, d), as `sparse.Activations`."""
+        return self.sparsity.activations(self, self.normaliser(x, positions))
+
+    def reconstruct(self, activations: Activations) -> Tensor:
+        """Tokens (N, d) in normalised units."""
+        decoded = activations.decode(self.W_dec)
+        # in place, since fresh memory costs more than the sum; the decoding of split latents is a view
+        return decoded + self.b_dec if is_split(self.W_dec) else decoded.add_(self.b_dec)
+
+    @torch.no_grad()
+    def normalise_decoder(self) -> None:
+        """Bring the decoder's rows to unit norm."""
+        norm = torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True)
+        self.W_dec.div_(norm.clamp_min_(1e-12))
+
+    @torch.no_grad()
+    def initialise_from(self, tokens: Tensor) -> None:
+        """Start the weights from normalised tokens (N, d) where the initialisation is `FromData`; b_dec stays."""
+        if isinstance(self.initialisation, FromData):
+            centred = tokens - self.b_dec
+            rows = weights_from_data(centred, self.d_sae, self.initialisation, Generator().manual_seed(self.seed))
+            self.W_enc.copy_(rows[0].T)
+            self.W_dec.copy_(rows[1])
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, in plain values."""
+        return {
+            "d_in": self.d_in,
+            "d_sae": self.d_sae,
+            "sparsity": to_plain(self.sparsity),
+            "normalisation": to_plain(self.normalisation),
+            "initialisation": to_plain(self.initialisation),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the description and every tensor: equal weights, equal fingerprint."""
+        hashes = {
+            name: hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+            for name, tensor in sorted(self.state_dict().items())
+        }
+        return digest([self.describe(), hashes])
+
+    def _flat(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if x.ndim == 0 or x.shape[-1] != self.d_in:
+            raise UsageError(f"this SAE reads tokens of the width {self.d_in}, not of the shape {list(x.shape)}.")
+        return x.reshape(-1, self.d_in), self._positions(x, positions)
+
+    def _positions(self, x: Tensor, positions: Tensor | None) -> Tensor | None:
+        """(N,) positions of tokens or activations (..., width); whole images imply theirs."""
+        if positions is not None:
+            return positions.expand(x.shape[:-1]).reshape(-1)
+        if x.ndim == 3:
+            return torch.arange(x.shape[1], device=x.device).repeat(len(x))
+        return None

@@ -1,0 +1,67 @@
+"""Remedies for dead latents: ghost gradients and AuxK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cytosae.sae.model.encoder import TopPerToken, activate, is_split
+from cytosae.sae.variants.sparsity import mean_square
+
+if TYPE_CHECKING:
+    from cytosae.sae.model.autoencoder import SparseAutoencoder
+
+
+def auxk_loss(sae: SparseAutoencoder, x: Tensor, residual: Tensor, dead: Tensor | None, k: int) -> Tensor:
+    """Mean square of what the ``k`` strongest dead latents leave of the residual.
+
+    Parameters
+    ----------
+    x : (N, d) normalised tokens
+    residual : (N, d) x minus its reconstruction; no gradient flows into it
+    dead : (D,) int64 latents, or None
+
+    References
+    ----------
+    Gao et al. 2024, "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, section A.2.
+    """
+    if dead is None:
+        return x.new_zeros(())
+    activations = activate(sae, x, TopPerToken(k), latents=dead)
+    return mean_square(activations.decode(sae.W_dec) - residual.detach())
+
+
+def ghost_loss(sae: SparseAutoencoder, x: Tensor, reconstruction: Tensor, error: Tensor, dead: Tensor | None) -> Tensor:
+    """Ghost gradients: dead latents, through exp instead of ReLU, explain half of the residual's length.
+
+    Parameters
+    ----------
+    x, reconstruction : (N, d) normalised tokens and what the SAE makes of them
+    error : (N, d) element-wise reconstruction loss; the ghost term is scaled to its size
+    dead : (D,) int64 latents, or None
+
+    References
+    ----------
+    Dasdelen et al. 2025 and its code's ancestor PatchSAE (ICLR 2025); Anthropic, "Ghost Grads", January 2024.
+    """
+    if dead is None:
+        return x.new_zeros(())
+    residual = x - reconstruction
+    ghost = _ghost_direction(sae, x, dead)
+    length = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
+    scale = length / (2 * torch.linalg.vector_norm(ghost, dim=-1, keepdim=True) + 1e-6)
+    target = residual.detach()
+    ghost_error = (ghost * scale.detach() - target).square() / torch.linalg.vector_norm(target, dim=-1, keepdim=True)
+    return (ghost_error * (error / (ghost_error + 1e-6)).detach()).mean()
+
+
+def _ghost_direction(sae: SparseAutoencoder, x: Tensor, dead: Tensor) -> Tensor:
+    if is_split(sae.W_enc):
+        from cytosae.sae.model.distributed import ghost_direction
+
+        return ghost_direction(sae, x, dead)
+    # the encoder lies latent by latent in memory: gathering rows of its transpose keeps the gradient in that layout
+    scores = torch.addmm(sae.b_enc[dead], x - sae.b_dec, sae.W_enc.T[dead].T)
+    return scores.exp() @ sae.W_dec[dead]

@@ -1,0 +1,47 @@
+"""Named ways to make an SAE: sparsity, normalisation, width and training together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Normalisation
+from cytosae.sae.training.config import TrainConfig
+from cytosae.sae.training.initialisation import Independent, Initialisation, Tied
+from cytosae.sae.variants.relu_l1 import ReluL1
+from cytosae.sae.variants.topk import TopK
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An SAE and its training, for tokens of any width.
+
+    Attributes
+    ----------
+    sparsity, normalisation, initialisation : of the SAE
+    expansion : latents for each dimension of a token (m = expansion * d)
+    train : the training
+    """
+
+    sparsity: AnySparsity = field(default_factory=lambda: TopK(k=32, aux_k=64))
+    normalisation: Normalisation = field(default_factory=MeanNorm)
+    initialisation: Initialisation = field(default_factory=Tied)
+    expansion: int = 16
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def build(self, d_in: int, *, seed: int | None = None) -> SparseAutoencoder:
+        """An untrained SAE for tokens of width ``d_in``; ``seed`` of its weights, by default that of the training."""
+        return SparseAutoencoder(
+            d_in,
+            self.expansion * d_in,
+            self.sparsity,
+            self.normalisation,
+            initialisation=self.initialisation,
+            seed=self.train.seed if seed is None else seed,
+        )
+
+
+PAPER = Recipe(ReluL1(l1_coefficient=8e-5), NoNormalisation(), Independent(), 64, TrainConfig.paper())
+DEFAULT = Recipe()
+
+RECIPES = {"default": DEFAULT, "paper": PAPER}

@@ -1,0 +1,1 @@
+"""Kinds of sparsity, one file each."""

@@ -1,0 +1,1 @@
+"""Token stores in the order in which training wants them."""

@@ -1,0 +1,66 @@
+"""Some of the cells of a token store, read as if they were a store of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytosae.common.artifact import digest
+from cytosae.common.errors import InputError
+from cytosae.tokens.store.token_store import TokenStore
+
+if TYPE_CHECKING:
+    from cytosae.tokens.store.encoding import Encoding, Memory
+
+
+class SelectedCells(TokenStore):
+    """The rows ``rows`` of ``store``, in ascending order; nothing is copied.
+
+    Parameters
+    ----------
+    store : any token store
+    rows : numbers of its cells, each once
+
+    Raises
+    ------
+    InputError
+        no rows, or rows that the store lacks.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    n_tokens: int
+    width: int
+    side: int
+    dtype: str
+    encoding: Encoding
+    fingerprint: str
+
+    def __init__(self, store: TokenStore, rows: Sequence[int] | NDArray[np.integer]) -> None:
+        chosen = np.unique(np.asarray(rows, np.int64))
+        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= len(store):
+            raise InputError(f"{store.path} has {len(store)} cells; choose at least one of them, by row.")
+        # Everything is read through ``store``; only what a store says of itself is set here.
+        self.path, self.manifest = store.path, store.manifest
+        self.n_tokens, self.width, self.side = store.n_tokens, store.width, store.side
+        self.dtype, self.encoding = store.dtype, store.encoding
+        self.fingerprint = digest([store.fingerprint, chosen.tolist()])
+        self._store, self._chosen = store, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """SHA-256 of every chosen cell's file."""
+        ids = self._store.cell_ids
+        return [ids[row] for row in self._chosen]
+
+    def read_stored(self, tokens: NDArray[np.int64], into: Memory, *, at: int) -> None:
+        """As `TokenStore.read_stored`, tokens counted through the chosen cells."""
+        T = self.n_tokens
+        self._store.read_stored(self._chosen[tokens // T] * T + tokens % T, into, at=at)

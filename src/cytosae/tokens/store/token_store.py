@@ -1,0 +1,228 @@
+"""The token store: one directory of shards, a manifest and the cells' names; written once, then only read.
+
+Its format is specified in docs/token_store.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cytosae.common.artifact import Artifact, read_artifact
+from cytosae.common.errors import ArtifactError
+from cytosae.tokens.reading.shuffle import extents
+from cytosae.tokens.store.encoding import Encoding, Memory, Planes, allocate, decoded, encoding_of, memory_of
+
+FORMAT = "cytosae-tokens"
+VERSION = 1
+MANIFEST = "manifest.json"
+CELL_IDS = "cell_ids.txt"
+_OPEN_SHARDS = 64  # a million cells have thousands of shards, more than a process may open files
+
+
+def open_tokens(path: Path | str, *, verify: bool = True) -> TokenStore:
+    """Open the finished token store at ``path``.
+
+    Parameters
+    ----------
+    path : its directory
+    verify : compare every byte with the checksums; otherwise sizes only
+
+    Raises
+    ------
+    ArtifactError
+        no finished store, another kind of artifact, a newer version, a damaged or missing file; it names the file.
+    """
+    path = Path(path)
+    artifact = read_artifact(path, "tokens", verify=verify)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        known = manifest["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ArtifactError(f"{path / MANIFEST} cannot be read ({problem}); extract the tokens again.") from problem
+    if not known:
+        raise ArtifactError(f"{path / MANIFEST} is no manifest of a token store; extract the tokens again.")
+    if manifest["version"] > VERSION:
+        raise ArtifactError(
+            f"{path} is in version {manifest['version']} of the token format, newer than this cytosae reads "
+            f"({VERSION}); update cytosae."
+        )
+    return TokenStore(path, artifact, manifest)
+
+
+class TokenStore:
+    """Tokens of n cells, read from disk piece by piece; memory does not grow with n. Safe to share between threads.
+
+    Attributes
+    ----------
+    path : directory
+    manifest : plain facts: backbone, block, preprocessing, dtype, shards, ...
+    n_tokens : T, tokens of a cell, CLS first
+    width : D, numbers of a token
+    side : patches along an edge of the image
+    dtype : "float16", "bfloat16" or "uint8"
+    fingerprint : equal content, equal fingerprint, on any machine
+    """
+
+    fingerprint: str
+    encoding: Encoding
+
+    def __init__(self, path: Path, artifact: Artifact, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.fingerprint = artifact.fingerprint
+        self.n_tokens: int = manifest["n_tokens"]
+        self.width: int = manifest["width"]
+        self.side: int = manifest["side"]
+        self.dtype: str = manifest["dtype"]
+        self.encoding = encoding_of(self.dtype)
+        self._cell_ids: list[str] | None = None
+        self._rows: int = manifest["n_cells"]
+        self._shard_rows: int = manifest["shard_cells"]
+        self._files: OrderedDict[int, ShardFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenStore({str(self.path)!r}: {len(self):,} cells x {self.n_tokens} tokens x {self.width}, {self.dtype})"
+        )
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """SHA-256 of every cell's file, in the order of the rows."""
+        if self._cell_ids is None:
+            self._cell_ids = (self.path / CELL_IDS).read_text(encoding="ascii").split()
+        return self._cell_ids
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Tokens of rows [start, stop): float32 [stop - start, T, D]."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} to {stop} of a store with {len(self)} cells")
+        planes = self.allocate((stop - start) * self.n_tokens)
+        tokens = np.arange(start * self.n_tokens, stop * self.n_tokens)
+        self.read_stored(tokens, memory_of(planes), at=0)
+        return decoded(self.encoding, planes).view(stop - start, self.n_tokens, self.width)
+
+    def batches(self, batch_cells: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows in order: (first row, float32 [b, T, D]) with b = ``batch_cells``, the last one smaller."""
+        for start in range(0, len(self), batch_cells):
+            yield start, self.read(start, min(start + batch_cells, len(self)))
+
+    def allocate(self, n: int) -> Planes:
+        """Room for ``n`` tokens as they are stored."""
+        return allocate(self.encoding, (n,), self.width)
+
+    def read_stored(self, tokens: np.ndarray, into: Memory, *, at: int) -> None:
+        """Read ``tokens``, ascending numbers, as stored into rows ``at``, ... of tensors whose memory is ``into``.
+
+        Tokens are counted through the store: token ``t`` of row ``r`` is ``r * T + t``.
+        """
+        per_shard = self._shard_rows * self.n_tokens
+        done = 0
+        while done < len(tokens):
+            index = int(tokens[done]) // per_shard
+            end = int(np.searchsorted(tokens, (index + 1) * per_shard))
+            self._shard(index).read(tokens[done:end] - index * per_shard, into, at=at + done)
+            done = end
+
+    def _shard(self, index: int) -> ShardFile:
+        with self._lock:
+            if index in self._files:
+                self._files.move_to_end(index)
+                return self._files[index]
+            shard = self._files[index] = ShardFile(self.path / self.manifest["shards"][index]["file"])
+            if len(self._files) > _OPEN_SHARDS:
+                self._files.popitem(last=False)
+            return shard
+
+
+@dataclass(frozen=True)
+class _Plane:
+    offset: int  # of its first byte in the file
+    token_bytes: int
+
+
+class ShardFile:
+    """One shard, open for reading at any place.
+
+    It reads with ``pread`` where the safetensors library would map the file: pages of a map count as memory of the
+    process, and many small reads of a cold map wait for one page each.
+    """
+
+    rows: int
+    n_tokens: int
+    width: int
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            length = int.from_bytes(os.pread(self._descriptor, 8, 0), "little")
+            header = json.loads(os.pread(self._descriptor, length, 8))
+        except (OSError, ValueError, OverflowError, MemoryError) as problem:
+            raise ArtifactError(
+                f"{path} cannot be read ({problem}); restore it or extract the tokens again."
+            ) from problem
+        self.rows, self.n_tokens, self.width = header["tokens"]["shape"]
+        self._planes = {
+            name: _Plane(8 + length + entry["data_offsets"][0], _size(entry) // (self.rows * self.n_tokens))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, tokens: np.ndarray, into: Memory, *, at: int) -> None:
+        """Read ``tokens`` (row * T + position, ascending) of this shard as stored into rows ``at``, ... of ``into``."""
+        pieces = extents(tokens)
+        for name, plane in self._planes.items():
+            if len(pieces) > 1:
+                self._announce(pieces, plane)
+            self._fill(into[name], at, pieces, plane)
+
+    def _announce(self, pieces: list[tuple[int, int]], plane: _Plane) -> None:
+        """Let the disk begin with all pieces at once: many small requests one after the other take it far longer."""
+        if sys.platform != "linux":
+            return
+        for start, stop in pieces:
+            offset, size = plane.offset + start * plane.token_bytes, (stop - start) * plane.token_bytes
+            os.posix_fadvise(self._descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+
+    def _fill(self, memory: memoryview, at: int, pieces: list[tuple[int, int]], plane: _Plane) -> None:
+        # As little as possible for each piece: a pool of tokens has ten thousand.
+        preadv, descriptor, size = os.preadv, self._descriptor, plane.token_bytes
+        begin = at * size
+        for start, stop in pieces:
+            end = begin + (stop - start) * size
+            place = plane.offset + start * size
+            got = preadv(descriptor, [memory[begin:end]], place)
+            while got < end - begin:
+                more = preadv(descriptor, [memory[begin + got : end]], place + got)
+                if more == 0:
+                    raise ArtifactError(f"{self.path} ends too early; restore it or extract the tokens again.")
+                got += more
+            begin = end
+
+
+def _size(entry: dict[str, Any]) -> int:
+    first, last = entry["data_offsets"]
+    if math.prod(entry["shape"]) == 0:
+        raise ArtifactError("a shard without tokens")
+    return last - first
