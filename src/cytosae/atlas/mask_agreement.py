@@ -7,7 +7,7 @@ threshold for all cells. Unit and threshold are chosen on one part of the cells 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,7 @@ def localisation(
     return replace(result, held_out={name: ids[~search & (dataset == name)].tolist() for name in names})
 
 
-def save_localisation(result: Localisation, path: Path, *, inputs: dict[str, str] | None = None) -> Path:
+def save_localisation(result: Localisation, path: Path, *, inputs: Mapping[str, str] | None = None) -> Path:
     """Write a result as a JSON artifact of kind "localisation"."""
     plain = {**vars(result), "table": result.table.to_dict(orient="records")}
     plain |= {"by_dataset": result.by_dataset.to_dict(orient="records"), "config": asdict(result.config)}

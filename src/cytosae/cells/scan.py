@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytosae.cells.decoding.decode import SUFFIXES
+from cytosae.common.artifact import digest
+from cytosae.common.errors import InputError
 
 LITTER_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found", "__pycache__"})
 LITTER_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
@@ -76,3 +78,14 @@ def find_mask(image: str, masks: frozenset[str]) -> str | None:
 
 def _is_litter(name: str, known: frozenset[str]) -> bool:
     return name.startswith(".") or name.lower() in known
+
+
+def listing_fingerprint(path: Path) -> str:
+    """SHA-256 over name, size and time of change of every file at or below ``path``: equal if nothing changed."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a folder of images or a manifest.")
+    if path.suffix.lower() == ".npz":  # whatever lies beside it, such as the study itself, is no part of it
+        return digest([str(path), path.stat().st_size, path.stat().st_mtime_ns])
+    root = path.parent if path.is_file() else path
+    stats = ((file, file.stat()) for file in sorted(root.rglob("*")) if file.is_file())
+    return digest([str(path), [[f.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns] for f, s in stats]])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
+from cytosae.cli.cohort_commands import cohort_app
 from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.patients import cohort_app
 from cytosae.cli.speed import bench_app
-from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, open_study
+from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, asked_for, open_study
 from cytosae.common.errors import UsageError
 from cytosae.pipeline import Study, StudyConfig, tidy
 
@@ -74,7 +74,8 @@ def run(
         Data sets (by name) whose tokens the SAE is trained on; all of them if left out.
     """
     output = Output(as_json=as_json)
-    work = open_study(study, images, output, recipe=recipe, config=config, options=options, train_on=train_on)
+    asked = asked_for(recipe=recipe, config=config, options=options, train_on=train_on)
+    work = open_study(study, output, asked, images=images)
     output.line(f"Study {work.path}: {', '.join(work.datasets)}")
     work.run()
     report = work.place("report")
@@ -99,7 +100,7 @@ def extract(
         Folders of images or manifests, added to those of the study.
     """
     output = Output(as_json=as_json)
-    work = open_study(study, images, output, config=config, options=options)
+    work = open_study(study, output, asked_for(config=config, options=options), images=images)
     with work.alone():
         work.read_all_cells()
         for name in work.datasets:
@@ -131,8 +132,10 @@ def train(
         field=value,value,...; a field of the sparsity, expansion or seed.
     """
     output = Output(as_json=as_json)
-    work = open_study(study, (), output, recipe=recipe, config=config, options=options, train_on=train_on, create=False)
+    work = open_study(study, output, asked_for(recipe=recipe, config=config, options=options, train_on=train_on))
     with work.alone():
+        work.check()
+        work.save_config()
         if sweep:
             result = work.sweep(sweep_values(sweep))
             show_sweep(result.path, output)
@@ -145,8 +148,9 @@ def train(
 def atlas(*, study: ExistingStudy, options: AtlasOptions | None = None, as_json: Json = False) -> None:
     """Describe every latent on every data set of a study; compare maps with masks where there are any."""
     output = Output(as_json=as_json)
-    work = open_study(study, (), output, options=options, create=False)
+    work = open_study(study, output, asked_for(options=options))
     with work.alone():
+        work.save_config()
         for name in work.datasets:
             work.build_atlas(name)
         work.localise()
@@ -157,8 +161,9 @@ def atlas(*, study: ExistingStudy, options: AtlasOptions | None = None, as_json:
 def report(*, study: ExistingStudy, options: ReportOptions | None = None, as_json: Json = False) -> None:
     """Write the report of a study, one HTML file that works offline."""
     output = Output(as_json=as_json)
-    work = open_study(study, (), output, options=options, create=False)
+    work = open_study(study, output, asked_for(options=options))
     with work.alone():
+        work.save_config()
         result = work.write_report()
     output.line(f"The report is {result.path}; open it in a browser.")
     output.finish()
@@ -227,12 +232,12 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
         Folder of the study.
     """
     from cytosae.cli.demonstration import DEMO, draw_smear
-    from cytosae.pipeline.cohort_steps import CohortWork
+    from cytosae.pipeline.patients import CohortWork
 
     output = Output(as_json=as_json)
     images = draw_smear(study / "smear")
     output.line(f"Drew a synthetic smear: {images}")
-    work = open_study(study, [images], output, changes=DEMO)
+    work = open_study(study, output, [DEMO], images=[images])
     work.run()
     with work.alone():
         patients = CohortWork(work)

@@ -71,15 +71,11 @@ def _backbone() -> str:
 
 
 def _study(path: Path) -> Iterator[Finding]:
-    from cytosae.common.artifact import read_artifact
-    from cytosae.pipeline import Study
+    from cytosae.pipeline import Study, index
 
-    study = Study(path)
-    for kind, dataset in study.places():
-        place = study.place(kind, dataset)
-        yield _finding(
-            str(place), lambda place=place, kind=kind: f"whole, {read_artifact(place, kind).fingerprint[:12]}"
-        )
+    for holding in index(Study(path).path, verify=True):
+        whole = f"whole, {holding.kind} {holding.fingerprint[:12]}"
+        yield Finding(str(path / holding.path), "broken" if holding.problem else "ok", holding.problem or whole)
 
 
 def _finding(what: str, check: Callable[[], str]) -> Finding:

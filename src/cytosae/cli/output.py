@@ -65,10 +65,11 @@ class Output:
         """Report a step of a study."""
         self._steps.append(to_plain(result))
         state = "up to date" if result.skipped else f"{result.seconds:.1f} s"
+        why = f"({result.why}) " if result.why else ""
         facts = ", ".join(
             words.format(value) for name, words in FACTS.items() if (value := result.facts.get(name)) is not None
         )
-        self._console.print(f"  {escape(result.step):<28} {state:>12}   [dim]{escape(facts)}[/dim]")
+        self._console.print(f"  {escape(result.step):<28} {state:>12}   [dim]{escape(why + facts)}[/dim]")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
         """Print a table for people."""

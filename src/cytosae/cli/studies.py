@@ -19,37 +19,39 @@ ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file w
 Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
 
 
-def open_study(
-    path: Path,
-    images: Sequence[Path],
-    output: Output,
+def asked_for(
     *,
     recipe: str | None = None,
     config: Path | None = None,
     options: Any = None,
     train_on: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
-    create: bool = True,
-    save: bool = True,
-) -> Study:
-    """Open a study and bring what was asked into its configuration: recipe, then file, then options.
+) -> list[Mapping[str, Any]]:
+    """What a command line asks of a study's configuration, in the order in which it counts: recipe, file, options."""
+    return [
+        recipe_changes(recipe) if recipe else {},
+        read_toml(config) if config else {},
+        changes or {},
+        changes_of(options) if options is not None else {},
+        {"train_on": list(train_on)} if train_on else {},
+    ]
 
-    Without ``create`` the study must be there; what was asked is then kept at once, unless ``save`` is false.
+
+def open_study(
+    path: Path, output: Output, asked: Sequence[Mapping[str, Any]] = (), *, images: Sequence[Path] | None = None
+) -> Study:
+    """Open a study with what is asked of it; nothing is written yet.
+
+    Without ``images`` (None) the study must be there; with an empty list it must have some.
     """
-    if not create and not (path / "study.toml").is_file():
+    there = (path / "study.toml").is_file()
+    if images is None and not there:
         raise ArtifactError(
             f"{path} is no study (study.toml is missing); begin one with: cytosae run IMAGES --study DIR."
         )
-    for image in images:
+    for image in images or ():
         if not image.exists():
             raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
-    if not images and not (path / "study.toml").is_file():
+    if not images and not there:
         raise UsageError("no images are given; name a folder of images, or a study that has some.")
-    asked = [recipe_changes(recipe) if recipe else {}, read_toml(config) if config else {}, dict(changes or {})]
-    asked.append(changes_of(options) if options is not None else {})
-    if train_on:
-        asked.append({"train_on": list(train_on)})
-    work = Study.open(path, images, asked, on_step=output.step, on_note=output.line)
-    if save and not create:
-        work.save_config()
-    return work
+    return Study.open(path, images or (), asked, on_step=output.step, on_note=output.line)

@@ -40,6 +40,13 @@ def sweep_below(folder: Path) -> None:
             remove(leftover)
 
 
+def remove_work(path: Path, *, but: Path | None = None) -> None:
+    """Remove folders ``.<name>-<recipe>.partial``, in which work on ``path`` is kept to be resumed, except ``but``."""
+    for folder in path.parent.glob(f".{path.name}-*.partial"):
+        if folder != but:
+            remove(folder)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a directory; none there is as well."""
     if path.is_dir():

@@ -12,13 +12,17 @@ from cytosae.pipeline.configuration import (
     tidy,
     write_config,
 )
-from cytosae.pipeline.study import StepResult, Study
+from cytosae.pipeline.index import Holding, index
+from cytosae.pipeline.step import StepResult
+from cytosae.pipeline.study import Study
 
 __all__ = [
     "Dataset",
+    "Holding",
     "StepResult",
     "Study",
     "StudyConfig",
+    "index",
     "name_datasets",
     "read_config",
     "read_toml",

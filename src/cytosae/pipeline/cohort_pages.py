@@ -20,13 +20,13 @@ from cytosae.cohort import (
     fit_configuration,
     gather,
     model_input,
-    open_contrast,
     patient_specific,
     retest_reliability,
     stability,
 )
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
+from cytosae.pipeline.places import Place
 from cytosae.report import (
     DatasetReport,
     Evidence,
@@ -41,12 +41,12 @@ from cytosae.report import (
 if TYPE_CHECKING:
     from cytosae.cohort import ClassificationResult, ConceptClassifier, Stability
     from cytosae.cohort.classification.features import CohortArrays
-    from cytosae.pipeline.cohort_steps import CohortWork
+    from cytosae.pipeline.patients import Patients
 
 RESEARCH = "This is research on a set of cells, not a diagnosis of anybody."
 
 
-def write_pages(work: CohortWork, out: Path, *, config: Any, inputs: Mapping[str, str]) -> None:
+def write_pages(work: Patients, out: Path, *, config: Any, inputs: Mapping[str, str]) -> None:
     """Write ``out``, the page of the cohort, after the pages it links to, in the folder ``pages`` beside it."""
     shown = _Shown(work)
     folder = out.parent / "pages"
@@ -58,15 +58,14 @@ def write_pages(work: CohortWork, out: Path, *, config: Any, inputs: Mapping[str
     beside = {name: link.removeprefix("pages/") for name, link in patients.items()}
     comparisons = []
     for a, b in work.comparisons:
-        table = open_contrast(work.study.place("contrasts", work.pair(a, b)))
-        comparisons.append(comparison(table))
-        ranking = work.study.place("ranking", work.pair(a, b))
+        comparisons.append(comparison(work.source.read(Place("contrasts", work.pair(a, b)))))
+        ranking, tables = work.source.read(Place("ranking", work.pair(a, b)))
         write_disease_page(
             out.parent / diseases[a],
             comparisons[-1],
-            cells=pd.read_parquet(ranking / "cells.parquet"),
-            enrichment=_csv(ranking / "enrichment.csv"),
-            enrichment_words=evaluation_words(ranking),
+            cells=ranking,
+            enrichment=tables.get("enrichment"),
+            enrichment_words=evaluation_words(tables.get("evaluation")),
             marks=shown.marks,
             patient_pages=beside,
             links={"the cohort": f"../{out.name}"},
@@ -96,7 +95,7 @@ def page_of(patient: str) -> str:
     return f"patient-{plain}{'' if plain == patient else '-' + digest(patient)[:8]}.html"
 
 
-def write_one_patient(work: CohortWork, patient: str, out: Path) -> Path:
+def write_one_patient(work: Patients, patient: str, out: Path) -> Path:
     """Write the page of one patient."""
     _Shown(work).patient_page(out, patient)
     return out
@@ -105,8 +104,8 @@ def write_one_patient(work: CohortWork, patient: str, out: Path) -> Path:
 class _Shown:
     """What all pages of a cohort share, read once."""
 
-    def __init__(self, work: CohortWork) -> None:
-        study, name = work.study, work.dataset
+    def __init__(self, work: Patients) -> None:
+        study, name = work.source, work.dataset
         self.work = work
         self.result, self.classifier = work.result(), work.classifier()
         self.dataset = DatasetReport(work.atlas, study.cells(name), study.tokens(name))
@@ -228,9 +227,8 @@ class _Shown:
         return pd.DataFrame({name: own[name].to_numpy() for name in ("value", "others", "z")}, index=index)
 
 
-def evaluation_words(ranking: Path) -> list[str]:
+def evaluation_words(table: pd.DataFrame | None) -> list[str]:
     """What was measured of a ranking against experts, a sentence each."""
-    table = _csv(ranking / "evaluation.csv")
     if table is None:
         return []
     words = []
@@ -264,7 +262,3 @@ def _evidence(result: ClassificationResult, dataset: str) -> Evidence:
         )
     groups = tuple((str(name), int(n)) for name, n in result.patients.items())
     return Evidence(groups=groups, dataset=dataset, performance=performance, caveats=tuple(caveats))
-
-
-def _csv(path: Path) -> pd.DataFrame | None:
-    return pd.read_csv(path, index_col=0) if path.is_file() else None

@@ -14,7 +14,7 @@ import tomli_w
 
 from cytosae.atlas import LocalisationConfig
 from cytosae.cells.table import safe_name
-from cytosae.cohort.config import PROMYELOCYTES, ClassificationConfig
+from cytosae.cohort.config import PROMYELOCYTES, AttentionConfig, ClassificationConfig, Kind
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import UsageError
 from cytosae.common.runtime import RuntimeConfig
@@ -153,6 +153,41 @@ class CohortConfig:
             raise UsageError(
                 f"cohort.retest_cells is {self.retest_cells}; give {FEWEST_RETESTED} or more, or 0 for none."
             )
+        if self.compare and (len(self.compare) != 2 or len(set(self.compare)) != 2):
+            given = ", ".join(self.compare)
+            raise UsageError(f"compare names {given}; name two different diagnoses, or none for all.")
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """What the ranking of the cells of a disease's patients reads of a `CohortConfig`.
+
+    Attributes
+    ----------
+    disease, against : str
+        Diagnoses, or "rest".
+    patient, diagnosis : str
+        Columns of the cell table.
+    experts : tuple of str
+        Cell types that an expert would point at.
+    kind : str
+        Barcode by which concepts are specific.
+    confidence, seed, folds : float, int, int
+        Of intervals, resamples and the networks of attention.
+    attention : AttentionConfig
+        How those are trained.
+    """
+
+    disease: str
+    against: str
+    patient: str
+    diagnosis: str
+    experts: tuple[str, ...]
+    kind: Kind
+    confidence: float
+    seed: int
+    folds: int
+    attention: AttentionConfig
 
 
 @dataclass(frozen=True)
@@ -178,6 +213,11 @@ class StudyConfig:
     cohort: CohortConfig = field(default_factory=CohortConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the data sets that the SAE is trained on."""
+        return self.train_on or tuple(dataset.name for dataset in self.datasets)
 
 
 def read_config(path: Path) -> StudyConfig:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from cytosae.cells.table import safe_name
 from cytosae.common.errors import UsageError
-from cytosae.pipeline.cohort_steps import colour_step, read_colours
+from cytosae.pipeline.cohort_steps import colours_step
 from cytosae.pipeline.configuration import name_datasets
+from cytosae.pipeline.places import Place
 
 if TYPE_CHECKING:
     from cytosae.pipeline.study import Study
@@ -60,6 +61,6 @@ def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patie
     classifier = open_classifier(classifier_path)
     atlas = study.atlas(dataset, backed="r")
     cohort = barcodes(atlas, kinds=[classifier.kind], patient=patient, diagnosis=None)
-    colour_step(study, dataset)
-    colours = read_colours(study.place("colours", dataset))
+    study.context.run(colours_step(dataset))
+    colours = study.read(Place("colours", dataset))
     return predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)

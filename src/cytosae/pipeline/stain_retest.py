@@ -15,36 +15,50 @@ from numpy.typing import NDArray
 from cytosae.atlas.build import encode_cells
 from cytosae.atlas.statistics import cell_means, tokens_above
 from cytosae.common.progress import progress
-from cytosae.tokens.extraction.extract import Forward
 from cytosae.tokens.store.subset import SelectedCells
 
 if TYPE_CHECKING:
-    from cytosae.pipeline.study import Study
+    from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+    from cytosae.tokens.extraction.extract import Forward
 
 
 def retest_stain(
-    study: Study, dataset: str, saes: Mapping[str, tuple[SparseAutoencoder, float]], *, patient: str, most: int
+    cells: CellTable,
+    store: TokenStore,
+    saes: Mapping[str, tuple[SparseAutoencoder, float]],
+    forward: Forward,
+    *,
+    patient: str,
+    most: int,
 ) -> dict[str, ad.AnnData]:
     """Up to ``most`` cells, as many of each patient as can be, as they are and in a changed stain, by each SAE.
 
     Parameters
     ----------
-    study : with tokens of the data set
-    saes : name -> SAE and tau
-    patient : column of the cell table
-    most : cells; each is encoded twice by each SAE
+    cells : CellTable
+        With the column of patients.
+    store : TokenStore
+        Tokens of the cells as they are.
+    saes : mapping of str to (SparseAutoencoder, float)
+        Name -> SAE and tau.
+    forward : Forward
+        Backbone and extraction that made the tokens.
+    patient : str
+        Column of the cell table.
+    most : int
+        Cells; each is encoded twice by each SAE.
 
     Returns
     -------
-    name -> AnnData as `cytosae.cohort.open_retest` describes it.
+    dict of str to AnnData
+        As `cytosae.cohort.open_retest` describes it.
     """
-    cells, store = study.cells(dataset), study.tokens(dataset)
     frame = cells.frame.set_index("cell_id")
     rows = choose_cells(frame[patient].reindex(pd.Index(store.cell_ids)).to_numpy(dtype=object), most)
     selected = SelectedCells(store, rows)
     table = cells.subset(frame.index.get_indexer(pd.Index(selected.cell_ids)))
-    forward = Forward(study.backbone, study.config.extract, study.fabric.device)
     size = forward.config.batch_size
     batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
     parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in saes}
@@ -54,7 +68,7 @@ def retest_stain(
         yield from (tokens for _, tokens in selected.batches(size))
         yield from forward.over(table, batches, changed=True)
 
-    with progress(f"Cells of {dataset} in another stain", 2 * len(table), "cells") as bar:
+    with progress(f"Cells of {cells.name} in another stain", 2 * len(table), "cells") as bar:
         for tokens in both():
             means.append(tokens.mean(1).cpu().numpy())
             for name, (sae, tau) in saes.items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cytosae.common.artifact import recipe_of, write_artifact
 from cytosae.common.errors import UsageError
+from cytosae.common.unfinished import remove_work
 from cytosae.pipeline.configuration import ReadingConfig
 from cytosae.sae import Metrics, Recipe, SparseAutoencoder, Trainer, choose_tau, evaluate, save_sae, write_sweep
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
@@ -145,9 +146,7 @@ def summary(metrics: Metrics) -> dict[str, float]:
 def _work_folder(out: Path, recipe: str) -> Path:
     """Folder of the unfinished training of this recipe; the remains of others are removed."""
     work = out.with_name(f".{out.name}-{recipe[:16]}.partial")
-    for other in out.parent.glob(f".{out.name}-*.partial"):
-        if other != work:
-            shutil.rmtree(other, ignore_errors=True)
+    remove_work(out, but=work)
     work.mkdir(parents=True, exist_ok=True)
     return work
 

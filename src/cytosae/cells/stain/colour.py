@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cells.decoding.decode import load_image, quiet
-from cytosae.common.artifact import hash_file
+from cytosae.common.artifact import hash_file, read_artifact, write_file_artifact
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cytosae.cells.table import CellTable
 
 COLOUR_COLUMNS = ("red_mean", "green_mean", "blue_mean", "red_sd", "green_sd", "blue_sd")
@@ -61,6 +61,19 @@ def colour_statistics(cells: CellTable, *, workers: int | None = None) -> pd.Dat
             pool.shutdown(cancel_futures=True)
     values = np.array(rows) if rows else np.zeros((0, len(COLOUR_COLUMNS)))
     return pd.DataFrame(values, index=pd.Index(ids, name="cell_id"), columns=pd.Index(COLOUR_COLUMNS))
+
+
+def save_colours(table: pd.DataFrame, path: Path, *, inputs: Mapping[str, str] | None = None) -> Path:
+    """Write colour statistics as a Parquet artifact of kind "colours"."""
+    with write_file_artifact(path, "colours", inputs=inputs, details={"cells": len(table)}) as temporary:
+        table.to_parquet(temporary)
+    return path
+
+
+def open_colours(path: Path) -> pd.DataFrame:
+    """Open what `save_colours` wrote; index cell_id."""
+    read_artifact(path, "colours", verify=False)
+    return pd.read_parquet(path)
 
 
 def colour_of(image: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ConfigFile, ExistingStudy, open_study
+from cytosae.cli.studies import ConfigFile, ExistingStudy, asked_for, open_study
 from cytosae.common.errors import UsageError
 from cytosae.pipeline import StudyConfig
 
@@ -58,17 +58,16 @@ def cohort(
     strict
         Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
     """
-    from cytosae.pipeline.cohort_steps import CohortWork
+    from cytosae.pipeline.patients import CohortWork
 
     output = Output(as_json=as_json)
     given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
     asked = {name: value for name, value in given.items() if value is not None}
     changes = {"cohort": {**asked, **({"strict": True} if strict else {})}}
-    work = open_study(study, (), output, config=config, options=options, changes=changes, create=False, save=False)
+    work = open_study(study, output, asked_for(config=config, options=options, changes=changes))
     with work.alone():
         patients = CohortWork(work)
         patients.run()
-        work.save_config()
     result, report = patients.result(), work.place("cohort_report", patients.dataset)
     columns = ["model", "AUROC", "over colours", "by colour"]
     output.table(columns, [_row(row) for row in result.table.to_dict("records")], title=_title(result))
@@ -128,7 +127,7 @@ def predict(
     from cytosae.pipeline.new_patients import find_classifier, predict_patients, read_new_patients
 
     output = Output(as_json=as_json)
-    work = open_study(study, (), output, create=False)
+    work = open_study(study, output)
     with work.alone():
         path = classifier or find_classifier(work)
         name = dataset if images is None else read_new_patients(work, images, dataset)
@@ -171,10 +170,10 @@ def explain(
         HTML page to write, by default STUDY/cohort/<dataset>/pages/patient-<patient>.html.
     """
     from cytosae.pipeline.cohort_pages import page_of, write_one_patient
-    from cytosae.pipeline.cohort_steps import CohortWork
+    from cytosae.pipeline.patients import CohortWork
 
     output = Output(as_json=as_json)
-    work = open_study(study, (), output, create=False)
+    work = open_study(study, output)
     config = replace(work.config.cohort, dataset=dataset) if dataset else work.config.cohort
     patients = CohortWork(work, config)
     folder = work.place("cohort_report", patients.dataset).parent / "pages"

@@ -1,0 +1,181 @@
+"""The context of a study's work: its folder and lock, the device and the ranks, and the models placed there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from cytosae.common.artifact import Artifact, is_current, read_artifact, write_json
+from cytosae.common.errors import ArtifactError, UsageError
+from cytosae.common.unfinished import remove_work, sweep_below
+from cytosae.pipeline.places import Opener, Place, reader_of
+from cytosae.pipeline.step import Job, Step, StepResult, differences
+
+if TYPE_CHECKING:
+    import torch
+    from lightning_fabric import Fabric
+
+    from cytosae.backbones import Backbone
+    from cytosae.common.runtime import RuntimeConfig
+    from cytosae.pipeline.configuration import BackboneConfig
+    from cytosae.sae import SparseAutoencoder
+
+
+class Context(Opener):
+    """One owner of everything that steps share; a step never loads a model or asks for a device by itself.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the study.
+    runtime : RuntimeConfig
+        Where and how to compute.
+    on_step : callable or None
+        Called with each `StepResult`.
+    on_note : callable or None
+        Called with a line about what a step is going to do.
+    """
+
+    path: Path
+
+    def __init__(
+        self,
+        path: Path,
+        runtime: RuntimeConfig,
+        *,
+        on_step: Callable[[StepResult], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path, self._runtime = path, runtime
+        self._on_step, self._on_note = on_step, on_note
+        self._backbones: dict[BackboneConfig, Backbone] = {}
+        self._saes: dict[str, SparseAutoencoder] = {}
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The launched Fabric of this process."""
+        from cytosae.common.runtime import make_fabric
+
+        return make_fabric(self._runtime)
+
+    @property
+    def device(self) -> torch.device:
+        """Where models compute."""
+        return self.fabric.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the first of its ranks, which alone writes what is written once."""
+        return self.fabric.is_global_zero
+
+    def note(self, line: str) -> None:
+        """Tell people what is going to be done."""
+        if self._on_note is not None:
+            self._on_note(line)
+
+    def backbone(self, asked: BackboneConfig) -> Backbone:
+        """A backbone on the device of the context, loaded once."""
+        from cytosae.backbones import load_backbone
+
+        if asked not in self._backbones:
+            self._backbones[asked] = load_backbone(asked.name, asked.weights, block=asked.block).to(self.device)
+        return self._backbones[asked]
+
+    def read(self, place: Place, **how: Any) -> Any:
+        """Open an artifact; an SAE is placed on the device, and read once as long as it stays the same."""
+        path, reader = place.below(self.path), reader_of(place.kind)
+        if reader is None:
+            raise LookupError(f"a {place.kind} is for people to read, not for programs")
+        if place.kind != "sae":
+            return reader(path, **how)
+        fingerprint = self.artifact(place).fingerprint
+        if fingerprint not in self._saes:
+            self._saes = {fingerprint: reader(path, **how).to(self.device).eval()}
+        return self._saes[fingerprint]
+
+    def artifact(self, place: Place) -> Artifact:
+        """Record of the artifact at a place."""
+        return read_artifact(place.below(self.path), place.kind, verify=False)
+
+    def run(self, step: Step) -> StepResult:
+        """Do a step, unless its artifact is there and up to date."""
+        needs = {_input_name(place, step): self.artifact(place).fingerprint for place in step.needs}
+        inputs = needs | {name: source.fingerprint for name, source in step.sources.items()}
+        job = Job(step, self, inputs)
+        kind, path = step.at.kind, job.path
+        current = is_current(path, kind, job.recipe, verify=kind != "tokens")
+        why = "" if current else self._why(job)
+        start = time.perf_counter()
+        self.fabric.barrier()  # every rank has seen the same state before one of them changes it
+        if not current and (self.first or step.together):
+            step.make(job)
+        self.fabric.barrier()
+        seconds = 0.0 if current else time.perf_counter() - start
+        if not current and self.first:
+            write_json(self.path / "times.json", {**self.times(), step.at.title: round(seconds, 1)})
+        if self.first:  # work may have been killed between its last two acts, publishing and cleaning up
+            remove_work(path)
+        facts = read_artifact(path, kind, verify=False).details
+        result = StepResult(step.at.title, path, current, seconds, facts, why)
+        if self._on_step is not None:
+            self._on_step(result)
+        return result
+
+    def times(self) -> dict[str, float]:
+        """Step -> seconds that it took when it last ran, as far as ``times.json`` knows."""
+        file = self.path / "times.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the study for this process (and its ranks); the lock goes with the process, however it ends.
+
+        A folder in which nothing can be written is held without a lock: nothing can be made there, only looked at.
+        """
+        if not self.first:
+            yield
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; a study is a folder: give another path to --study.")
+        lock = FileLock(self.path / ".lock")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as problem:
+            raise ArtifactError(
+                f"Another process works on {self.path} (it holds {lock.lock_file}); wait until it has finished."
+            ) from problem
+        except OSError as problem:
+            if problem.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not self.path.is_dir():
+                raise
+            yield
+            return
+        sweep_below(self.path)  # what killed processes left
+        try:
+            yield
+        finally:
+            lock.release()
+            if [entry.name for entry in self.path.iterdir()] == [".lock"]:  # nothing came of it
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _why(self, job: Job) -> str:
+        """Why an artifact that is there will not do; a sentence where it must not be replaced."""
+        try:
+            there = read_artifact(job.path, job.step.at.kind, verify=False)
+        except ArtifactError as problem:
+            return "" if not job.path.exists() else str(problem)
+        return differences(there, job.asked, job.inputs) or "damaged"
+
+
+def _input_name(place: Place, step: Step) -> str:
+    """Name of a need in the record: its role, and what it is about where that is not what the step is about."""
+    return place.role if place.of in (None, step.at.of, step.at.dataset) else f"{place.role}/{place.of}"

@@ -1,0 +1,188 @@
+"""The steps from images to the report, as values: what each reads, what it is made of, and its work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cytosae.cells.scan import listing_fingerprint
+from cytosae.common.artifact import digest
+from cytosae.pipeline.places import Place
+from cytosae.pipeline.step import Job, Source, Step
+
+if TYPE_CHECKING:
+    from cytosae.backbones import Backbone
+    from cytosae.cells import CellTable
+    from cytosae.pipeline.configuration import StudyConfig
+    from cytosae.pipeline.context import Context
+
+MASKED_CELLS = 20
+"""Fewest cells with masks for which maps are compared with them."""
+
+
+def all_steps(config: StudyConfig, context: Context) -> Iterator[Step]:
+    """Every step of a study in order; each is to be done before the next is asked for."""
+    names = [dataset.name for dataset in config.datasets]
+    yield from (cells_step(config, name) for name in names)
+    backbone = context.backbone(config.backbone)
+    yield from (tokens_step(config, context.cells(name), backbone) for name in names)
+    yield sae_step(config)
+    yield from (atlas_step(config, name) for name in names)
+    yield from localisation_steps(config, context)
+    yield report_step(config, context)
+
+
+def cells_step(config: StudyConfig, dataset: str) -> Step:
+    """Look at every image of a data set and write its cell table."""
+    asked = next(d for d in config.datasets if d.name == dataset)
+    slice_ = {"path": str(asked.path), "layout": asked.layout, "max_unusable": config.cells.max_unusable}
+    files = Source(asked.path, listing_fingerprint(asked.path))
+    return Step(Place("cells", dataset), _read_cells, slice_, sources={"files": files})
+
+
+def _read_cells(job: Job) -> None:
+    from cytosae.cells import read_cells
+
+    table = read_cells(
+        job.source("files"),
+        name=job.of,
+        layout=job.asked["layout"],
+        max_unusable=job.asked["max_unusable"],
+        unpack=job.context.path / "images" / job.of,
+    )
+    table.save(job.path, **job.record)
+
+
+def tokens_step(config: StudyConfig, cells: CellTable, backbone: Backbone) -> Step:
+    """Turn the cells of a data set into tokens, which depend on the images alone and not on what is said of them."""
+    sources = {"cells": Source(cells, cells.fingerprint), "backbone": backbone_source(backbone)}
+    return Step(Place("tokens", cells.name), _extract, config.extract, sources=sources, together=True)
+
+
+def backbone_source(backbone: Backbone) -> Source:
+    """A backbone as something that steps are made of."""
+    return Source(backbone, digest(backbone.describe()))
+
+
+def _extract(job: Job) -> None:
+    from cytosae.tokens import estimate, extract
+
+    cells, backbone = job.source("cells"), job.source("backbone")
+    job.context.note(f"tokens of {job.of}: {estimate(len(cells), backbone, job.asked)}")
+    extract(cells, backbone, job.path, config=job.asked, fabric=job.context.fabric, inputs=job.inputs)
+
+
+def sae_step(config: StudyConfig) -> Step:
+    """Train the SAE on the tokens of the data sets to train on."""
+    asked = {"recipe": config.sae, "reading": config.reading}
+    return Step(Place("sae"), _train, asked, _tokens(config.trained_on), together=True)
+
+
+def _train(job: Job) -> None:
+    from cytosae.pipeline.training import train_sae
+
+    stores = [job.tokens(str(place.of)) for place in job.step.needs]
+    train_sae(
+        stores,
+        job.asked["recipe"],
+        job.path,
+        reading=job.asked["reading"],
+        fabric=job.context.fabric,
+        **job.record,
+    )
+
+
+def sweep_step(config: StudyConfig, values: Mapping[str, Sequence[float]]) -> Step:
+    """Train an SAE for each combination of ``values`` (see `training.sweep_recipes`), reading the tokens once."""
+    from cytosae.pipeline.training import sweep_recipes
+
+    recipes = {name: [recipe, seed] for name, (recipe, seed) in sweep_recipes(config.sae, values).items()}
+    asked = {"recipes": recipes, "reading": config.reading}
+    return Step(Place("sweep"), _sweep, asked, _tokens(config.trained_on), together=True)
+
+
+def _sweep(job: Job) -> None:
+    from cytosae.pipeline.training import train_sweep
+
+    train_sweep(
+        [job.tokens(str(place.of)) for place in job.step.needs],
+        {name: (recipe, seed) for name, (recipe, seed) in job.asked["recipes"].items()},
+        job.path,
+        reading=job.asked["reading"],
+        fabric=job.context.fabric,
+        **job.record,
+    )
+
+
+def atlas_step(config: StudyConfig, dataset: str) -> Step:
+    """Describe every latent on the cells of a data set."""
+    needs = (Place("sae"), Place("tokens", dataset), Place("cells", dataset))
+    return Step(Place("atlas", dataset), _build_atlas, config.atlas, needs)
+
+
+def _build_atlas(job: Job) -> None:
+    from cytosae.atlas import write_atlas
+
+    tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details.get("tau")
+    write_atlas(
+        job.path,
+        job.sae(),
+        job.tokens(job.of),
+        job.cells(job.of),
+        reference_cells=job.asked.reference_cells,
+        tau=tau,
+        **job.record,
+    )
+
+
+def localisation_steps(config: StudyConfig, context: Context) -> list[Step]:
+    """Compare maps with nucleus and cytoplasm masks, where at least `MASKED_CELLS` cells have one."""
+    counts = {d.name: int(context.cells(d.name).frame["mask"].notna().sum()) for d in config.datasets}
+    if sum(counts.values()) < MASKED_CELLS:
+        return []
+    masked = [name for name, count in counts.items() if count]
+    needs = tuple(Place(role, name) for role in ("tokens", "cells") for name in masked)
+    return [Step(Place("localisation"), _localise, config.localisation, (*needs, Place("sae")))]
+
+
+def _localise(job: Job) -> None:
+    from cytosae.atlas import localisation, save_localisation
+
+    names = [str(place.of) for place in job.needed("tokens")]
+    found = localisation(job.sae(), [(job.tokens(name), job.cells(name)) for name in names], config=job.asked)
+    save_localisation(found, job.path, inputs=job.inputs)
+
+
+def report_step(config: StudyConfig, context: Context) -> Step:
+    """Write the report of a study."""
+    names = [dataset.name for dataset in config.datasets]
+    needs = tuple(Place(role, name) for role in ("cells", "tokens", "atlas") for name in names)
+    masks = Place("localisation")
+    compared = (masks,) if masks.below(context.path).is_file() else ()
+    asked = {"report": config.report, "trained_on": config.trained_on}
+    return Step(Place("report"), _write_report, asked, (*needs, Place("sae"), *compared))
+
+
+def _write_report(job: Job) -> None:
+    from cytosae.report import DatasetReport, write_report
+
+    names = [str(place.of) for place in job.needed("cells")]
+    datasets = [DatasetReport(job.atlas(n, backed="r"), job.cells(n), job.tokens(n)) for n in names]
+    masks, asked = job.needed("localisation"), job.asked["report"]
+    write_report(
+        job.path,
+        datasets=datasets,
+        sae=job.sae(),
+        sae_summary=job.artifact(Place("sae")).details,
+        backbone=datasets[0].store.manifest["backbone"],
+        localisation=job.read(masks[0]) if masks else None,
+        wall_times=job.context.times(),
+        trained_on=job.asked["trained_on"],
+        title=asked.title or f"Concepts of {', '.join(names)}",
+        concepts=asked.concepts,
+        **job.record,
+    )
+
+
+def _tokens(names: Sequence[str]) -> tuple[Place, ...]:
+    return tuple(Place("tokens", name) for name in names)

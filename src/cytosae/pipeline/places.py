@@ -1,0 +1,125 @@
+"""Where each artifact of a study lies and how it is opened: one table for steps, for people and for the doctor."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from cytosae.cells import CellTable
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+PLACES = {
+    "cells": "cells/{of}",
+    "tokens": "tokens/{of}",
+    "sae": "sae",
+    "sweep": "sweep",
+    "atlas": "atlas/{of}.h5ad",
+    "localisation": "localisation.json",
+    "report": "report.html",
+    "colours": "cohort/{of}/colours.parquet",
+    "cohort": "cohort/{of}.h5ad",
+    "control": "cohort/{of}/control.h5ad",
+    "retest": "cohort/{of}/retest",
+    "contrasts": "cohort/{of}.parquet",
+    "ranking": "cohort/{of}-cells",
+    "classification": "cohort/{of}/classification.json",
+    "classifier": "cohort/{of}/classifier",
+    "cohort_report": "cohort/{of}/report.html",
+}
+"""Role of an artifact in a study -> where it lies below the study; ``of`` is a data set or a comparison."""
+
+COMPARED = ("contrasts", "ranking")
+"""Roles that are about a comparison, whose name is that of a data set and, after a slash, its own."""
+
+KINDS = {"control": "cohort", "cohort_report": "report"}
+"""Role -> kind of the artifact, where the two differ."""
+
+READERS = {
+    "cells": "cytosae.cells:CellTable.load",
+    "tokens": "cytosae.tokens:open_tokens",
+    "sae": "cytosae.sae:load_sae",
+    "atlas": "cytosae.atlas:open_atlas",
+    "localisation": "cytosae.atlas:open_localisation",
+    "colours": "cytosae.cells.stain.colour:open_colours",
+    "cohort": "cytosae.cohort:open_cohort",
+    "retest": "cytosae.cohort:open_retest",
+    "contrasts": "cytosae.cohort:open_contrast",
+    "ranking": "cytosae.pipeline.cohort_cells:open_ranking",
+    "classification": "cytosae.cohort:open_classification",
+    "classifier": "cytosae.cohort:open_classifier",
+}
+"""Kind of an artifact -> the function that opens it; what is missing here is for people alone."""
+
+
+def reader_of(kind: str) -> Callable[..., Any] | None:
+    """The function that opens artifacts of a kind, imported at first use; None where there is none."""
+    if kind not in READERS:
+        return None
+    module, _, name = READERS[kind].partition(":")
+    return reduce(getattr, name.split("."), importlib.import_module(module))
+
+
+class Place(NamedTuple):
+    """Where an artifact of a study lies.
+
+    Attributes
+    ----------
+    role : str
+        A key of `PLACES`.
+    of : str or None
+        Data set or comparison that it is about; None for what a study has once.
+    """
+
+    role: str
+    of: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Kind of the artifact."""
+        return KINDS.get(self.role, self.role)
+
+    @property
+    def dataset(self) -> str | None:
+        """Data set that it is about; a comparison's name begins with it."""
+        return self.of and self.of.partition("/")[0]
+
+    @property
+    def title(self) -> str:
+        """As people read it, e.g. "atlas acevedo"."""
+        return f"{self.role} {self.of}".replace("_", " ") if self.of else self.role
+
+    def below(self, study: Path) -> Path:
+        """Its path in the folder of a study."""
+        return study / PLACES[self.role].format(of=self.of)
+
+
+class Opener(ABC):
+    """Something through which artifacts of a study are opened: the study, its context, or a step at work."""
+
+    @abstractmethod
+    def read(self, place: Place, **how: Any) -> Any:
+        """Open the artifact at a place; ``how`` goes to its reader (`READERS`)."""
+
+    def cells(self, dataset: str) -> CellTable:
+        """The cell table of a data set."""
+        return self.read(Place("cells", dataset))
+
+    def tokens(self, dataset: str) -> TokenStore:
+        """The token store of a data set."""
+        return self.read(Place("tokens", dataset), verify=False)
+
+    def sae(self) -> SparseAutoencoder:
+        """The trained SAE, on the device of the study."""
+        return self.read(Place("sae"))
+
+    def atlas(self, dataset: str, *, backed: Literal["r", False] = False) -> ad.AnnData:
+        """The atlas of a data set; with ``backed="r"`` its cells stay on disk, see `cytosae.atlas.open_atlas`."""
+        return self.read(Place("atlas", dataset), backed=backed)
