@@ -10,8 +10,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -19,10 +19,14 @@ from torch import Generator, Tensor
 from cytosae.common.devices import require_device
 from cytosae.common.errors import InputError, UsageError
 from cytosae.evaluation.machine import Machine, describe_machine
-from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencoder, TopK, TrainConfig, Trainer
+from cytosae.sae import AnySparsity, JumpRelu, ReluL1, SparseAutoencoder, TrainConfig, Trainer
 from cytosae.sae.screening.paths import Path, Screening
+from cytosae.sae.variants import VARIANTS
 
-Variant = Literal["TopK", "BatchTopK", "Matryoshka", "JumpRelu", "ReluL1"]
+if TYPE_CHECKING:  # types made while running mean nothing to a type checker
+    Variant = str
+else:
+    Variant = Literal[tuple(VARIANTS)]
 WALL = "float32 product"
 """What ratios are relative to."""
 SAMPLE = 64
@@ -228,18 +232,12 @@ def tuned_sae(config: SpeedConfig, x: Tensor, seed: int = 0) -> SparseAutoencode
     return sae
 
 
-def _sparsity(config: SpeedConfig) -> TopK | BatchTopK | Matryoshka | JumpRelu | ReluL1:
-    match config.variant:
-        case "TopK":
-            return TopK(k=config.k, aux_k=0)
-        case "BatchTopK":
-            return BatchTopK(k=config.k, aux_k=0)
-        case "Matryoshka":
-            return Matryoshka(k=config.k, aux_k=0, prefixes=(0.25, 0.5, 1.0))
-        case "JumpRelu":
-            return JumpRelu()
-        case "ReluL1":
-            return ReluL1()
+def _sparsity(config: SpeedConfig) -> AnySparsity:
+    """The variant with k active latents where it fixes them, without remedies for dead ones."""
+    kind = VARIANTS[config.variant]
+    known = {f.name for f in fields(kind)}
+    wanted = {"k": config.k, "aux_k": 0, "prefixes": (0.25, 0.5, 1.0)}
+    return kind(**{name: value for name, value in wanted.items() if name in known})
 
 
 def _limits(config: SpeedConfig, x: Tensor) -> dict[str, Callable[[], object]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cytosae.sae.exchange.checkpoint import load_sae, save_sae
-from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.sae.exchange.checkpoint import save_sae
+from cytosae.sae.exchange.loading import load_sae
+from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Normalisation, PositionMean, Whitening
 from cytosae.sae.training.config import TrainConfig
 from cytosae.sae.training.initialisation import FromData, Independent, Initialisation, Tied
@@ -15,11 +16,7 @@ from cytosae.sae.training.schedule import Constant, LinearDecay, Schedule
 from cytosae.sae.training.sweep import write_sweep
 from cytosae.sae.training.tau import PAPER_TAU, choose_tau
 from cytosae.sae.training.trainer import FitResult, Trainer
-from cytosae.sae.variants.batch_topk import BatchTopK
-from cytosae.sae.variants.jump_relu import JumpRelu
-from cytosae.sae.variants.matryoshka import Matryoshka
-from cytosae.sae.variants.relu_l1 import ReluL1
-from cytosae.sae.variants.topk import TopK
+from cytosae.sae.variants import AnySparsity, BatchTopK, JumpRelu, Matryoshka, ReluL1, TopK
 
 __all__ = [
     "PAPER_TAU",

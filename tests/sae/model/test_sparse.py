@@ -11,7 +11,8 @@ from torch.autograd import gradcheck
 
 from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencoder, TopK
 from cytosae.sae.model import encoder, sparse
-from cytosae.sae.model.encoder import Above, TopOfBatch, TopPerToken, activate
+from cytosae.sae.model.encoder import activate
+from cytosae.sae.model.interface import Above, TopOfBatch, TopPerToken
 from cytosae.sae.model.sparse import DenseActivations, Pattern, SparseActivations, score_active
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,49 +11,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from cytosae.common.artifact import read_artifact, record_path, write_artifact, write_json
+from cytosae.common.artifact import write_artifact, write_json
 from cytosae.common.configuration import from_plain
-from cytosae.common.errors import ArtifactError, CytosaeError, InputError, WeightsError
-from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.common.errors import ArtifactError, CytosaeError, WeightsError
+from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.normalisation import Normalisation
 from cytosae.sae.training.initialisation import Initialisation
+from cytosae.sae.variants import AnySparsity
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT, FORMAT_VERSION = "cytosae.sae", 1
-
-
-def load_sae(path: str | Path) -> SparseAutoencoder:
-    """Load an SAE, in evaluation mode, on the CPU.
-
-    Parameters
-    ----------
-    path : an SAE artifact (folder), a published checkpoint (``*.pt``), a SAELens folder, or a name on the Hugging Face
-        hub (``hf://organisation/name``, or ``organisation/name`` where no such folder exists)
-
-    Raises
-    ------
-    InputError, ArtifactError, WeightsError
-        in one sentence, where nothing is there, or what is there is no SAE, damaged, too new or unsafe.
-    """
-    text, folder = str(path), Path(path)
-    if text.startswith("hf://") or (not folder.exists() and _is_hub_name(text)):
-        from cytosae.sae.exchange.hub import pull
-
-        return pull(text.removeprefix("hf://"))
-    if not folder.exists():
-        raise InputError(f"{path} does not exist; give an SAE artifact, a published .pt file or a name on the hub.")
-    if folder.is_file():
-        if folder.suffix in (".pt", ".pth"):
-            from cytosae.sae.exchange.published import load_published
-
-            return load_published(folder)
-        raise InputError(f"{path} is no SAE; give the folder of an SAE artifact or a published .pt file.")
-    if not record_path(folder).exists() and (folder / "cfg.json").exists():
-        from cytosae.sae.exchange.saelens import import_saelens
-
-        return import_saelens(folder)
-    read_artifact(folder, "sae")
-    return read_sae_files(folder)
 
 
 def save_sae(
@@ -125,8 +92,3 @@ def read_sae_files(folder: Path) -> SparseAutoencoder:
     if not all(bool(torch.isfinite(p).all()) for p in sae.parameters()):
         raise WeightsError(f"{folder / WEIGHTS} holds values that are not finite; make or fetch it again.")
     return sae.eval()
-
-
-def _is_hub_name(text: str) -> bool:
-    parts = text.split("/")
-    return len(parts) == 2 and all(part and not part.startswith(".") for part in parts) and not text.endswith(".pt")

@@ -21,9 +21,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from cytosae.common.artifact import RECORD, Artifact, read_artifact, write_json
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError, InputError, WeightsError
+from cytosae.sae.exchange.checkpoint import CONFIG, WEIGHTS, save_sae
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+CARD = "README.md"
 PUBLIC_DETAILS = ("fingerprint", "backbone", "block", "source_sha256", "weights_hash")
 """Details that go along; the rest of an artifact's details (names of files, places) stays on the machine."""
 
@@ -116,14 +117,6 @@ def pull_sae(
     return Path(out)
 
 
-def pull(name: str) -> SparseAutoencoder:
-    """The SAE of ``owner/name`` or ``owner/name@revision``, verified; what `load_sae` does with such a name."""
-    from cytosae.sae.exchange.checkpoint import read_sae_files  # checkpoint.py pulls through this module
-
-    repo_id, _, revision = name.partition("@")
-    return read_sae_files(pull_sae(repo_id, revision=revision or None))
-
-
 def model_card(artifact: Artifact, repo_id: str, *, licence: str | None = None) -> str:
     """Text of the model card, from the facts in the artifact alone."""
     config = json.loads((artifact.path / CONFIG).read_text(encoding="utf-8"))
@@ -182,8 +175,6 @@ def _cell(value: Any) -> str:
 
 def _stage(source: str | Path | SparseAutoencoder, temporary: Path, staged: Path) -> Artifact:
     """Copy what is to be shared, with a record of just these files."""
-    from cytosae.sae.exchange.checkpoint import save_sae  # checkpoint.py pulls through this module
-
     if isinstance(source, SparseAutoencoder):
         save_sae(source, temporary / "sae")
         source = temporary / "sae"

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from cytosae.common.artifact import hash_file
+from cytosae.sae.exchange.checkpoint import save_sae
 from cytosae.sae.exchange.torch_archive import read_torch_archive, refuse
 from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.variants.relu_l1 import ReluL1
+from cytosae.sae.variants import ReluL1
 
 CONFIG_CLASS = ("src.sae_training.config", "ViTSAERunnerConfig")
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -60,8 +61,6 @@ def import_published(path: str | Path, out: str | Path, *, backbone: str | None 
     path : the published ``.pt`` file; its SHA-256 is kept as the input ``published``, its cfg in the details
     backbone : name of the backbone that the tokens come from; by default what the cfg tells (``dinobloom-b``, ...)
     """
-    from cytosae.sae.exchange.checkpoint import save_sae  # checkpoint.py reads published files through this module
-
     path, out = Path(path), Path(out)
     config, weights = read_published(path)
     sae = _build(path, config, weights)

@@ -20,11 +20,9 @@ from torch import Tensor
 from cytosae.common.artifact import package_version, write_json
 from cytosae.common.errors import InputError, WeightsError
 from cytosae.common.unfinished import remove, unfinished
-from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation
-from cytosae.sae.variants.jump_relu import JumpRelu
-from cytosae.sae.variants.relu_l1 import ReluL1
-from cytosae.sae.variants.topk import TopK
+from cytosae.sae.variants import AnySparsity, BatchTopK, JumpRelu, ReluL1, TopK
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 FORMAT_VERSION = "6.54.12"
@@ -157,8 +155,10 @@ def _architecture(sae: SparseAutoencoder) -> tuple[dict[str, Any], Tensor | None
         return {"architecture": "topk", "k": sparsity.k, "rescale_acts_by_decoder_norm": False}, None
     if isinstance(sparsity, JumpRelu):
         return {"architecture": "jumprelu"}, sae.state.log_threshold.detach().cpu().exp()
-    # BatchTopK and Matryoshka; before any training the threshold is -1, which means 0
-    return {"architecture": "jumprelu"}, sae.state.threshold.detach().cpu().clamp_min(0).expand(sae.d_sae).clone()
+    if isinstance(sparsity, BatchTopK):
+        # and Matryoshka; before any training the threshold is -1, which means 0
+        return {"architecture": "jumprelu"}, sae.state.threshold.detach().cpu().clamp_min(0).expand(sae.d_sae).clone()
+    raise InputError(f"SAELens has no form for {type(sparsity).__name__}; share the SAE as it is (cytosae model push).")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 from cytosae.common.artifact import digest
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import UsageError
-from cytosae.sae.model.encoder import is_split
+from cytosae.sae.model.encoder import activate, is_split
+from cytosae.sae.model.interface import Rule
 from cytosae.sae.model.normalisation import NoNormalisation, Normalisation, Normaliser
 from cytosae.sae.model.sparse import Activations, csr
 from cytosae.sae.screening.paths import Screening
@@ -22,14 +23,9 @@ from cytosae.sae.training.initialisation import (
     initial_weights,
     weights_from_data,
 )
-from cytosae.sae.variants.batch_topk import BatchTopK
-from cytosae.sae.variants.jump_relu import JumpRelu
-from cytosae.sae.variants.matryoshka import Matryoshka
 from cytosae.sae.variants.relu_l1 import ReluL1
 from cytosae.sae.variants.sparsity import Sparsity
-from cytosae.sae.variants.topk import TopK
 
-AnySparsity = ReluL1 | TopK | BatchTopK | JumpRelu | Matryoshka
 SPARSE_BLOCK = 4096
 """Tokens that `SparseAutoencoder.encode_sparse` takes at a time on a CPU."""
 GPU_BLOCK = 32_768
@@ -39,8 +35,9 @@ GPU_BLOCK = 32_768
 class SparsityState(nn.Module):
     """Tensors that a sparsity owns (a threshold); empty for most."""
 
-    threshold: Tensor
-    log_threshold: Tensor
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Tensor: ...
 
     def __init__(self, sparsity: Sparsity, d_sae: int) -> None:
         super().__init__()
@@ -68,6 +65,7 @@ class SparseAutoencoder(nn.Module):
 
     Examples
     --------
+    >>> from cytosae.sae import TopK
     >>> sae = SparseAutoencoder(8, 32, TopK(k=4))
     >>> x = torch.ones(5, 8)
     >>> sae.encode(x).shape, sae(x).shape
@@ -89,7 +87,7 @@ class SparseAutoencoder(nn.Module):
         self,
         d_in: int,
         d_sae: int,
-        sparsity: AnySparsity | None = None,
+        sparsity: Sparsity | None = None,
         normalisation: Normalisation | None = None,
         *,
         initialisation: Initialisation | None = None,
@@ -99,7 +97,7 @@ class SparseAutoencoder(nn.Module):
         if d_in < 1 or d_sae < 1:
             raise UsageError(f"a sparse autoencoder needs d_in and d_sae of at least 1, not {d_in} and {d_sae}.")
         self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
-        self.sparsity: AnySparsity = sparsity or ReluL1()
+        self.sparsity: Sparsity = sparsity or ReluL1()
         self.normalisation: Normalisation = normalisation or NoNormalisation()
         self.initialisation: Initialisation = initialisation or Independent()
         self.sparsity.check(d_in, d_sae)
@@ -166,6 +164,17 @@ class SparseAutoencoder(nn.Module):
     def activations(self, x: Tensor, positions: Tensor | None = None) -> Activations:
         """Active entries of raw tokens (N, d), as `sparse.Activations`."""
         return self.sparsity.activations(self, self.normaliser(x, positions))
+
+    def activate(self, x: Tensor, rule: Rule, *, latents: Tensor | None = None) -> Activations:
+        """Scores of the latents that ``rule`` chooses for normalised tokens (N, d), with their gradient.
+
+        ``latents`` (D,) int64: choose among these only. See `encoder.activate`.
+        """
+        if not is_split(self.W_enc):
+            return activate(self, x, rule, latents=latents)
+        from cytosae.sae.model.shards import activate_sharded  # torch.distributed is needed by few
+
+        return cast("Activations", activate_sharded(self, x, rule, latents))  # the same face
 
     def reconstruct(self, activations: Activations) -> Tensor:
         """Tokens (N, d) in normalised units."""

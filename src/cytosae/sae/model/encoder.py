@@ -8,17 +8,14 @@ variants, trainer and checkpoints see only the active entries.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from cytosae.sae.model.interface import Above, Rule, TopOfBatch, TopPerToken, Weights
 from cytosae.sae.model.sparse import Activations, DenseActivations, Pattern, SparseActivations, score_active
 from cytosae.sae.screening.screen import NotFiniteError, TooDense
-
-if TYPE_CHECKING:
-    from cytosae.sae.model.autoencoder import SparseAutoencoder
 
 BLOCK_SCORES = 1 << 22
 """Scores in the reused buffer (16 MB in float32): measured best at m = 4,096 on two cores."""
@@ -33,49 +30,26 @@ SCREENED_BELOW = 1 / 64
 """Share of candidates up to which screening is quicker than dense products and a mask."""
 
 
-@dataclass(frozen=True)
-class TopPerToken:
-    """The ``k`` largest scores of each token, as far as they are positive."""
-
-    k: int
-
-
-@dataclass(frozen=True)
-class TopOfBatch:
-    """The ``k`` N largest scores of a whole batch of N tokens, as far as they are positive."""
-
-    k: int
-
-
-@dataclass(frozen=True, eq=False)
-class Above:
-    """All scores greater than ``threshold``, one number or one for each latent (m,)."""
-
-    threshold: Tensor | float
-
-
-Rule = TopPerToken | TopOfBatch | Above
-
-
-def activate(sae: SparseAutoencoder, x: Tensor, rule: Rule, *, latents: Tensor | None = None) -> Activations:
+def activate(sae: Weights, x: Tensor, rule: Rule, *, latents: Tensor | None = None) -> Activations:
     """Scores of the latents that ``rule`` chooses, with their gradient.
 
     Parameters
     ----------
-    sae : gives W_enc, b_enc, b_dec
-    x : (N, d) tokens in the units in which the SAE works (normalised)
-    rule : which latents are active
-    latents : (D,) int64, choose among these only (`TopPerToken`); None for all
+    sae : Weights
+        Those of all latents; where they are split over ranks, `SparseAutoencoder.activate` asks each rank's part.
+    x : Tensor, shape (N, d)
+        Tokens in the units in which the SAE works (normalised).
+    rule : Rule
+        Which latents are active.
+    latents : Tensor, shape (D,), int64, or None
+        Choose among these only (`TopPerToken`); None for all.
 
     Returns
     -------
-    Activations of N tokens whose values are the scores (x - b_dec) W_enc + b_enc. Sparse, or dense where more than
-    `DENSE_ABOVE` of the entries are active; the numbers are the same.
+    Activations
+        Of N tokens, with the scores (x - b_dec) W_enc + b_enc as values. Sparse, or dense where more than `DENSE_ABOVE`
+        of the entries are active; the numbers are the same.
     """
-    if is_split(sae.W_enc):
-        from cytosae.sae.model.distributed import activate_sharded
-
-        return cast("Activations", activate_sharded(sae, x, rule, latents))  # the same face
     choice = _screened(sae, x.detach(), rule) if latents is None else None
     choice = choice or _choose(sae, x.detach(), rule, latents)
     if choice is None:
@@ -98,7 +72,7 @@ class _Choice(NamedTuple):
     """x - b_dec where it is at hand: its (N, d) numbers are needed again for the encoder's gradient."""
 
 
-def _screened(sae: SparseAutoencoder, x: Tensor, rule: Rule) -> _Choice | None:
+def _screened(sae: Weights, x: Tensor, rule: Rule) -> _Choice | None:
     """The choice by screening; None where dense products are to be used."""
     rows, bias = sae.W_enc.detach().T, sae.b_enc.detach()
     screen = sae.screening.screen_for(x, rows)
@@ -122,7 +96,7 @@ def _screened(sae: SparseAutoencoder, x: Tensor, rule: Rule) -> _Choice | None:
 
 
 @torch.no_grad()
-def _choose(sae: SparseAutoencoder, x: Tensor, rule: Rule, latents: Tensor | None) -> _Choice | None:
+def _choose(sae: Weights, x: Tensor, rule: Rule, latents: Tensor | None) -> _Choice | None:
     """Active places and their scores; None where too many are active for a sparse representation to pay."""
     rows, bias = sae.W_enc.T, sae.b_enc
     if latents is not None:
@@ -140,7 +114,7 @@ def _choose(sae: SparseAutoencoder, x: Tensor, rule: Rule, latents: Tensor | Non
     return choice._replace(columns=latents[choice.columns])
 
 
-def _dense(sae: SparseAutoencoder, x: Tensor, rule: Rule) -> DenseActivations:
+def _dense(sae: Weights, x: Tensor, rule: Rule) -> DenseActivations:
     if not isinstance(rule, Above):
         raise AssertionError("only thresholds leave so many latents active")
     scores = torch.addmm(sae.b_enc, x - sae.b_dec, sae.W_enc)

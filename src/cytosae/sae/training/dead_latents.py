@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from cytosae.sae.model.encoder import TopPerToken, activate, is_split
-from cytosae.sae.variants.sparsity import mean_square
-
-if TYPE_CHECKING:
-    from cytosae.sae.model.autoencoder import SparseAutoencoder
+from cytosae.sae.model.encoder import is_split
+from cytosae.sae.model.gradients import mean_square
+from cytosae.sae.model.interface import Autoencoder, TopPerToken, Weights
 
 
-def auxk_loss(sae: SparseAutoencoder, x: Tensor, residual: Tensor, dead: Tensor | None, k: int) -> Tensor:
+def auxk_loss(sae: Autoencoder, x: Tensor, residual: Tensor, dead: Tensor | None, k: int) -> Tensor:
     """Mean square of what the ``k`` strongest dead latents leave of the residual.
 
     Parameters
@@ -29,11 +25,11 @@ def auxk_loss(sae: SparseAutoencoder, x: Tensor, residual: Tensor, dead: Tensor 
     """
     if dead is None:
         return x.new_zeros(())
-    activations = activate(sae, x, TopPerToken(k), latents=dead)
+    activations = sae.activate(x, TopPerToken(k), latents=dead)
     return mean_square(activations.decode(sae.W_dec) - residual.detach())
 
 
-def ghost_loss(sae: SparseAutoencoder, x: Tensor, reconstruction: Tensor, error: Tensor, dead: Tensor | None) -> Tensor:
+def ghost_loss(sae: Weights, x: Tensor, reconstruction: Tensor, error: Tensor, dead: Tensor | None) -> Tensor:
     """Ghost gradients: dead latents, through exp instead of ReLU, explain half of the residual's length.
 
     Parameters
@@ -57,9 +53,9 @@ def ghost_loss(sae: SparseAutoencoder, x: Tensor, reconstruction: Tensor, error:
     return (ghost_error * (error / (ghost_error + 1e-6)).detach()).mean()
 
 
-def _ghost_direction(sae: SparseAutoencoder, x: Tensor, dead: Tensor) -> Tensor:
+def _ghost_direction(sae: Weights, x: Tensor, dead: Tensor) -> Tensor:
     if is_split(sae.W_enc):
-        from cytosae.sae.model.distributed import ghost_direction
+        from cytosae.sae.model.shards import ghost_direction
 
         return ghost_direction(sae, x, dead)
     # the encoder lies latent by latent in memory: gathering rows of its transpose keeps the gradient in that layout

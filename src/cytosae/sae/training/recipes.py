@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cytosae.sae.model.autoencoder import AnySparsity, SparseAutoencoder
+from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Normalisation
 from cytosae.sae.training.config import TrainConfig
 from cytosae.sae.training.initialisation import Independent, Initialisation, Tied
-from cytosae.sae.variants.relu_l1 import ReluL1
-from cytosae.sae.variants.topk import TopK
+from cytosae.sae.variants import AnySparsity, ReluL1, TopK
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from cytosae.common.errors import InputError
-from cytosae.sae.variants.relu_l1 import ReluL1
+from cytosae.sae.variants import ReluL1
 
 if TYPE_CHECKING:
     from cytosae.sae.model.autoencoder import SparseAutoencoder

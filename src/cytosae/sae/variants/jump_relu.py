@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-
-from cytosae.sae.model.encoder import Above, activate
-from cytosae.sae.model.sparse import Activations
-from cytosae.sae.variants.sparsity import Losses, Sparsity, mean_square, require
+from cytosae.sae.model.interface import Above
+from cytosae.sae.variants.sparsity import Losses, Sparsity, require
 
 if TYPE_CHECKING:
-    from cytosae.sae.model.autoencoder import SparseAutoencoder
+    from torch import Tensor
+
+    from cytosae.sae.model.interface import Autoencoder
+    from cytosae.sae.model.sparse import Activations
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,12 @@ class JumpRelu(Sparsity):
 
     Attributes
     ----------
-    l0_coefficient : weight of the mean number of active latents of a token (the error is a mean over dimensions)
-    bandwidth : width of the window in which a score moves its threshold, in units of the scores
-    initial_threshold : theta of every latent at the start
+    l0_coefficient : float
+        Weight of the mean number of active latents of a token (the error is a mean over dimensions).
+    bandwidth : float
+        Width of the window in which a score moves its threshold, in units of the scores.
+    initial_threshold : float
+        theta of every latent at the start.
 
     References
     ----------
@@ -50,60 +51,42 @@ class JumpRelu(Sparsity):
 
     def state(self, d_sae: int) -> dict[str, Tensor]:
         """The logarithms of the thresholds, (m,), trained."""
-        return {"log_threshold": nn.Parameter(torch.full((d_sae,), math.log(self.initial_threshold)))}
+        import torch
 
-    def activations(self, sae: SparseAutoencoder, x: Tensor) -> Activations:
+        return {"log_threshold": torch.nn.Parameter(torch.full((d_sae,), math.log(self.initial_threshold)))}
+
+    def activations(self, sae: Autoencoder, x: Tensor) -> Activations:
         """All scores above their latent's threshold."""
-        return activate(sae, x, Above(sae.state.log_threshold.detach().exp()))
+        return sae.activate(x, Above(sae.state.log_threshold.detach().exp()))
 
-    def losses(self, sae: SparseAutoencoder, x: Tensor, dead: Tensor | None) -> Losses:
+    def losses(self, sae: Autoencoder, x: Tensor, dead: Tensor | None) -> Losses:
         """Mean square error and the L0 penalty; only scores above the windows' lower ends are looked at."""
+        from cytosae.sae.model.gradients import mean_square
+
         threshold = sae.state.log_threshold.exp()
-        near = activate(sae, x, Above((threshold.detach() - self.bandwidth / 2).clamp_min(0)))
-        activations = near.map(lambda z, theta: _Jump.apply(z, theta, self.bandwidth), threshold)
-        steps = near.map(lambda z, theta: _Step.apply(z, theta, self.bandwidth), threshold)
+        near = sae.activate(x, Above((threshold.detach() - self.bandwidth / 2).clamp_min(0)))
+        activations = near.map(self._jump, threshold)
+        steps = near.map(self._step, threshold)
         reconstruction = sae.reconstruct(activations)
         penalty = self.l0_coefficient * steps.total() / len(x)
         residual, none = reconstruction - x, x.new_zeros(())
         return Losses(mean_square(residual), penalty, none, activations, reconstruction, residual=residual)
 
+    def _jump(self, scores: Tensor, threshold: Tensor) -> Tensor:
+        """z H(z - theta); d/dtheta = -(theta / eps) K((z - theta) / eps)."""
+        from cytosae.sae.model.gradients import with_slope
 
-def _window(scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    near = ((scores - threshold).abs() <= bandwidth / 2) & (scores > 0)
-    return near.to(scores.dtype) / bandwidth
+        slope = -threshold.detach() * self._window(scores, threshold)
+        return with_slope(scores * (scores > threshold), threshold, slope)
 
+    def _step(self, scores: Tensor, threshold: Tensor) -> Tensor:
+        """H(z - theta); d/dtheta = -(1 / eps) K((z - theta) / eps), d/dz = 0."""
+        from cytosae.sae.model.gradients import with_slope
 
-class _Jump(torch.autograd.Function):
-    """z H(z - theta); d/dtheta = -(theta / eps) K((z - theta) / eps)."""
+        return with_slope((scores > threshold).to(scores.dtype), threshold, -self._window(scores, threshold))
 
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(scores, threshold)
-        ctx.bandwidth = bandwidth
-        return scores * (scores > threshold)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (gradient,) = grad_outputs
-        scores, threshold = ctx.saved_tensors
-        to_threshold = -threshold * _window(scores, threshold, ctx.bandwidth) * gradient
-        return gradient * (scores > threshold), to_threshold.sum_to_size(threshold.shape), None
-
-
-class _Step(torch.autograd.Function):
-    """H(z - theta); d/dtheta = -(1 / eps) K((z - theta) / eps), d/dz = 0."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(scores, threshold)
-        ctx.bandwidth = bandwidth
-        return (scores > threshold).to(scores.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (gradient,) = grad_outputs
-        scores, threshold = ctx.saved_tensors
-        to_threshold = -_window(scores, threshold, ctx.bandwidth) * gradient
-        return None, to_threshold.sum_to_size(threshold.shape), None
+    def _window(self, scores: Tensor, threshold: Tensor) -> Tensor:
+        """K((z - theta) / eps) / eps for the rectangle K."""
+        scores, threshold = scores.detach(), threshold.detach()
+        near = ((scores - threshold).abs() <= self.bandwidth / 2) & (scores > 0)
+        return near.to(scores.dtype) / self.bandwidth

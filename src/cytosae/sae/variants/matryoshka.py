@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from cytosae.sae.variants.batch_topk import BatchTopK
-from cytosae.sae.variants.sparsity import Losses, mean_square, require
+from cytosae.sae.variants.sparsity import Losses, require
 
 if TYPE_CHECKING:
-    from cytosae.sae.model.autoencoder import SparseAutoencoder
+    from torch import Tensor
+
+    from cytosae.sae.model.interface import Autoencoder
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Matryoshka(BatchTopK):
 
     Attributes
     ----------
-    prefixes : sizes of the nested dictionaries as shares of all latents, ascending, the last one 1
+    prefixes : tuple of float
+        Sizes of the nested dictionaries as shares of all latents, ascending, the last one 1.
 
     References
     ----------
@@ -53,8 +54,10 @@ class Matryoshka(BatchTopK):
         """Number of latents of each prefix."""
         return tuple(round(share * d_sae) for share in self.prefixes)
 
-    def losses(self, sae: SparseAutoencoder, x: Tensor, dead: Tensor | None) -> Losses:
+    def losses(self, sae: Autoencoder, x: Tensor, dead: Tensor | None) -> Losses:
         """Mean over prefixes of the mean square error, and AuxK on the whole dictionary's residual."""
+        from cytosae.sae.model.gradients import mean_square
+
         activations = self.training_activations(sae, x)
         reconstruction, start, mse = sae.b_dec.expand_as(x), 0, x.new_zeros(())
         sizes = self.sizes(sae.d_sae)
@@ -62,5 +65,5 @@ class Matryoshka(BatchTopK):
             reconstruction = reconstruction + activations.latents(start, stop).decode(sae.W_dec)
             mse = mse + mean_square(reconstruction - x) / len(sizes)
             start = stop
-        auxiliary = self.auxiliary(sae, x, x - reconstruction, dead)
+        auxiliary = self.auxiliary(sae, x, reconstruction - x, dead)
         return Losses(mse, x.new_zeros(()), auxiliary, activations, reconstruction)

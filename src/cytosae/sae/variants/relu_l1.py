@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from cytosae.sae.model.encoder import Above, activate
-from cytosae.sae.model.sparse import Activations
+from cytosae.sae.model.interface import Above
 from cytosae.sae.variants.sparsity import Losses, Sparsity, require
 
 if TYPE_CHECKING:
-    from cytosae.sae.model.autoencoder import SparseAutoencoder
+    from torch import Tensor
+
+    from cytosae.sae.model.interface import Autoencoder
+    from cytosae.sae.model.sparse import Activations
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class ReluL1(Sparsity):
 
     Attributes
     ----------
-    l1_coefficient : weight of the mean over tokens of sum_j |a_j|
+    l1_coefficient : float
+        Weight of the mean over tokens of sum_j |a_j|.
 
     References
     ----------
@@ -34,15 +34,15 @@ class ReluL1(Sparsity):
     def __post_init__(self) -> None:
         require(self.l1_coefficient >= 0, f"ReluL1 needs l1_coefficient >= 0, not {self.l1_coefficient}.")
 
-    def activations(self, sae: SparseAutoencoder, x: Tensor) -> Activations:
+    def activations(self, sae: Autoencoder, x: Tensor) -> Activations:
         """All positive scores."""
-        return activate(sae, x, Above(0.0))
+        return sae.activate(x, Above(0.0))
 
-    def losses(self, sae: SparseAutoencoder, x: Tensor, dead: Tensor | None) -> Losses:
+    def losses(self, sae: Autoencoder, x: Tensor, dead: Tensor | None) -> Losses:
         """The paper's terms; ``auxiliary`` stays 0 (ghost gradients are the trainer's choice)."""
         activations = self.activations(sae, x)
         reconstruction = sae.reconstruct(activations)
         residual = reconstruction - x
-        error = residual.square() / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        error = residual.square() / x.norm(dim=-1, keepdim=True)
         penalty = self.l1_coefficient * activations.total() / len(x)
         return Losses(error.mean(), penalty, x.new_zeros(()), activations, reconstruction, error, residual)

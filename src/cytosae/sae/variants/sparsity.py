@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from cytosae.common.errors import UsageError
-from cytosae.sae.model.sparse import Activations
 
 if TYPE_CHECKING:
-    from cytosae.sae.model.autoencoder import SparseAutoencoder
+    from torch import Tensor
+
+    from cytosae.sae.model.interface import Autoencoder
+    from cytosae.sae.model.sparse import Activations
 
 
 class Losses(NamedTuple):
@@ -20,13 +19,20 @@ class Losses(NamedTuple):
 
     Attributes
     ----------
-    mse : () reconstruction term as the variant defines it
-    penalty : () sparsity term, 0 where the sparsity is built in
-    auxiliary : () what revives dead latents
-    activations : the activations of the batch
-    reconstruction : (N, d) in normalised units
-    error : (N, d) element-wise reconstruction error as the variant weighs it, or None (then the plain square)
-    residual : (N, d) reconstruction - x where the variant has it at hand, or None
+    mse : Tensor, shape ()
+        Reconstruction term as the variant defines it.
+    penalty : Tensor, shape ()
+        Sparsity term, 0 where the sparsity is built in.
+    auxiliary : Tensor, shape ()
+        What revives dead latents.
+    activations : Activations
+        The activations of the batch.
+    reconstruction : Tensor, shape (N, d)
+        In normalised units.
+    error : Tensor, shape (N, d), or None
+        Element-wise reconstruction error as the variant weighs it; None for the plain square.
+    residual : Tensor, shape (N, d), or None
+        Reconstruction - x where the variant has it at hand.
     """
 
     mse: Tensor
@@ -38,10 +44,12 @@ class Losses(NamedTuple):
     residual: Tensor | None = None
 
 
+@dataclass(frozen=True)
 class Sparsity:
     """Base of the variants, each a frozen dataclass that carries its own parameters.
 
-    A variant may own state (a learned threshold): tensors that the autoencoder registers under ``state``.
+    A variant may own state (a learned threshold): tensors that the autoencoder registers under ``state``. Its file
+    imports torch inside functions alone: the command line lists variants and their parameters without waiting for it.
     """
 
     def check(self, d_in: int, d_sae: int) -> None:
@@ -51,11 +59,11 @@ class Sparsity:
         """Tensors that the variant needs; an ``nn.Parameter`` is trained, any other is a saved buffer."""
         return {}
 
-    def activations(self, sae: SparseAutoencoder, x: Tensor) -> Activations:
+    def activations(self, sae: Autoencoder, x: Tensor) -> Activations:
         """Activations of (N, d) normalised tokens at inference; a token's do not depend on the others."""
         raise NotImplementedError
 
-    def losses(self, sae: SparseAutoencoder, x: Tensor, dead: Tensor | None) -> Losses:
+    def losses(self, sae: Autoencoder, x: Tensor, dead: Tensor | None) -> Losses:
         """Terms of the objective on (N, d) normalised tokens.
 
         ``dead`` (D,) int64 are the latents that have not fired for the dead window, None where there are none.
@@ -63,35 +71,49 @@ class Sparsity:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class ActiveCount(Sparsity):
+    """Base of the variants that fix how many latents are active, k, and revive dead ones by AuxK."""
+
+    k: int = 32
+    aux_k: int = 64
+    aux_coefficient: float = 1 / 32
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        require(self.k >= 1, f"{name} needs k >= 1, not {self.k}.")
+        require(self.aux_k >= 0, f"{name} needs aux_k >= 0, not {self.aux_k}.")
+        require(self.aux_coefficient >= 0, f"{name} needs aux_coefficient >= 0, not {self.aux_coefficient}.")
+
+    def check(self, d_in: int, d_sae: int) -> None:
+        """K must not exceed the number of latents."""
+        name, k = type(self).__name__, self.k
+        require(k <= d_sae, f"{name} has k = {k}, more than the {d_sae} latents; lower k or widen the SAE.")
+
+    def losses(self, sae: Autoencoder, x: Tensor, dead: Tensor | None) -> Losses:
+        """Mean square error, and AuxK while latents are dead."""
+        from cytosae.sae.model.gradients import mean_square
+
+        activations = self.training_activations(sae, x)
+        reconstruction = sae.reconstruct(activations)
+        residual = reconstruction - x
+        auxiliary = self.auxiliary(sae, x, residual, dead)
+        return Losses(mean_square(residual), x.new_zeros(()), auxiliary, activations, reconstruction, residual=residual)
+
+    def training_activations(self, sae: Autoencoder, x: Tensor) -> Activations:
+        """Activations in training, where they may depend on the whole batch."""
+        return self.activations(sae, x)
+
+    def auxiliary(self, sae: Autoencoder, x: Tensor, residual: Tensor, dead: Tensor | None) -> Tensor:
+        """The weighted AuxK term, () tensor; ``residual`` (N, d) is the reconstruction - x."""
+        if not self.aux_k or dead is None:
+            return x.new_zeros(())
+        from cytosae.sae.training.dead_latents import auxk_loss
+
+        return self.aux_coefficient * auxk_loss(sae, x, -residual, dead, self.aux_k)
+
+
 def require(condition: object, sentence: str) -> None:
     """Raise `UsageError` with ``sentence`` unless ``condition`` holds."""
     if not condition:
         raise UsageError(sentence)
-
-
-def check_k(name: str, k: int, d_sae: int | None = None) -> None:
-    """``k`` must be at least 1 and, where the width is known, no more than it."""
-    require(k >= 1, f"{name} needs k >= 1, not {k}.")
-    require(
-        d_sae is None or k <= d_sae, f"{name} has k = {k}, more than the {d_sae} latents; lower k or widen the SAE."
-    )
-
-
-def mean_square(error: Tensor) -> Tensor:
-    """Mean of the squares, () tensor."""
-    return _MeanSquare.apply(error)
-
-
-class _MeanSquare(torch.autograd.Function):
-    """One array in the backward pass, where that of a norm makes three: fresh pages cost more than the arithmetic."""
-
-    @staticmethod
-    def forward(ctx: Any, error: Tensor) -> Tensor:
-        ctx.save_for_backward(error)
-        return torch.linalg.vector_norm(error).square() / error.numel()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (error,) = ctx.saved_tensors
-        return error * (2 / error.numel() * grad_outputs[0])
