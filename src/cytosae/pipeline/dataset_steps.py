@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cytosae.cells.scan import listing_fingerprint
@@ -27,7 +28,7 @@ def all_steps(config: StudyConfig, context: Context) -> Iterator[Step]:
     backbone = context.backbone(config.backbone)
     yield from (tokens_step(config, context.cells(name), backbone) for name in names)
     yield sae_step(config)
-    yield from (atlas_step(config, name) for name in names)
+    yield from (atlas_step(config, name, context) for name in names)
     yield from localisation_steps(config, context)
     yield report_step(config, context)
 
@@ -114,16 +115,31 @@ def _sweep(job: Job) -> None:
     )
 
 
-def atlas_step(config: StudyConfig, dataset: str) -> Step:
+def atlas_step(config: StudyConfig, dataset: str, context: Context) -> Step:
     """Describe every latent on the cells of a data set."""
     needs = (Place("sae"), Place("tokens", dataset), Place("cells", dataset))
-    return Step(Place("atlas", dataset), _build_atlas, config.atlas, needs)
+    known = "tau" in context.artifact(Place("sae")).details
+    asked = config.atlas if known else replace(config.atlas, tau=tau_of(config, context))
+    return Step(Place("atlas", dataset), _build_atlas, asked, needs)
+
+
+def tau_of(config: StudyConfig, context: Context) -> float:
+    """Activation above which a token counts as having a concept, the same for all data sets."""
+    from cytosae.pipeline.training import measure_tau
+
+    asked, known = config.atlas.tau, context.artifact(Place("sae")).details.get("tau")
+    if asked is not None:
+        return asked
+    if known is not None:
+        return float(known)
+    # an SAE trained before its tau was written down
+    return measure_tau(context.sae(), [context.tokens(name) for name in config.trained_on], config.reading)
 
 
 def _build_atlas(job: Job) -> None:
     from cytosae.atlas import write_atlas
 
-    tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details.get("tau")
+    tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details["tau"]
     write_atlas(
         job.path,
         job.sae(),

@@ -132,8 +132,7 @@ class Study(Opener):
 
     def tau(self) -> float:
         """Activation above which a token counts as having a concept, the same for all data sets."""
-        asked = self.config.atlas.tau
-        return float(asked if asked is not None else self.context.artifact(Place("sae")).details["tau"])
+        return dataset_steps.tau_of(self.config, self.context)
 
     def check(self) -> None:
         """Refuse, before hours are spent and anything is written, options that cannot work together.
@@ -194,7 +193,7 @@ class Study(Opener):
 
     def build_atlas(self, dataset: str) -> StepResult:
         """Describe every latent on the cells of a data set."""
-        return self.context.run(dataset_steps.atlas_step(self.config, dataset))
+        return self.context.run(dataset_steps.atlas_step(self.config, dataset, self.context))
 
     def localise(self) -> list[StepResult]:
         """Compare maps with nucleus and cytoplasm masks, where there are enough."""
