@@ -31,7 +31,7 @@ import pandas as pd
 
 from cytosae.cohort import barcodes, classify, open_contrast
 from cytosae.pipeline import Study
-from cytosae.pipeline.patients import CohortWork
+from cytosae.pipeline.cohort_work import CohortWork
 
 COLUMNS = {
     "model": "model",

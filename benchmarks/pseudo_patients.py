@@ -38,7 +38,7 @@ from cytosae.cohort import (
     open_cohort,
 )
 from cytosae.pipeline import Study
-from cytosae.pipeline.patients import CohortWork
+from cytosae.pipeline.cohort_work import CohortWork
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -58,7 +58,7 @@ def cohort(
     strict
         Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
     """
-    from cytosae.pipeline.patients import CohortWork
+    from cytosae.pipeline.cohort_work import CohortWork
 
     output = Output(as_json=as_json)
     given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
@@ -170,7 +170,7 @@ def explain(
         HTML page to write, by default STUDY/cohort/<dataset>/pages/patient-<patient>.html.
     """
     from cytosae.pipeline.cohort_pages import page_of, write_one_patient
-    from cytosae.pipeline.patients import CohortWork
+    from cytosae.pipeline.cohort_work import CohortWork
 
     output = Output(as_json=as_json)
     work = open_study(study, output)

@@ -232,7 +232,7 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
         Folder of the study.
     """
     from cytosae.cli.demonstration import DEMO, draw_smear
-    from cytosae.pipeline.patients import CohortWork
+    from cytosae.pipeline.cohort_work import CohortWork
 
     output = Output(as_json=as_json)
     images = draw_smear(study / "smear")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from cytosae.cli.options import changes_of
 from cytosae.cli.output import Output
-from cytosae.common.errors import ArtifactError, InputError, UsageError
+from cytosae.common.errors import InputError, UsageError
 from cytosae.pipeline import Study, read_toml, recipe_changes
 
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
@@ -44,14 +44,11 @@ def open_study(
 
     Without ``images`` (None) the study must be there; with an empty list it must have some.
     """
-    there = (path / "study.toml").is_file()
-    if images is None and not there:
-        raise ArtifactError(
-            f"{path} is no study (study.toml is missing); begin one with: cytosae run IMAGES --study DIR."
-        )
+    if images is None:
+        Study(path)  # says in a sentence that there is none
     for image in images or ():
         if not image.exists():
             raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
-    if not images and not there:
+    if not images and not (path / "study.toml").is_file() and not path.is_file():
         raise UsageError("no images are given; name a folder of images, or a study that has some.")
     return Study.open(path, images or (), asked, on_step=output.step, on_note=output.line)

@@ -14,6 +14,7 @@ import pandas as pd
 from cytosae.common.configuration import from_plain
 from cytosae.pipeline.configuration import CohortConfig, RankingConfig, ReadingConfig
 from cytosae.pipeline.dataset_steps import backbone_source
+from cytosae.pipeline.patients import Patients
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Step
 
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
     from cytosae.cohort.config import ClassificationConfig
     from cytosae.pipeline.configuration import StudyConfig
     from cytosae.pipeline.context import Context
-    from cytosae.pipeline.patients import CohortWork
     from cytosae.sae import Recipe, SparseAutoencoder
 
 
-def all_steps(work: CohortWork, config: StudyConfig, context: Context) -> Iterator[Step]:
+def all_steps(work: Patients, config: StudyConfig, context: Context) -> Iterator[Step]:
     """Every step of a cohort in order; each is to be done before the next is asked for."""
     name, asked = work.dataset, work.config
     yield colours_step(name)
@@ -137,7 +137,7 @@ def _retest_stain(job: Job) -> None:
     save_retest(job.path, found, **job.record)
 
 
-def contrast_step(work: CohortWork, a: str, b: str) -> Step:
+def contrast_step(work: Patients, a: str, b: str) -> Step:
     """Compare two groups of patients, latent by latent."""
     asked = work.asked
     config = {"a": a, "b": b, "kind": asked.kind, "seed": asked.seed, "confidence": asked.confidence}
@@ -153,7 +153,7 @@ def _contrast(job: Job) -> None:
     save_contrast(contrast(job.read(cohort), a, b, **options), job.path, **job.record)
 
 
-def classification_step(work: CohortWork, config: StudyConfig) -> Step:
+def classification_step(work: Patients, config: StudyConfig) -> Step:
     """Classify by every model, baseline and control in the same nested folds."""
     name, asked = work.dataset, work.config
     roles = ["cohort", "control", "colours", "atlas", *(["retest"] if asked.retest_cells else [])]
@@ -173,7 +173,6 @@ def _classified(asked: CohortConfig, classification: ClassificationConfig) -> Co
 
 def _classify(job: Job) -> None:
     from cytosae.cohort import classify
-    from cytosae.pipeline.patients import Patients
 
     asked: CohortConfig = job.asked["cohort"]
     there = Patients(job, job.of, asked)
@@ -226,7 +225,7 @@ def stain_advice(table: pd.DataFrame, stain: str) -> list[str]:
     ]
 
 
-def classifier_step(work: CohortWork) -> Step:
+def classifier_step(work: Patients) -> Step:
     """Fit the recommended configuration on all patients, to be applied to new ones."""
     roles = ["classification", "cohort", "colours", "atlas", *(["retest"] if work.config.retest_cells else [])]
     needs = tuple(Place(role, work.dataset) for role in roles)
@@ -235,7 +234,6 @@ def classifier_step(work: CohortWork) -> Step:
 
 def _fit(job: Job) -> None:
     from cytosae.cohort import fit_classifier, save_classifier
-    from cytosae.pipeline.patients import Patients
 
     asked: CohortConfig = job.asked
     there = Patients(job, job.of, asked)
@@ -252,7 +250,7 @@ def _fit(job: Job) -> None:
     save_classifier(job.path, classifier, **job.record)
 
 
-def ranking_step(work: CohortWork, a: str, b: str) -> Step:
+def ranking_step(work: Patients, a: str, b: str) -> Step:
     """Rank the cells of the patients of a disease, and measure what an expert would find among the first."""
     config, asked = work.config, work.asked
     slice_ = RankingConfig(
@@ -278,7 +276,7 @@ def _rank_cells(job: Job) -> None:
     save_ranking(job.path, ranking, tables, **job.record)
 
 
-def pages_step(work: CohortWork) -> Step:
+def pages_step(work: Patients) -> Step:
     """Write the pages of the cohort, of its diseases and of some of its patients."""
     name = work.dataset
     roles = ["classification", "classifier", "cohort", "colours", "atlas", "tokens", "cells"]
@@ -291,6 +289,5 @@ def pages_step(work: CohortWork) -> Step:
 
 def _write_pages(job: Job) -> None:
     from cytosae.pipeline.cohort_pages import write_pages
-    from cytosae.pipeline.patients import Patients
 
     write_pages(Patients(job, job.of, job.asked), job.path, **job.record)

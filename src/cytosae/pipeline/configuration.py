@@ -54,6 +54,10 @@ class CellsConfig:
 
     max_unusable: float = 0.10
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_unusable <= 1:
+            raise UsageError(f"cells.max_unusable is {self.max_unusable}; give a share between 0 and 1.")
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -86,6 +90,10 @@ class ReadingConfig:
     memory_bytes: int = 2 << 30
     buffer_tokens: int = 1 << 19
 
+    def __post_init__(self) -> None:
+        _at_least(0, "reading.memory_bytes", self.memory_bytes)
+        _at_least(1, "reading.buffer_tokens", self.buffer_tokens)
+
 
 @dataclass(frozen=True)
 class AtlasConfig:
@@ -101,6 +109,10 @@ class AtlasConfig:
     reference_cells: int = 10
     tau: float | None = None
 
+    def __post_init__(self) -> None:
+        _at_least(1, "atlas.reference_cells", self.reference_cells)
+        _at_least(0, "atlas.tau", self.tau or 0)
+
 
 @dataclass(frozen=True)
 class ReportConfig:
@@ -114,6 +126,9 @@ class ReportConfig:
 
     concepts: int = 40
     title: str | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, "report.concepts", self.concepts)
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,8 @@ class CohortConfig:
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
 
     def __post_init__(self) -> None:
+        for name, least in {"min_cells": 1, "stability": 0, "concepts": 1, "pages": 0}.items():
+            _at_least(least, f"cohort.{name}", getattr(self, name))
         if self.retest_cells and self.retest_cells < FEWEST_RETESTED:
             raise UsageError(
                 f"cohort.retest_cells is {self.retest_cells}; give {FEWEST_RETESTED} or more, or 0 for none."
@@ -218,6 +235,11 @@ class StudyConfig:
     def trained_on(self) -> tuple[str, ...]:
         """Names of the data sets that the SAE is trained on."""
         return self.train_on or tuple(dataset.name for dataset in self.datasets)
+
+
+def _at_least(least: int, name: str, value: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{name} is {value}; give {least} or more.")
 
 
 def read_config(path: Path) -> StudyConfig:

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from filelock import FileLock, Timeout
 from cytosae.common.artifact import Artifact, is_current, read_artifact, write_json
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.common.unfinished import remove_work, sweep_below
-from cytosae.pipeline.places import Opener, Place, reader_of
-from cytosae.pipeline.step import Job, Step, StepResult, differences
+from cytosae.pipeline.places import Place, reader_of
+from cytosae.pipeline.step import Job, Step, StepResult, Surroundings, differences
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder
 
 
-class Context(Opener):
+class Context(Surroundings):
     """One owner of everything that steps share; a step never loads a model or asks for a device by itself.
 
     Parameters
@@ -57,15 +56,18 @@ class Context(Opener):
     ) -> None:
         self.path, self._runtime = path, runtime
         self._on_step, self._on_note = on_step, on_note
+        self._fabric: Fabric | None = None
         self._backbones: dict[BackboneConfig, Backbone] = {}
         self._saes: dict[str, SparseAutoencoder] = {}
 
-    @cached_property
+    @property
     def fabric(self) -> Fabric:
         """The launched Fabric of this process."""
         from cytosae.common.runtime import make_fabric
 
-        return make_fabric(self._runtime)
+        if self._fabric is None:
+            self._fabric = make_fabric(self._runtime)
+        return self._fabric
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from cytosae.common.configuration import to_plain
 from cytosae.pipeline.places import Opener, Place
 
 if TYPE_CHECKING:
-    from cytosae.pipeline.context import Context
+    import torch
+    from lightning_fabric import Fabric
 
 
 class Source(NamedTuple):
@@ -50,6 +52,34 @@ class Step:
     together: bool = False
 
 
+class Surroundings(Opener):
+    """What every step finds around it; `cytosae.pipeline.context.Context` is the one that owns it all."""
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def fabric(self) -> Fabric:
+        """The launched Fabric of this process."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where models compute."""
+
+    @abstractmethod
+    def note(self, line: str) -> None:
+        """Tell people what is going to be done."""
+
+    @abstractmethod
+    def times(self) -> dict[str, float]:
+        """Step -> seconds that it took when it last ran."""
+
+    @abstractmethod
+    def artifact(self, place: Place) -> Artifact:
+        """Record of the artifact at a place."""
+
+
 @dataclass(frozen=True)
 class Job(Opener):
     """A step at work: all that its ``make`` gets to see.
@@ -58,14 +88,14 @@ class Job(Opener):
     ----------
     step : Step
         What is to be made.
-    context : Context
+    context : Surroundings
         Device, ranks and models.
     inputs : mapping of str to str
         Name of a need or source -> its fingerprint.
     """
 
     step: Step
-    context: Context
+    context: Surroundings
     inputs: Mapping[str, str]
 
     @property

@@ -28,7 +28,7 @@ from cytosae.cohort import (
 )
 from cytosae.common.errors import InputError
 from cytosae.pipeline import Study
-from cytosae.pipeline.patients import CohortWork
+from cytosae.pipeline.cohort_work import CohortWork
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "pseudo_patients.py"
 SMALL = {
