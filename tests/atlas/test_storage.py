@@ -51,16 +51,22 @@ def elements(path):
     return found
 
 
+def write_in_batches(cells, *arguments, **options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytosae.atlas.storage.BATCH_CELLS", cells)
+        return write_atlas(*arguments, **options)
+
+
 @pytest.fixture
 def path(chain, tmp_path):
-    return write_atlas(tmp_path / "atlas" / "stub.h5ad", *chain, batch_cells=5)
+    return write_in_batches(5, tmp_path / "atlas" / "stub.h5ad", *chain)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_streamed_file_equals_that_of_the_atlas_in_memory_in_every_slot(tmp_path, batch):
     chain = make_chain()
     chain[2].frame["patient"] = [f"P{i % 4}" for i in range(23)]
-    streamed = write_atlas(tmp_path / "a.h5ad", *chain, batch_cells=batch, tau=0.2, reference_cells=4)
+    streamed = write_in_batches(batch, tmp_path / "a.h5ad", *chain, tau=0.2, reference_cells=4)
     whole = save_atlas(
         build_atlas(*chain, batch_cells=batch, tau=0.2, reference_cells=4), tmp_path / "b" / "a.h5ad", config={}
     )
@@ -75,7 +81,7 @@ def test_streamed_file_equals_that_of_the_atlas_in_memory_in_every_slot(tmp_path
 
 
 def test_batch_size_does_not_matter_for_the_file(chain, path, tmp_path):
-    other = open_atlas(write_atlas(tmp_path / "other.h5ad", *chain, batch_cells=8))
+    other = open_atlas(write_in_batches(8, tmp_path / "other.h5ad", *chain))
     atlas = open_atlas(path)
     np.testing.assert_allclose(atlas.X.toarray(), other.X.toarray(), rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(atlas.layers["tokens_above"].toarray(), other.layers["tokens_above"].toarray())
@@ -84,7 +90,7 @@ def test_batch_size_does_not_matter_for_the_file(chain, path, tmp_path):
 
 
 def test_equal_atlases_have_equal_bytes(chain, path, tmp_path):
-    again = write_atlas(tmp_path / "again" / "stub.h5ad", *chain, batch_cells=5)
+    again = write_in_batches(5, tmp_path / "again" / "stub.h5ad", *chain)
     assert read_artifact(again).files == read_artifact(path).files
 
 
@@ -197,7 +203,7 @@ def test_memory_of_the_writer_does_not_hold_the_cells(tmp_path):
         sae.b_enc[:] = 1.0
         gc.collect()
         tracemalloc.start()
-        path = write_atlas(tmp_path / f"{n}.h5ad", sae, store, cells, tau=0.0, batch_cells=8)
+        path = write_in_batches(8, tmp_path / f"{n}.h5ad", sae, store, cells, tau=0.0)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         atlas = open_atlas(path, backed="r")

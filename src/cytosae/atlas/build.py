@@ -62,16 +62,9 @@ def build_atlas(
         the SAE is for tokens of another width, the store has cells that the table lacks, or ``tau`` is negative.
     """
     plan = plan_atlas(sae, store, cells, tau)
-    piece = build_piece(
-        sae,
-        store,
-        labels=plan.labels,
-        n_classes=len(plan.classes),
-        reference_cells=reference_cells,
-        tau=plan.tau,
-        batch_cells=batch_cells,
-        description=plan.description,
-    )
+    statistics = LatentStatistics(sae.d_sae, store.n_tokens, len(plan.classes), reference_cells)
+    options = {"rows": (0, len(store)), "batch_cells": batch_cells, "description": plan.description}
+    piece = _piece(sae, store, statistics, plan.labels, tau=plan.tau, **options)
     atlas = ad.AnnData(X=sp.csr_matrix(piece.means), **plan.slots(piece.statistics))
     atlas.layers["tokens_above"] = sp.csr_matrix(piece.above)
     atlas.obsm["X_backbone"] = piece.mean_tokens
@@ -142,21 +135,22 @@ def build_piece(
     stop: int | None = None,
     reference_cells: int = 10,
     tau: float = PAPER_TAU,
-    batch_cells: int = 32,
-    description: str = "Atlas",
 ) -> AtlasPiece:
     """Stream rows [start, stop) of ``store`` through ``sae``; ``labels`` [n]: class index of every row, or -1."""
-    stop = len(store) if stop is None else stop
     statistics = LatentStatistics(sae.d_sae, store.n_tokens, n_classes, reference_cells)
-    stream = cell_blocks(
-        sae, store, statistics, labels, tau=tau, rows=(start, stop), batch_cells=batch_cells, description=description
-    )
-    blocks = list(stream)
+    return _piece(sae, store, statistics, labels, tau=tau, rows=(start, len(store) if stop is None else stop))
+
+
+def _piece(
+    sae: SparseAutoencoder, store: TokenStore, statistics: LatentStatistics, labels: np.ndarray, **options: Any
+) -> AtlasPiece:
+    """The blocks of `cell_blocks`, of the same arguments, as one piece."""
+    blocks = list(cell_blocks(sae, store, statistics, labels, **options))
     return AtlasPiece(
-        start=start,
+        start=options["rows"][0],
         means=_stacked([block.means for block in blocks], sae.d_sae, np.float32),
         above=_stacked([block.above for block in blocks], sae.d_sae, np.int32),
-        tau=float(tau),
+        tau=float(options["tau"]),
         mean_tokens=np.concatenate([np.zeros((0, store.width), np.float32), *(block.mean_tokens for block in blocks)]),
         statistics=statistics,
     )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
+BATCH_CELLS = 32
+"""Cells that are encoded at a time."""
 CHUNK = 1 << 16
 """Entries of a chunk of the file."""
 PACKED: dict[str, Any] = {"compression": "lzf", "shuffle": True}
@@ -38,7 +40,6 @@ def write_atlas(
     *,
     reference_cells: int = 10,
     tau: float | None = None,
-    batch_cells: int = 32,
     config: Any = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Path:
@@ -64,7 +65,7 @@ def write_atlas(
         plan.labels,
         tau=plan.tau,
         rows=(0, len(store)),
-        batch_cells=batch_cells,
+        batch_cells=BATCH_CELLS,
         description=plan.description,
     )
     inputs = inputs or _inputs(plan.provenance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,20 @@ from cytosae.common.errors import UsageError
 
 # One stream of chance for each purpose, so that one more cell or patient leaves all others as they were.
 _MIXTURE, _LABELS, _CELL, _SMEAR, _PERSON, _COUNT, _LABORATORY = range(7)
+
+
+class CohortOptions(TypedDict, total=False):
+    """The fields of `CohortModel` as keyword arguments."""
+
+    patients: int
+    cells: int
+    seed: int
+    domain: str
+    difficulty: float
+    size: int
+    spread: float
+    planted: float
+    diagnoses: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -47,9 +62,10 @@ class CohortModel:
     size: int = 128
     spread: float = 0.0
     planted: float = 0.0
-    diagnoses: tuple[str, ...] = tuple(DIAGNOSES)
+    diagnoses: Sequence[str] = tuple(DIAGNOSES)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "diagnoses", tuple(self.diagnoses))  # a list given by a caller would not be hashable
         for name, least in (("patients", 1), ("cells", 1), ("size", 32), ("seed", 0), ("spread", 0)):
             value = getattr(self, name)
             if not value >= least:
@@ -231,20 +247,9 @@ class Cohort:
         return CohortArrays(images, masks, structures, pd.DataFrame(attributes, index=pd.Index(names, name="cell")))
 
 
-def generate_cohort(
-    *,
-    patients: int = 12,
-    cells: int = 50,
-    seed: int = 0,
-    domain: str = "reference",
-    difficulty: float = 0.5,
-    size: int = 128,
-    spread: float = 0.0,
-    planted: float = 0.0,
-    diagnoses: Sequence[str] = tuple(DIAGNOSES),
-) -> Cohort:
-    """A cohort in memory; nothing is written. The parameters are those of `CohortModel`."""
-    return Cohort(CohortModel(patients, cells, seed, domain, difficulty, size, spread, planted, tuple(diagnoses)))
+def generate_cohort(**model: Unpack[CohortOptions]) -> Cohort:
+    """A cohort in memory; nothing is written. The parameters are the fields of `CohortModel`."""
+    return Cohort(CohortModel(**model))
 
 
 def cell_rows(patient: Patient) -> list[dict[str, object]]:

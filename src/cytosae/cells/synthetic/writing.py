@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cytosae.cells.synthetic.diagnoses import DIAGNOSES
-from cytosae.cells.synthetic.patients import CohortModel, cell_rows, draw_patient, draw_patient_cell
+from cytosae.cells.synthetic.patients import CohortModel, CohortOptions, cell_rows, draw_patient, draw_patient_cell
 from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.truth import write_truth
 from cytosae.common.errors import InputError, UsageError
@@ -24,38 +23,29 @@ from cytosae.common.unfinished import remove, unfinished
 Rows = list[dict[str, Any]]
 
 
-def synthesize(
-    out: Path | str,
-    *,
-    patients: int = 12,
-    cells: int = 50,
-    seed: int = 0,
-    domain: str = "reference",
-    difficulty: float = 0.5,
-    size: int = 128,
-    spread: float = 0.0,
-    planted: float = 0.0,
-    diagnoses: Sequence[str] = tuple(DIAGNOSES),
-    processes: int = 1,
-) -> Path:
+def synthesize(out: Path | str, *, processes: int = 1, **options: Unpack[CohortOptions]) -> Path:
     """Write a synthetic cohort: images, masks, structures, a manifest that `read_cells` reads, and the truth.
 
     Parameters
     ----------
-    out : folder to make; it must not exist or be empty
-    patients, cells, seed, domain, difficulty, size, spread, planted, diagnoses : see `CohortModel`
-    processes : that draw, each a patient at a time; the files do not depend on their number
+    out : Path or str
+        Folder to make; it must not exist or be empty.
+    processes : int
+        That draw, each a patient at a time; the files do not depend on their number.
+    options
+        The fields of `CohortModel`: patients, cells, seed, domain, difficulty, size, spread, planted, diagnoses.
 
     Returns
     -------
-    The folder; it appears complete or not at all.
+    Path
+        The folder; it appears complete or not at all.
 
     Raises
     ------
     UsageError, InputError
         for values that are out of range, and a folder that is not empty.
     """
-    model = CohortModel(patients, cells, seed, domain, difficulty, size, spread, planted, tuple(diagnoses))
+    model = CohortModel(**options)
     out = Path(out)
     if processes < 1:
         raise UsageError(f"processes is {processes}; give 1 or more.")
@@ -65,7 +55,7 @@ def synthesize(
     growing = unfinished(out)
     try:
         attributes: Rows = []
-        with progress("Drawing cells", patients * cells, "cells") as bar:
+        with progress("Drawing cells", model.patients * model.cells, "cells") as bar:
             for rows in _patients(growing, model, processes):
                 attributes += rows
                 bar.advance(len(rows))
