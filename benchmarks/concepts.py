@@ -17,8 +17,8 @@ from pathlib import Path
 from cytosae import extract, load_backbone, read_cells
 from cytosae.backbones import Backbone
 from cytosae.cells.synthetic import synthesize
-from cytosae.evaluation.concept_benchmark import ConceptsConfig, measure_concepts
-from cytosae.evaluation.drawn_cohorts import CohortsConfig
+from cytosae.evaluation.concept_benchmark import measure_concepts
+from cytosae.evaluation.config import CohortsConfig, ConceptsConfig
 from cytosae.evaluation.tables import concepts_markdown
 from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, SparseAutoencoder, TopK, Trainer, evaluate, load_sae, save_sae
 from cytosae.sae.training.recipes import DEFAULT, PAPER, Recipe
@@ -54,7 +54,7 @@ def main() -> None:
         (options.out / "variants.md").write_text(concepts_markdown(result) + "\n", encoding="utf-8")
     if "cohorts" in options.parts:
         first = train(options.data, options.out, backbone, list(KINDS)[:1])
-        asked = CohortsConfig(seeds=(0, 1), difficulties=(0.2, 0.8), cells=25)
+        asked = CohortsConfig(seeds=(0, 1), difficulties=(0.2, 0.8), cells_per_patient=25)
         result = measure_concepts(first, backbone, config=replace(config, cohorts=asked))
         (options.out / "cohorts.md").write_text(concepts_markdown(result) + "\n", encoding="utf-8")
 

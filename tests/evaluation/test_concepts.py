@@ -17,9 +17,10 @@ from cytosae.cli import main
 from cytosae.cohort.classification.features import CellArrays, CohortArrays
 from cytosae.cohort.classification.models import L2
 from cytosae.common.errors import InputError, UsageError
-from cytosae.evaluation.concept_benchmark import ConceptsConfig, measure_concepts
+from cytosae.evaluation.concept_benchmark import measure_concepts
+from cytosae.evaluation.config import CohortsConfig, ConceptsConfig
 from cytosae.evaluation.drawn_cells import DrawnCells, draw_benchmark, patches_showing
-from cytosae.evaluation.drawn_cohorts import CohortsConfig, chance_of_hit, find_structures
+from cytosae.evaluation.drawn_cohorts import chance_of_hit, find_structures
 from cytosae.evaluation.drawn_structures import score_attributes, score_structures
 from cytosae.evaluation.laboratory import colours_within_types, score_laboratory
 from cytosae.evaluation.real_cells import HumanTruth, annotators, read_truth, score_human_attributes
@@ -425,7 +426,7 @@ def test_drawn_cohorts_are_scored_and_a_planted_laboratory_is_called(tmp_path: P
     config = CohortsConfig(
         difficulties=(0.0,),
         patients=10,
-        cells=6,
+        cells_per_patient=6,
         folds=2,
         k=3,
         shuffles=19,

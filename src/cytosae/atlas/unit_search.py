@@ -11,6 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.config import LocalisationConfig
+
 FIXED = "fixed map"
 """Family of no unit at all: the typical place of the structure, the same map on every cell."""
 
@@ -59,30 +61,6 @@ def search_units(
         n_test=int((~search).sum()),
         config=config,
     )
-
-
-@dataclass(frozen=True)
-class LocalisationConfig:
-    """How the search is done.
-
-    Attributes
-    ----------
-    cells : at most so many cells with masks are used, spread evenly over all of them
-    search_share : share of each data set's cells on which unit and threshold are chosen
-    thresholds : candidate thresholds of a unit, at quantiles of its values
-    bootstrap : resamples of the held-out cells behind each interval
-    confidence : coverage of the intervals
-    permutations : pairings of maps with masks of other cells behind the chance level
-    seed : of the split, the resamples and the pairings
-    """
-
-    cells: int = 400
-    search_share: float = 0.5
-    thresholds: int = 32
-    bootstrap: int = 2000
-    confidence: float = 0.95
-    permutations: int = 20
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,5 @@
 """Vision transformers that turn images of cells into tokens: DinoBloom, any timm ViT, and the bundled tiny one."""
 
-from __future__ import annotations
+import lazy_loader
 
-from cytosae.backbones.backbone import Backbone
-from cytosae.backbones.loading import load_backbone
-from cytosae.backbones.preprocessing import Preprocessing
-from cytosae.backbones.registry import REGISTRY, BackboneEntry
-
-__all__ = ["REGISTRY", "Backbone", "BackboneEntry", "Preprocessing", "load_backbone"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

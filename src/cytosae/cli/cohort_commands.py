@@ -122,7 +122,7 @@ def predict(
     patient
         Column with the patients.
     out
-        CSV file to write, by default STUDY/cohort/<dataset>-predictions.csv.
+        CSV file to write, by default STUDY/cohort/DATASET-predictions.csv.
     """
     from cytosae.pipeline.new_patients import find_classifier, predict_patients, read_new_patients
 
@@ -167,7 +167,7 @@ def explain(
     dataset
         Data set with the patient.
     out
-        HTML page to write, by default STUDY/cohort/<dataset>/pages/patient-<patient>.html.
+        HTML page to write, by default STUDY/cohort/DATASET/pages/patient-PATIENT.html.
     """
     from cytosae.pipeline.cohort_pages import page_of, write_one_patient
     from cytosae.pipeline.cohort_work import CohortWork

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
+from cytosae.cli.bench_commands import bench_app
 from cytosae.cli.cohort_commands import cohort_app
 from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.speed import bench_app
 from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, asked_for, open_study
 from cytosae.common.errors import UsageError
-from cytosae.pipeline import Study, StudyConfig, tidy
+from cytosae.pipeline import StudyConfig, tidy
 
 app: App = App(
     name="cytosae",
-    version=cytosae.__version__,
+    version=lambda: cytosae.__version__,
     help="""Concepts of a blood-cell vision transformer that a hematologist can see and check.
 
     Begin with **cytosae demo**, or with your own images: **cytosae run IMAGES --study DIR** goes from folders of
@@ -191,12 +191,12 @@ def explain(
     concepts
         How many concepts to give.
     out
-        HTML page to write, by default STUDY/explained/<image>.html.
+        HTML page to write, by default STUDY/explained/IMAGE.html.
     """
     from cytosae.report import write_explanation
 
     output = Output(as_json=as_json)
-    work = Study(study)
+    work = cytosae.Study(study)
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
     page = out or work.path / "explained" / f"{image.stem}.html"
@@ -281,7 +281,7 @@ def show_config(*, study: Annotated[Path | None, Parameter(name="--study")] = No
     import tomli_w
 
     output = Output(as_json=as_json)
-    plain = tidy(Study(study).config if study else StudyConfig())
+    plain = tidy(cytosae.Study(study).config if study else StudyConfig())
     output.line(tomli_w.dumps(plain).rstrip())
     output.result(**plain)
     output.finish()

@@ -201,8 +201,10 @@ def synthesize_data(
     ----------
     out
         New folder.
-    patients, cells
-        Number of patients, and of cells of each.
+    patients
+        How many patients.
+    cells
+        How many cells of each.
     seed
         Equal arguments give equal files.
     domain

@@ -40,10 +40,18 @@ def options_of(kind: type, *sections: str) -> Any:
     return Annotated[_named(kind.__name__, fields), Parameter(name="*", show_default=False)]
 
 
+def some_of(kind: type, *names: str) -> Any:
+    """Annotated type whose command-line options are the fields ``names`` of the dataclass ``kind``, with defaults."""
+    hints, texts = typing.get_type_hints(kind), _texts(kind)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    fields = [(n, Annotated[hints[n], Parameter(help=texts[n], negative_iterable=())], defaults[n]) for n in names]
+    return Annotated[_named(kind.__name__, fields), Parameter(name="*")]
+
+
 def changes_of(options: Any) -> dict[str, Any]:
-    """What was given on the command line, as nested plain values."""
+    """What was given on the command line, as nested plain values; None stands for no option at all."""
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(options):
+    for field in () if options is None else dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
             value = changes_of(value) or None
@@ -103,8 +111,9 @@ def _choice(classes: list[Any], text: str, group: Group) -> type:
 
 
 def _named(name: str, fields: list[Any]) -> type:
-    # cyclopts takes classes of standard-library modules for plain values, and make_dataclass says "types".
-    return dataclasses.make_dataclass(name, fields, namespace={"__module__": __name__})
+    # cyclopts takes classes of standard-library modules for plain values, and make_dataclass says "types"; of a module
+    # that there is not it seeks no source, which would take a tenth of the time of --help
+    return dataclasses.make_dataclass(name, fields, namespace={"__module__": "cytosae.options"})
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

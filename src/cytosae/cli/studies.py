@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+import cytosae
 from cytosae.cli.options import changes_of
 from cytosae.cli.output import Output
 from cytosae.common.errors import InputError, UsageError
-from cytosae.pipeline import Study, read_toml, recipe_changes
+from cytosae.pipeline import read_toml, recipe_changes
 
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
@@ -39,16 +40,16 @@ def asked_for(
 
 def open_study(
     path: Path, output: Output, asked: Sequence[Mapping[str, Any]] = (), *, images: Sequence[Path] | None = None
-) -> Study:
+) -> cytosae.Study:
     """Open a study with what is asked of it; nothing is written yet.
 
     Without ``images`` (None) the study must be there; with an empty list it must have some.
     """
     if images is None:
-        Study(path)  # says in a sentence that there is none
+        cytosae.Study(path)  # says in a sentence that there is none
     for image in images or ():
         if not image.exists():
             raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
     if not images and not (path / "study.toml").is_file() and not path.is_file():
         raise UsageError("no images are given; name a folder of images, or a study that has some.")
-    return Study.open(path, images or (), asked, on_step=output.step, on_note=output.line)
+    return cytosae.Study.open(path, images or (), asked, on_step=output.step, on_note=output.line)

@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +235,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def package_version() -> str:
     """Installed version of cytosae ("0+unknown" when run from a bare source tree)."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("cytosae")
     except PackageNotFoundError:

@@ -6,19 +6,19 @@ import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cytosae.atlas import LocalisationConfig
 from cytosae.cells import read_cells
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.progress import progress
+from cytosae.evaluation.config import ConceptsConfig
 from cytosae.evaluation.drawn_cells import draw_benchmark
-from cytosae.evaluation.drawn_cohorts import CohortsConfig, score_cohorts
+from cytosae.evaluation.drawn_cohorts import score_cohorts
 from cytosae.evaluation.drawn_structures import score_attributes, score_structures
 from cytosae.evaluation.real_cells import annotators, localise, read_truth, score_human_attributes
 from cytosae.evaluation.units import (
@@ -42,50 +42,6 @@ MASKED = ("tecom_wbc", "cellavision_wbc")
 """Data sets with masks of nucleus and cytoplasm."""
 ATTRIBUTED = "acevedo"
 """Data set with attributes by two annotators."""
-
-
-@dataclass(frozen=True)
-class ConceptsConfig:
-    """What is measured.
-
-    Attributes
-    ----------
-    cells : drawn cells; 0 leaves them out
-    difficulty : of the drawn cells, 0 to 1
-    size : px of the drawn images
-    real_cells : at most so many of the cells with attributes, drawn at random; 0 for all
-    sample : tokens on which components and centroids are fitted
-    clusters : centroids of k-means
-    resamples : of the scored cells behind each interval
-    confidence : coverage of the intervals
-    workers : processes that decode images
-    seed : of drawings, halves, controls and resamples
-    localisation : of nucleus and cytoplasm on real cells
-    cohorts : the drawn cohorts; None leaves them out
-    """
-
-    cells: int = 480
-    difficulty: float = 0.3
-    size: int = 128
-    real_cells: int = 0
-    sample: int = 50_000
-    clusters: int = 256
-    resamples: int = 500
-    confidence: float = 0.95
-    workers: int = 0
-    seed: int = 0
-    localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
-    cohorts: CohortsConfig | None = None
-
-    def __post_init__(self) -> None:
-        if self.cells and self.cells < 48:
-            raise UsageError(f"cells is {self.cells}; give 48 or more (two of every type), or 0 to leave them out.")
-        if self.cohorts is not None and not self.cells:
-            raise UsageError("cohorts need drawn cells, on which latents are matched with structures; give cells.")
-        if self.resamples < 2 or not 0 < self.confidence < 1:
-            raise UsageError(
-                f"resamples is {self.resamples}, confidence {self.confidence}; give 2 or more, and 0 to 1."
-            )
 
 
 @dataclass(frozen=True)

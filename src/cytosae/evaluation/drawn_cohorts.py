@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from cytosae.cells.stain.colour import colour_statistics
 from cytosae.cells.synthetic import DIAGNOSES, specific_structures, synthesize
 from cytosae.cohort import (
     REST,
-    AttentionConfig,
     ClassificationConfig,
     barcodes,
     contrast,
@@ -33,8 +32,7 @@ from cytosae.cohort.classification.assessment import auroc_of, cross_validate
 from cytosae.cohort.classification.features import CohortArrays
 from cytosae.cohort.classification.models import L2, build_models
 from cytosae.cohort.classification.scores import bootstrap_weights
-from cytosae.cohort.config import Kind
-from cytosae.common.errors import UsageError
+from cytosae.evaluation.config import CohortsConfig
 from cytosae.evaluation.laboratory import score_laboratory, shuffled_aurocs
 from cytosae.evaluation.unit_scores import with_interval
 from cytosae.tokens import ExtractConfig, extract
@@ -50,54 +48,6 @@ if TYPE_CHECKING:
 NEIGHBOURS = "nearest mean tokens"
 COLOUR = L2(strengths=(0.1, 1.0, 10.0), inner_folds=3)
 """Of few colours that tell everything, weaker penalties take thousands of steps and change no order."""
-
-
-@dataclass(frozen=True)
-class CohortsConfig:
-    """Which cohorts are drawn and what is asked of them.
-
-    Attributes
-    ----------
-    seeds, difficulties : a cohort for each pair
-    patients, cells : of a cohort, and of a patient
-    domain : laboratory of the cohorts; "mixed" for patients of all of them
-    planted : share of the patients whose laboratory goes with the diagnosis, in the cohorts with a planted effect
-    kind : of the barcodes
-    top : concepts of a contrast among which a structure's own must be
-    k : cells in the precision of a ranking
-    folds : of the classification
-    shuffles : runs with shuffled diagnoses
-    bootstrap : resamples of patients behind each interval
-    confidence : coverage of the intervals
-    workers : processes that decode images
-    attention : the multiple-instance model
-    """
-
-    seeds: tuple[int, ...] = (0,)
-    difficulties: tuple[float, ...] = (0.5,)
-    patients: int = 40
-    cells: int = 50
-    domain: str = "reference"
-    planted: float = 1.0
-    kind: Kind = "presence"
-    top: int = 20
-    k: int = 10
-    folds: int = 4
-    shuffles: int = 20
-    bootstrap: int = 500
-    confidence: float = 0.95
-    workers: int = 0
-    attention: AttentionConfig = field(default_factory=AttentionConfig)
-
-    def __post_init__(self) -> None:
-        least = self.folds * len(DIAGNOSES)
-        if self.patients < least:
-            raise UsageError(f"patients is {self.patients}; {self.folds} folds of all diagnoses need {least} or more.")
-        if not self.seeds or not self.difficulties:
-            raise UsageError("no seed or no difficulty was given; give at least one of each.")
-        needed = round(1 / (1 - self.confidence)) - 1
-        if self.shuffles < needed:
-            raise UsageError(f"shuffles is {self.shuffles}; at a confidence of {self.confidence} {needed} are needed.")
 
 
 @dataclass(frozen=True)
@@ -192,7 +142,7 @@ def draw_cohort(
     smear = synthesize(
         folder / "smear",
         patients=config.patients,
-        cells=config.cells,
+        cells=config.cells_per_patient,
         seed=seed,
         domain=domain,
         difficulty=difficulty,

@@ -11,62 +11,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from cytosae.common.devices import require_device
-from cytosae.common.errors import InputError, UsageError
+from cytosae.common.errors import InputError
+from cytosae.evaluation.config import SpeedConfig
 from cytosae.evaluation.machine import Machine, describe_machine
 from cytosae.sae import AnySparsity, JumpRelu, ReluL1, SparseAutoencoder, TrainConfig, Trainer
 from cytosae.sae.screening.paths import Path, Screening
 from cytosae.sae.variants import VARIANTS
 
-if TYPE_CHECKING:  # types made while running mean nothing to a type checker
-    Variant = str
-else:
-    Variant = Literal[tuple(VARIANTS)]
 WALL = "float32 product"
 """What ratios are relative to."""
 SAMPLE = 64
 """Tokens from which thresholds are set so that about k latents are active."""
-
-
-@dataclass(frozen=True)
-class SpeedConfig:
-    """What is measured; the defaults take some seconds.
-
-    Attributes
-    ----------
-    d : width of a token
-    m : latents
-    n : tokens of a batch
-    k : active latents of a token (of `ReluL1` and `JumpRelu` about so many)
-    variant : of the SAE
-    threads : of the processor, 0 for torch's own choice
-    device : "cpu", "cuda" (the first GPU), or "auto": a GPU where there is one
-    rounds : times that everything is done in turns, after one for warming up
-    paths : ways to find active latents, each measured in a whole training step and in encoding alone
-    """
-
-    d: int = 768
-    m: int = 12_288
-    n: int = 1_024
-    k: int = 32
-    variant: Variant = "TopK"
-    threads: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    rounds: int = 5
-    paths: tuple[Path, ...] = ("screened", "blocks", "dense")
-
-    def __post_init__(self) -> None:
-        for name, least in (("d", 1), ("m", 8), ("n", 1), ("k", 1), ("threads", 0), ("rounds", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"a measurement needs {name} >= {least}, not {getattr(self, name)}.")
-        if self.k > self.m:
-            raise UsageError(f"a measurement needs k <= m, not k = {self.k} of {self.m} latents.")
-        require_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -138,6 +98,7 @@ def measure_speed(
         where the tokens are no matrix of finite numbers.
     """
     config = config or SpeedConfig()
+    require_device(config.device)
     x = random_tokens(config.n, config.d) if tokens is None else _checked(tokens)
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -145,7 +106,7 @@ def measure_speed(
     x = x.to(device)
     with _threads(config.threads):
         work, trainers = _limits(config, x), {}
-        for path in config.paths:
+        for path in dict.fromkeys(config.paths):
             trainers[path], reader = _own(config, x, path, sae)
             work[f"step, {path}"] = lambda path=path: trainers[path].step(x)
             work[f"encode, {path}"] = lambda reader=reader: reader.encode_sparse(x)

@@ -13,15 +13,13 @@ from typing import Any
 import tomli_w
 
 from cytosae.atlas import LocalisationConfig
-from cytosae.cells.table import safe_name
 from cytosae.cohort.config import PROMYELOCYTES, AttentionConfig, ClassificationConfig, Kind
+from cytosae.common.config import RuntimeConfig
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import UsageError
-from cytosae.common.runtime import RuntimeConfig
 from cytosae.common.unfinished import unfinished
 from cytosae.sae import RECIPES, Recipe
-from cytosae.tokens import ExtractConfig
-from cytosae.tokens.reading.reader import Which
+from cytosae.tokens.config import ExtractConfig, Which
 
 FEWEST_RETESTED = 50
 """Cells from whose change with the stain something can be concluded."""
@@ -262,6 +260,8 @@ def name_datasets(images: Sequence[Path], known: Sequence[Dataset] = ()) -> list
     UsageError
         two different paths give the same name.
     """
+    from cytosae.cells.table import safe_name  # brings pandas
+
     datasets = {dataset.name: dataset for dataset in known}
     for path in images:
         place = path.resolve()

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cytosae.cells.scan import listing_fingerprint
 from cytosae.common.artifact import digest
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Source, Step
@@ -37,6 +36,8 @@ def cells_step(config: StudyConfig, dataset: str) -> Step:
     """Look at every image of a data set and write its cell table."""
     asked = next(d for d in config.datasets if d.name == dataset)
     slice_ = {"path": str(asked.path), "layout": asked.layout, "max_unusable": config.cells.max_unusable}
+    from cytosae.cells.scan import listing_fingerprint
+
     files = Source(asked.path, listing_fingerprint(asked.path))
     return Step(Place("cells", dataset), _read_cells, slice_, sources={"files": files})
 

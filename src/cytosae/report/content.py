@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.atlas.concept_choice import select_concepts, usefulness
 from cytosae.atlas.maps import reference_maps
 from cytosae.atlas.matrix import stored_entries
-from cytosae.atlas.usefulness import select_concepts, usefulness
 from cytosae.cells import load_image
 from cytosae.common.errors import CytosaeError
 from cytosae.common.progress import progress

@@ -18,7 +18,7 @@ import torch
 from cytosae.common.errors import InputError, WeightsError
 from cytosae.sae.exchange.checkpoint import save_sae
 from cytosae.sae.exchange.hub import pull_sae, push_sae
-from cytosae.sae.exchange.loading import load_sae
+from cytosae.sae.exchange.sources import load_sae
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.variants.topk import TopK
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.cells.stain import Stain
 from cytosae.common.errors import UsageError
-
-Stain = Literal["none", "reinhard", "macenko"]
-"""Names of the methods, "none" for images as they are."""
 
 TARGET_MEAN = (-0.226, 0.0151, 0.0106)
 TARGET_STD = (0.191, 0.0710, 0.00575)

@@ -15,8 +15,7 @@ from cytosae.common.artifact import write_artifact, write_json
 from cytosae.common.configuration import from_plain
 from cytosae.common.errors import ArtifactError, CytosaeError, WeightsError
 from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.model.normalisation import Normalisation
-from cytosae.sae.training.initialisation import Initialisation
+from cytosae.sae.model.choices import Initialisation, Normalisation
 from cytosae.sae.variants import AnySparsity
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -21,7 +21,7 @@ from cytosae.common.artifact import package_version, write_json
 from cytosae.common.errors import InputError, WeightsError
 from cytosae.common.unfinished import remove, unfinished
 from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation
+from cytosae.sae.model.choices import MeanNorm, NoNormalisation
 from cytosae.sae.variants import AnySparsity, BatchTopK, JumpRelu, ReluL1, TopK
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"

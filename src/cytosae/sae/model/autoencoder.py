@@ -11,18 +11,13 @@ from torch import Generator, Tensor, nn
 from cytosae.common.artifact import digest
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import UsageError
+from cytosae.sae.model.choices import FromData, Independent, Initialisation, NoNormalisation, Normalisation
 from cytosae.sae.model.encoder import activate, is_split
 from cytosae.sae.model.interface import Rule
-from cytosae.sae.model.normalisation import NoNormalisation, Normalisation, Normaliser
+from cytosae.sae.model.normalisation import Normaliser
 from cytosae.sae.model.sparse import Activations, csr
 from cytosae.sae.screening.paths import Screening
-from cytosae.sae.training.initialisation import (
-    FromData,
-    Independent,
-    Initialisation,
-    initial_weights,
-    weights_from_data,
-)
+from cytosae.sae.training.initialisation import initial_weights, weights_from_data
 from cytosae.sae.variants.relu_l1 import ReluL1
 from cytosae.sae.variants.sparsity import Sparsity
 

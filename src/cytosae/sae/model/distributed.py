@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from cytosae.common.errors import UsageError
 from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.training.initialisation import FromData
+from cytosae.sae.model.choices import FromData
 
 LATENT_DIMENSION = {"W_enc": 1, "b_enc": 0, "W_dec": 0}
 """The dimension of each parameter that runs over the latents; of what a variant trains it is the first."""

@@ -9,50 +9,13 @@ decoding gives raw tokens.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cytosae.common.errors import UsageError
-
-
-@dataclass(frozen=True)
-class NoNormalisation:
-    """Tokens as they are (the paper's)."""
-
-
-@dataclass(frozen=True)
-class MeanNorm:
-    """Scaled by one number so that the mean norm of a token is sqrt(d) (Conerly et al. 2024)."""
-
-
-@dataclass(frozen=True)
-class PositionMean:
-    """The mean token of each position taken out, then scaled by one number so that the mean norm is sqrt(d)."""
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """Centred and multiplied by (C + floor)^(-1/2) (ZCA): every direction gets the same variance.
-
-    Attributes
-    ----------
-    floor : added to each eigenvalue of the covariance C, as a share of their mean, so that directions without variance
-        are not blown up
-    position_mean : take out the mean of each position instead of the overall mean
-    """
-
-    floor: float = 1e-3
-    position_mean: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.floor > 0:
-            raise UsageError(f"Whitening needs floor > 0, not {self.floor}.")
-
-
-Normalisation = NoNormalisation | MeanNorm | PositionMean | Whitening
+from cytosae.sae.model.choices import MeanNorm, NoNormalisation, Normalisation, PositionMean, Whitening
 
 
 class Normaliser(nn.Module):

@@ -10,17 +10,16 @@ from __future__ import annotations
 import logging
 import time
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cytosae.common.errors import UsageError
+from cytosae.sae.screening import Path
 from cytosae.sae.screening.backend import backend_for, has_kernels, numba_works
 from cytosae.sae.screening.screen import LatentTerms, Screen, whole_sums
 
-Path = Literal["auto", "dense", "blocks", "screened"]
-"""auto; every score by a dense product; screening with products in float32; in bfloat16."""
 WORTH_SCREENING = 1 << 34
 """Multiplications of a batch (N m d) from which `auto` screens on a CPU; compiling the kernels has to pay, too."""
 WORTH_ON_GPU = 1 << 36

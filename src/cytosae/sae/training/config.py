@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cytosae.common.errors import UsageError
-from cytosae.sae.screening.paths import Path
+from cytosae.sae.screening import Path
 from cytosae.sae.training.schedule import Constant, LinearDecay, Schedule
 
 

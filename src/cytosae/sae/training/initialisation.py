@@ -3,41 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from cytosae.common.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Independent:
-    """W_enc and W_dec from independent Kaiming-uniform draws, W_dec's rows then brought to unit norm (the paper's)."""
-
-
-@dataclass(frozen=True)
-class Tied:
-    """W_dec's rows random directions of unit norm, W_enc its transpose times ``scale`` (Gao et al. 2024)."""
-
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class FromData:
-    """Like `Tied`, with the directions of tokens drawn at random and mixed with noise, so that no latent starts dead.
-
-    Attributes
-    ----------
-    noise : length of the random direction that is added to the token's direction (of length 1)
-    scale : W_enc is the transposed decoder times this
-    """
-
-    noise: float = 0.5
-    scale: float = 1.0
-
-
-Initialisation = Independent | Tied | FromData
+from cytosae.sae.model.choices import FromData, Independent, Initialisation
 
 
 def initial_weights(d_in: int, d_sae: int, kind: Initialisation, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Normalisation
+from cytosae.sae.model.choices import (
+    Independent,
+    Initialisation,
+    MeanNorm,
+    NoNormalisation,
+    Normalisation,
+    Tied,
+)
 from cytosae.sae.training.config import TrainConfig
-from cytosae.sae.training.initialisation import Independent, Initialisation, Tied
 from cytosae.sae.variants import AnySparsity, ReluL1, TopK
+
+if TYPE_CHECKING:
+    from cytosae.sae.model.autoencoder import SparseAutoencoder
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class Recipe:
 
     def build(self, d_in: int, *, seed: int | None = None) -> SparseAutoencoder:
         """An untrained SAE for tokens of width ``d_in``; ``seed`` of its weights, by default that of the training."""
+        from cytosae.sae.model.autoencoder import SparseAutoencoder
+
         return SparseAutoencoder(
             d_in,
             self.expansion * d_in,

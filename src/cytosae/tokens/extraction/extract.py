@@ -7,22 +7,22 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cytosae.cells.stain.normalisation import ChangedPrepare, Stain, prepare_stained
+from cytosae.cells.stain.normalisation import ChangedPrepare, prepare_stained
 from cytosae.common.artifact import SCHEMAS, digest, read_artifact, record_path, renew_record
 from cytosae.common.configuration import to_plain
-from cytosae.common.errors import ArtifactError, InputError, UsageError
+from cytosae.common.errors import ArtifactError, InputError
 from cytosae.common.progress import Bar, progress
+from cytosae.tokens.config import ExtractConfig
 from cytosae.tokens.extraction.batches import prepared_batches
 from cytosae.tokens.extraction.compiled import compiled_forward
 from cytosae.tokens.extraction.known_rows import KnownRows
 from cytosae.tokens.extraction.work import Recipe, Shard, Work, only_process, plan_shards
-from cytosae.tokens.store.encoding import Planes, StoredType, allocate, encoding_of, largest_magnitude
+from cytosae.tokens.store.encoding import Planes, allocate, encoding_of, largest_magnitude
 from cytosae.tokens.store.token_store import TokenStore, open_tokens
 
 if TYPE_CHECKING:
@@ -30,36 +30,6 @@ if TYPE_CHECKING:
 
     from cytosae.backbones import Backbone
     from cytosae.cells import CellTable
-
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """How tokens are made and stored.
-
-    Attributes
-    ----------
-    dtype : float16, bfloat16 (larger range, coarser), or uint8 (half the disk, one scale for each token)
-    precision : of the forward pass
-    batch_size : images in a forward pass; changes nothing but rounding
-    compile : hand the forward pass to torch.compile: faster after up to a minute of compiling, needs a C++ compiler;
-        tokens agree to a relative 1e-5
-    workers : processes that decode images, 0 for none
-    shard_cells : cells of a shard, the most that an interruption loses
-    stain : stain normalisation of each image by itself before anything else: none, reinhard or macenko
-    """
-
-    dtype: StoredType = "float16"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    batch_size: int = 32
-    compile: bool = False
-    workers: int = 2
-    shard_cells: int = 512
-    stain: Stain = "none"
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("workers", 0), ("shard_cells", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"extract.{name} is {getattr(self, name)}; it must be at least {least}.")
 
 
 def extract(

@@ -7,13 +7,14 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError, UsageError
+from cytosae.tokens.config import ReaderConfig, Which
 from cytosae.tokens.reading.shuffle import Order
 from cytosae.tokens.store.encoding import (
     Encoding,
@@ -28,8 +29,6 @@ from cytosae.tokens.store.encoding import (
 )
 from cytosae.tokens.store.token_store import TokenStore
 
-Which = Literal["all", "patches", "cls"]
-
 
 class TokenBatch(NamedTuple):
     """Tokens and where in their images they stand.
@@ -42,37 +41,6 @@ class TokenBatch(NamedTuple):
 
     tokens: torch.Tensor
     positions: torch.Tensor
-
-
-@dataclass(frozen=True)
-class ReaderConfig:
-    """How tokens are read for training.
-
-    Attributes
-    ----------
-    batch_tokens : tokens of a batch (of each rank)
-    which : all tokens, patches only, or CLS only
-    seed : of the order
-    memory_bytes : stores up to this size, as stored, are held in memory and shuffled as a whole
-    buffer_tokens : larger ones are shuffled in pools of this many tokens, two of them in memory
-    run_tokens : neighbouring tokens that such a pool reads together; fewer mix better and read slower
-    """
-
-    batch_tokens: int = 4096
-    which: Which = "all"
-    seed: int = 0
-    memory_bytes: int = 2 << 30
-    buffer_tokens: int = 1 << 19
-    run_tokens: int = 32
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch_tokens", 1), ("memory_bytes", 0), ("run_tokens", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"reader.{name} is {getattr(self, name)}; it must be at least {least}.")
-        if self.buffer_tokens < self.batch_tokens:
-            raise UsageError(
-                f"reader.buffer_tokens is {self.buffer_tokens}, less than batch_tokens, {self.batch_tokens}; raise it."
-            )
 
 
 class ShuffledTokens(abc.ABC):

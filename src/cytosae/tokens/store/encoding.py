@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from cytosae.common.errors import UsageError
 
-StoredType = Literal["float16", "bfloat16", "uint8"]
 Planes = dict[str, torch.Tensor]
 """Stored tensors by name: ``tokens`` [..., D] and, for 8 bits, ``scale`` and ``offset`` [...]."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from cytosae.cli.concept_benchmark import concepts
+from cytosae.cli.concept_commands import concepts
 from cytosae.cli.output import Json, Output
 from cytosae.common.errors import InputError
+from cytosae.evaluation.config import SpeedConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,24 +20,13 @@ if TYPE_CHECKING:
 
 bench_app: App = App(name="bench")
 bench_app.command(concepts)
+DEFAULT = SpeedConfig()
 
 
 @bench_app.default
 def bench(
     *,
-    d: int = 768,
-    m: int = 12_288,
-    n: int = 1_024,
-    k: int = 32,
-    variant: Literal["TopK", "BatchTopK", "Matryoshka", "JumpRelu", "ReluL1"] = "TopK",
-    paths: Annotated[tuple[Literal["screened", "blocks", "dense"], ...], Parameter(negative="")] = (
-        "screened",
-        "blocks",
-        "dense",
-    ),
-    threads: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    rounds: int = 5,
+    config: Annotated[SpeedConfig, Parameter(name="*", negative_iterable=())] = DEFAULT,
     tokens: Path | None = None,
     markdown: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
@@ -48,24 +38,6 @@ def bench(
 
     Parameters
     ----------
-    d
-        Width of a token.
-    m
-        Latents.
-    n
-        Tokens of a batch.
-    k
-        Active latents of a token; of ReluL1 and JumpRelu about so many.
-    variant
-        Kind of SAE.
-    paths
-        Ways to find active latents: screening in bfloat16, in float32, dense products.
-    threads
-        Of the processor; 0 for torch's own choice.
-    device
-        Where to measure; auto takes a GPU where there is one.
-    rounds
-        How often everything is measured; the smallest, the median and the largest value are given.
     tokens
         An .npy file [N, d] of your own tokens instead of random ones.
     markdown
@@ -74,8 +46,7 @@ def bench(
     from cytosae import evaluation as speed_of
 
     output = Output(as_json=as_json)
-    config = speed_of.SpeedConfig(d, m, n, k, variant, threads, device, rounds, tuple(dict.fromkeys(paths)))
-    speed = speed_of.measure_speed(config, tokens=None if tokens is None else _read(tokens, n))
+    speed = speed_of.measure_speed(config, tokens=None if tokens is None else _read(tokens, config.n))
     if markdown:
         output.line(f"{speed.machine}\n\n{speed_of.markdown(speed)}")
     else:
@@ -83,7 +54,7 @@ def bench(
         rows = [
             [lap.name, statistics.median(lap.seconds), *(f"{value:.2f}" for value in lap.ratio)] for lap in speed.laps
         ]
-        title = f"{variant}, d = {speed.config.d}, m = {m:,}, N = {speed.config.n:,}, L0 = {speed.l0:.1f}"
+        title = f"{config.variant}, d = {speed.config.d}, m = {config.m:,}, N = {speed.config.n:,}, L0 = {speed.l0:.1f}"
         output.table(["", "seconds", "ratio to the float32 product", "least", "most"], rows, title=title)
         for path, mean in speed.candidates.items():
             output.line(f"{path}: {mean:.0f} candidates a token, {speed.overruns[path]} overruns")

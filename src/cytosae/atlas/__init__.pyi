@@ -1,0 +1,35 @@
+from .build import AtlasPiece, build_atlas, build_piece, reference_table
+from .concept_choice import select_concepts, usefulness
+from .config import LocalisationConfig
+from .maps import concept_map, concept_maps, reference_maps
+from .mask_agreement import localisation, open_localisation, save_localisation
+from .matrix import read_rows, row_blocks, stored_entries
+from .statistics import LatentStatistics, class_selectivity, label_entropy
+from .storage import open_atlas, save_atlas, write_atlas
+from .unit_search import Localisation
+
+__all__ = [
+    "AtlasPiece",
+    "LatentStatistics",
+    "Localisation",
+    "LocalisationConfig",
+    "build_atlas",
+    "build_piece",
+    "class_selectivity",
+    "concept_map",
+    "concept_maps",
+    "label_entropy",
+    "localisation",
+    "open_atlas",
+    "open_localisation",
+    "read_rows",
+    "reference_maps",
+    "reference_table",
+    "row_blocks",
+    "save_atlas",
+    "save_localisation",
+    "select_concepts",
+    "stored_entries",
+    "usefulness",
+    "write_atlas",
+]

@@ -1,0 +1,12 @@
+from .backbone import Backbone
+from .loading import load_backbone
+from .preprocessing import Preprocessing
+from .registry import REGISTRY, BackboneEntry
+
+__all__ = [
+    "REGISTRY",
+    "Backbone",
+    "BackboneEntry",
+    "Preprocessing",
+    "load_backbone",
+]

@@ -1,0 +1,32 @@
+from .attributes import ATTRIBUTES
+from .diagnoses import DIAGNOSES, Diagnosis, specific_structures
+from .domains import DOMAINS, Domain
+from .draw import Drawing, draw_cell
+from .patients import Cohort, CohortArrays, CohortModel, Patient, generate_cohort
+from .structure_bits import BITS, STRUCTURES, structure_mask
+from .types import NORMAL_TYPES, PATHOLOGICAL_TYPES, TYPES, CellType
+from .writing import synthesize
+
+__all__ = [
+    "ATTRIBUTES",
+    "BITS",
+    "DIAGNOSES",
+    "DOMAINS",
+    "NORMAL_TYPES",
+    "PATHOLOGICAL_TYPES",
+    "STRUCTURES",
+    "TYPES",
+    "CellType",
+    "Cohort",
+    "CohortArrays",
+    "CohortModel",
+    "Diagnosis",
+    "Domain",
+    "Drawing",
+    "Patient",
+    "draw_cell",
+    "generate_cohort",
+    "specific_structures",
+    "structure_mask",
+    "synthesize",
+]
