@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cytosae.cells.table import safe_name as file_name
 from cytosae.common.errors import InputError, UsageError
+from cytosae.common.names import file_name
 from cytosae.pipeline import cohort_steps
 from cytosae.pipeline.configuration import CohortConfig
 from cytosae.pipeline.places import Opener, Place
@@ -163,7 +163,7 @@ class CohortWork(Patients):
     def check_copies(self) -> None:
         """Refuse an image that stands under two patients: it would be trained on and tested."""
         copies = self.study.cells(self.dataset).duplicates
-        shared = copies[[self.config.patient in str(names).split() for names in copies["differs"]]]
+        shared = copies[[self.config.patient in names for names in copies["differs"]]]
         if len(shared):
             first = shared.iloc[0]
             raise InputError(
