@@ -30,7 +30,8 @@ def clean(text: str) -> str:
 def text_of(column: Any, clean: Callable[[str], str] = clean) -> Any:
     """A column as clean text, empty text missing; whole floats, which pandas makes of integers with gaps, lose `.0`."""
     if pd.api.types.is_float_dtype(column.dtype):
-        column = column.map(lambda value: int(value) if float(value).is_integer() else value, na_action="ignore")
+        known = [None if pd.isna(value) else str(int(value) if value == value // 1 else value) for value in column]
+        column = pd.Series(known, index=column.index, dtype=object)
     if column.dtype == object:
         column = column.map(lambda value: value.decode("utf-8", "backslashreplace") if type(value) is bytes else value)
     text = column.astype("string")
@@ -82,13 +83,16 @@ def typed(column: Any, *, comma: bool = False) -> Any:
     texts = values.unique()
     if values.str.fullmatch(_INTEGER).all() and all(abs(int(value)) < 2**63 for value in texts):
         numbers: dict[str, Any] = {value: int(value) for value in texts}
-        found = text.map(numbers, na_action="ignore").astype("Int64")
+        dtype = "Int64"
     elif values.str.fullmatch(_NUMBER).all() and all(map(_keeps_digits, texts)):
         numbers = {value: float(value) for value in texts}
-        found = text.map(numbers, na_action="ignore").astype("Float64")
+        dtype = "Float64"
     else:
         return text
-    return _without_needless_types(found) if len(set(numbers.values())) == len(texts) else text
+    if len(set(numbers.values())) < len(texts):
+        return text
+    found = pd.Series([numbers.get(value, pd.NA) for value in text], index=text.index, name=column.name, dtype=dtype)
+    return _without_needless_types(found)
 
 
 def of_objects(column: Any) -> Any:

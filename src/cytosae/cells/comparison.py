@@ -100,7 +100,7 @@ def check_dataset(
     if published is not None:
         findings += _against_published(rows, published, path)
     findings += _unusable(rows, cells, published)
-    findings += [Finding("reading", False, sentence) for sentence in cells.remarks[1:]]
+    findings += [Finding("reading", False, sentence) for sentence in (*cells.notes, *cells.image_notes)]
     findings += _copies(cells)
     findings += [finding for other in against for finding in _shared(cells, other)]
     if scan is not None:

@@ -91,6 +91,8 @@ def _check_columns(path: Path, frame: pd.DataFrame) -> None:
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{path} has the column {twice[0]!r} twice; remove or rename one of them.")
+    if "image" not in frame and path.suffix.lower() == ".txt":
+        raise InputError(f"{path} is no manifest; give a folder of cell images, or a table with the column 'image'.")
     if "image" not in frame:
         names = ", ".join(map(str, frame.columns[:8]))
         raise InputError(f"{path} has no column 'image' (it has: {names}); {_COLUMNS_SENTENCE}.")

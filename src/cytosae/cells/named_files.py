@@ -14,6 +14,7 @@ from cytosae.cells.decoding.decode import SUFFIXES
 from cytosae.cells.scan import plain_form
 
 OUTSIDE = "outside the manifest's folder"
+_DRIVE = re.compile("[A-Za-z]:/")
 _SAMPLE = 1000
 """Paths by which the place of moved images is found."""
 
@@ -42,22 +43,18 @@ class NamedFiles:
         self.respelled = {}
         self._listing = cache(_Listing)
         self._real_folder = cache(os.path.realpath)
-        absolute = [parts for text in texts if moved and (parts := self._absolute(text)) is not None]
-        self._start = self._shared_start(absolute[:_SAMPLE])
+        self._start: tuple[str, ...] | None = None
+        if moved:
+            self._start = self._shared_start([self._parts(text) for text in texts[:_SAMPLE]])
 
     def find(self, text: str) -> tuple[str, str | None]:
         """Path relative to the root (posix), and what is wrong with it where nothing can be there."""
-        absolute = self._absolute(text)
-        if absolute is None:
-            path = os.path.normpath(self._slashes(text)).replace(os.sep, "/")
-            if path == ".." or path.startswith("../"):
-                return text, f"{OUTSIDE} (put the manifest into a folder above the images)"
-        elif (below := self._below_root(absolute)) is not None:
-            path = below
-        elif self._start is not None and absolute[: len(self._start)] == self._start:
-            path = "/".join(absolute[len(self._start) :])
-        else:
-            return text, self._elsewhere(absolute)
+        parts = self._parts(text)
+        path = self._below_root(parts)
+        if path is None and self._start is not None and parts[: len(self._start)] == self._start:
+            path = "/".join(parts[len(self._start) :])
+        if path is None:
+            return text, self._elsewhere(parts)
         actual = self._actual(path)
         if actual is not None and (actual != path or text.startswith("file:")):
             self.respelled[text] = actual
@@ -75,22 +72,22 @@ class NamedFiles:
             notes.append(f"{n:,} files are found under another spelling than the table's ({given} is {there}).")
         return notes
 
-    def _slashes(self, text: str) -> str:
-        return text.replace("\\", "/") if "\\" in text and not os.path.exists(os.path.join(self.root, text)) else text  # noqa: PTH110, PTH118
-
-    def _absolute(self, text: str) -> tuple[str, ...] | None:
-        """Parts of an absolute path, of any system; None of a relative one."""
-        text = self._slashes(text)
+    def _parts(self, text: str) -> tuple[str, ...]:
+        """Parts of a path of any system, with those that lead up taken out as far as possible."""
+        if "\\" in text and not os.path.exists(os.path.join(self.root, text)):  # noqa: PTH110, PTH118
+            text = text.replace("\\", "/")
         if text.startswith("file:"):
             text = re.sub(r"^file:(//[^/]*)?", "", unquote(text))
-        if not text.startswith("/") and not re.match(r"[A-Za-z]:/", text):
-            return None
         return PurePosixPath(os.path.normpath(text)).parts
 
     def _below_root(self, parts: tuple[str, ...]) -> str | None:
-        """Path below the root by its name, or by where links lead; None where it is not below it."""
-        path = os.path.join(*parts)  # noqa: PTH118 - a million rows
-        for full in (path, self._resolved(path)) if parts[0].startswith("/") else ():
+        """Path below the root, as it is written or by where links lead; None where it is not below it."""
+        path = os.path.join(*parts) if parts else ""  # noqa: PTH118 - a million rows
+        if not path.startswith("/"):
+            # Moved images that lie otherwise below the root are looked for by `_shared_start`.
+            outside = not parts or parts[0] == ".." or _DRIVE.match(path) or self._start
+            return None if outside else path
+        for full in (path, self._resolved(path)):
             for root in (self.root, self.real):
                 if full.startswith(root.rstrip(os.sep) + os.sep):
                     return full[len(root.rstrip(os.sep)) + 1 :]
@@ -101,11 +98,11 @@ class NamedFiles:
         return os.path.join(self._real_folder(folder), name)  # noqa: PTH118
 
     def _shared_start(self, paths: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
-        """What all paths of another machine lose for most of them to be there; None where none is.
+        """What all paths lose for most of them to be below the root, as little as possible; None where none is there.
 
         It is no more than they have in common: two files never become one.
         """
-        foreign = [path for path in paths if self._below_root(path) is None]
+        foreign = [path for path in paths if path[:1] != ("/",) or self._below_root(path) is None]
         columns = zip(*(path[:-1] for path in foreign), strict=False)
         shared = tuple(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, columns))
         found = [
@@ -116,10 +113,8 @@ class NamedFiles:
     def _elsewhere(self, parts: tuple[str, ...]) -> str:
         if self.moved:
             return f"not below {self.root} (name the folder where the images are now)"
-        if os.path.exists(os.path.join(*parts)):  # noqa: PTH110, PTH118
-            return (
-                f"{OUTSIDE} (put the manifest into a folder above the images, or name that folder with --images-root)"
-            )
+        if parts[:1] in {(), ("..",)} or os.path.exists(os.path.join("", *parts)):  # noqa: PTH110, PTH118
+            return f"{OUTSIDE} (put the manifest into a folder above the images, or name one with --images-root)"
         return "a path of another machine (name the folder where the images are now with --images-root)"
 
     def _actual(self, path: str) -> str | None:

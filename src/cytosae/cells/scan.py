@@ -67,15 +67,12 @@ class Scan:
 
         Of several the one called exactly as the image is taken, else a `.png`; None where neither settles it.
         """
-        path = PurePosixPath(image)
-        parts = path.parts if self.masks else ()
-        for position in reversed(range(len(parts))):
-            for rest in (parts[position + 1 :], parts[position:]):
-                key = _mask_key(PurePosixPath(*parts[:position], "masks", *rest)) if rest else ""
-                found = self._masks.get(key, [])
-                exact = [
-                    mask for name in (path.name, f"{path.stem}.png") for mask in found if mask.endswith(f"/{name}")
-                ]
+        *folders, name = image.split("/")
+        stem = PurePosixPath(name).stem
+        for position in reversed(range(len(folders) + 1 if self.masks else 0)):
+            for rest in [folders[position + 1 :], folders[position:]][position == len(folders) :]:
+                found = self._masks.get(plain_form("/".join([*folders[:position], "masks", *rest, stem])), [])
+                exact = [mask for other in (name, f"{stem}.png") for mask in found if mask.endswith(f"/{other}")]
                 if exact or len(found) == 1:
                     return (exact or found)[0]
         return None
@@ -84,7 +81,9 @@ class Scan:
     def _masks(self) -> dict[str, list[str]]:
         by_key: dict[str, list[str]] = {}
         for name in sorted(self.masks):
-            by_key.setdefault(_mask_key(PurePosixPath(name)), []).append(name)
+            path = PurePosixPath(name)
+            folders = ["masks" if part.lower() in MASK_FOLDERS else part for part in path.parent.parts]
+            by_key.setdefault(plain_form("/".join([*folders, path.stem])), []).append(name)
         return by_key
 
 
@@ -201,11 +200,6 @@ def _check_name(root: Path, name: str) -> None:
         raise InputError(
             f"{root} holds {shown}, a name that is not UTF-8 (perhaps {guess!r} in an old encoding); rename it."
         ) from problem
-
-
-def _mask_key(path: PurePosixPath) -> str:
-    parts = ["masks" if part.lower() in MASK_FOLDERS else part for part in path.parent.parts]
-    return plain_form("/".join([*parts, path.stem]))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

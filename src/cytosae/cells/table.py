@@ -87,11 +87,19 @@ class CellTable:
 
     @property
     def remarks(self) -> list[str]:
-        """What a user should hear of the reading: the summary, the notes, and those on images, like ones together."""
+        """What a user should hear of the reading: the summary, what cannot be used, the notes, those on images."""
+        unusable = [f"{path or 'a row'} ({reason})" for path, reason in self.skipped.head(3).itertuples(index=False)]
+        more = f" and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
+        lost = [f"Left out as unusable: {', '.join(unusable)}{more}."] if unusable else []
+        return [self.summary, *lost, *self.notes, *self.image_notes]
+
+    @property
+    def image_notes(self) -> list[str]:
+        """What was noted of single images while decoding them, like notes together, the most frequent first."""
         notes = Counter(note for status in self.frame["status"] if status != "ok" for note in status.split("; "))
         images = [f"{_these(count, 'image')}: {note}." for note, count in notes.most_common(_MOST_NOTES)]
         more = [f"{len(notes) - _MOST_NOTES:,} more notes on images are in the column status."]
-        return [self.summary, *self.notes, *images, *more * (len(notes) > _MOST_NOTES)]
+        return images + more * (len(notes) > _MOST_NOTES)
 
     def subset(self, rows: Sequence[int] | np.ndarray | pd.Series) -> CellTable:
         """Keep the cells at these row numbers (or where a boolean mask is true), in this order."""

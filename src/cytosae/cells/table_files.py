@@ -83,7 +83,7 @@ def read_table_file(path: Path, is_header: Header) -> TableFile:
     if raw.startswith(b"PAR1") or path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     if raw.startswith(b"PK\x03\x04") or path.suffix.lower() in {".xlsx", ".xlsm"}:
-        return _read_excel(path, is_header)
+        return _read_excel(path, raw, is_header)
     if raw.startswith(_OLD_EXCEL):
         raise InputError(
             f"{path} is a workbook of an old Excel (.xls) or one with a password; save it as .xlsx or CSV."
@@ -109,6 +109,7 @@ def _decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
         return _decode_western(path, raw)
     if "\0" in text:
         raise InputError(f"{path} is no text file (it holds NUL bytes); {_TEXT_MEND}.")
+    text = text.lstrip("\ufeff")  # written twice by some programs
     return text, [f"{encoding[:6].upper()} text"] if encoding.startswith(("utf-16", "utf-32")) else []
 
 
@@ -198,13 +199,13 @@ def _records(text: str, separator: str) -> Iterator[list[str]]:
     return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
 
 
-def _read_excel(path: Path, is_header: Header) -> TableFile:
+def _read_excel(path: Path, raw: bytes, is_header: Header) -> TableFile:
     import openpyxl
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats of cells, which no value depends on
-            workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            workbook = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
             sheets = {sheet.title: _sheet(sheet) for sheet in workbook.worksheets if sheet.sheet_state == "visible"}
             workbook.close()
     except Exception as problem:  # openpyxl has no single error type

@@ -17,7 +17,9 @@ def file_name(text: str) -> str:
     which no plain name holds.
     """
     plain = _plain(text)
-    return text if plain == text and len(text) <= LONGEST else f"{plain[: LONGEST - 9] or 'name'}~{digest(text)[:8]}"
+    return (
+        text if plain == text and 0 < len(text) <= LONGEST else f"{plain[: LONGEST - 9] or 'name'}~{digest(text)[:8]}"
+    )
 
 
 def short_name(text: str) -> str:
@@ -27,4 +29,4 @@ def short_name(text: str) -> str:
 
 
 def _plain(text: str, keep: str = "") -> str:
-    return re.sub(rf"[^\w.{keep}-]+", "_", text, flags=re.ASCII).strip("._-")
+    return re.sub(rf"[^\w.{keep}-]+", "_", text, flags=re.ASCII).strip("._~-")
