@@ -192,13 +192,19 @@ MANIFESTS = {
         b"image,label,label\na.png,x,y\n",
         r"manifest\.csv has the column 'label' twice; remove or rename",
     ),
-    "semicolons": (b"image;label\na.png;x\n", r"manifest\.csv is separated by ';'; save it with commas"),
-    "tabs": (b"image\tlabel\na.png\tx\n", r"manifest\.csv is separated by '\\t'; save it with commas"),
-    "latin-1": (
-        "image,label\na.png,Bläst\n".encode("latin-1"),
-        r"manifest\.csv is not UTF-8 text; save it as CSV with",
+    "two encodings": (
+        "image,label\na.png,Bläst\n".encode() + b"b.png,Bl\xe4st\n",
+        r"manifest\.csv is not UTF-8 text \(it is UTF-8 in part, but not in row 3\); save it as CSV with",
     ),
-    "utf-16": ("image,label\na.png,x\n".encode("utf-16"), r"manifest\.csv is not UTF-8 text; save it as CSV with"),
+    "no encoding": (b"image,label\na.png,\x81\x8d\n", r"is not UTF-8 text, nor Windows-1252 \(row 2\); save it as CSV"),
+    "half of UTF-16": (
+        "image,label\na.png,x\n".encode("utf-16")[:-1],
+        r"manifest\.csv is damaged UTF-16 text; save it",
+    ),
+    "old Excel": (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        r"manifest\.csv is a workbook of an old Excel .*; save it as \.xlsx",
+    ),
     "binary": (b"\0\1\2\3\n", r"manifest\.csv is no text file .*; save it as CSV"),
     "too many values": (
         b"image,label\na.png,Blast, no lineage\n",

@@ -343,7 +343,10 @@ def _observations(frame: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     for name, column in frame.items():
         if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
-            nullable = pd.api.types.is_extension_array_dtype(column.dtype)
+            # Integers with gaps keep their digits; other numbers need no type of their own for gaps.
+            nullable = pd.api.types.is_extension_array_dtype(column.dtype) and not pd.api.types.is_integer_dtype(
+                column.dtype
+            )
             columns[str(name)] = column.astype("float64") if nullable and column.isna().any() else column
         else:
             columns[str(name)] = pd.Categorical(column.map(str, na_action="ignore").astype(object))

@@ -16,12 +16,11 @@ from cytosae.cells.datasets import PublishedDataset
 from cytosae.cells.layouts import KNOWN
 from cytosae.cells.layouts.layout import Rows, read_table
 from cytosae.cells.manifest import NAMES, find_manifest
-from cytosae.cells.reading import list_cells, read_cells
+from cytosae.cells.reading import ARCHIVES, list_cells, read_cells
 from cytosae.cells.scan import Scan, scan_folder
 from cytosae.cells.table import CellTable
 from cytosae.common.errors import InputError
 
-_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 _TEXTS = re.compile(r"(readme|licen[cs]e|changelog|citation)(\.\w+)?|.*\.(md|txt|pdf)", re.IGNORECASE)
 _SHOWN = 3
 
@@ -33,7 +32,7 @@ class Finding:
     Attributes
     ----------
     kind : counts, patients, foreign, undecodable, conflict, shared, archive, tokens, attributes; or, of no harm,
-        broken (known of the original), duplicate, litter, folder, file, unknown
+        broken (known of the original), reading (what was done to read it), duplicate, litter, folder, file, unknown
     wrong : whether something is to be mended; False for what reading copes with by itself
     sentence : what it is
     files : the files in question, as far as there are such
@@ -71,6 +70,7 @@ def check_dataset(
     published: PublishedDataset | None = None,
     *,
     layout: str | None = None,
+    images_root: Path | str | None = None,
     against: Sequence[CellTable] = (),
 ) -> DatasetCheck:
     """Read a data set and compare it with what is published of it.
@@ -80,6 +80,7 @@ def check_dataset(
     path : folder, manifest or BloodMNIST `.npz`; the images of the latter are unpacked into a temporary folder
     published : the data set that it is meant to be; None to look for faults that need no such knowledge
     layout : overrules the recognition of the layout
+    images_root : folder of the images that a manifest names
     against : tables of other data sets, searched for the same images
 
     Raises
@@ -92,13 +93,14 @@ def check_dataset(
         layout = None if find_manifest(path) else published.name
     with tempfile.TemporaryDirectory() as unpacked:
         folder = Path(unpacked) / "images"
-        rows = list_cells(path, layout=layout, unpack=folder).rows
-        cells = read_cells(path, layout=layout, max_unusable=1.0, unpack=folder)
+        rows = list_cells(path, layout=layout, images_root=images_root, unpack=folder).rows
+        cells = read_cells(path, layout=layout, images_root=images_root, max_unusable=1.0, unpack=folder)
     scan = scan_folder(path) if path.is_dir() else None
     findings: list[Finding] = []
     if published is not None:
         findings += _against_published(rows, published, path)
     findings += _unusable(rows, cells, published)
+    findings += [Finding("reading", False, sentence) for sentence in (*cells.notes, *cells.image_notes)]
     findings += _copies(cells)
     findings += [finding for other in against for finding in _shared(cells, other)]
     if scan is not None:
@@ -251,7 +253,7 @@ def _litter(scan: Scan, published: PublishedDataset | None) -> Iterator[Finding]
     if scan.litter:
         sentence = f"{_these(len(scan.litter), 'piece')} of litter, passed over: {_list(scan.litter)}."
         yield Finding("litter", False, sentence, scan.litter)
-    archives = [name for name in scan.others if PurePosixPath(name).suffix.lower() in _ARCHIVES]
+    archives = [name for name in scan.others if PurePosixPath(name).suffix.lower() in ARCHIVES]
     for name in archives:
         unpacked = (scan.root / name).with_suffix("").is_dir()
         words = "lies beside its unpacked folder" if unpacked else "is not unpacked; unpack it or take it away"

@@ -13,15 +13,21 @@ import numpy as np
 import pandas as pd
 
 from cytosae.cells.cell_types import harmonise
+from cytosae.cells.columns import differing_in_case, storable_names
 from cytosae.cells.decoding.decode import SUFFIXES, Probe, probe, probe_mask, quiet
 from cytosae.cells.layouts import Rows, read_rows
 from cytosae.cells.layouts.medmnist import unpack_medmnist
 from cytosae.cells.manifest import NAMES, find_manifest, read_manifest
-from cytosae.cells.scan import scan_folder
-from cytosae.cells.table import COLUMNS, DUPLICATE_COLUMNS, SKIPPED_COLUMNS, TEXT_COLUMNS, CellTable, safe_name
+from cytosae.cells.named_files import OUTSIDE, NamedFiles
+from cytosae.cells.scan import fingerprint_files, scan_folder
+from cytosae.cells.table import COLUMNS, DUPLICATE_COLUMNS, SKIPPED_COLUMNS, TEXT_COLUMNS, CellTable
+from cytosae.cells.table_files import SUFFIXES as TABLE_SUFFIXES
+from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError, UsageError
+from cytosae.common.names import short_name
 from cytosae.common.progress import progress
 
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 CHUNK = 32
 """Images a worker takes at a time."""
 
@@ -31,6 +37,7 @@ def read_cells(
     *,
     name: str | None = None,
     layout: str | None = None,
+    images_root: Path | str | None = None,
     max_unusable: float = 0.10,
     workers: int | None = None,
     unpack: Path | str | None = None,
@@ -39,28 +46,37 @@ def read_cells(
 
     Parameters
     ----------
-    path : a folder (class folders at any depth, a flat folder, one of the field's data sets, or one with a
-        `manifest.csv` / `manifest.parquet`), the path of a manifest, or a BloodMNIST `.npz`
-    name : name of the data set; by default the folder's
-    layout : name of a layout (`cytosae.cells.LAYOUTS`), where recognition by itself is wrong
-    max_unusable : largest share of unusable images with which to go on, 0 to 1
-    workers : threads that decode, by default one for each processor (8 at most)
-    unpack : folder for the images of a `.npz`, by default `<its name>_images` beside it
+    path : Path or str
+        A folder (class folders at any depth, a flat folder, one of the field's data sets, or one with a manifest), the
+        path of a manifest (CSV, Excel or Parquet), or a BloodMNIST `.npz`.
+    name : str or None
+        Name of the data set; by default the folder's.
+    layout : str or None
+        Name of a layout (`cytosae.cells.LAYOUTS`), where recognition by itself is wrong.
+    images_root : Path or str or None
+        Folder of the images that a manifest names, by default its own; paths of another machine are looked for below.
+    max_unusable : float
+        Largest share of unusable images with which to go on, 0 to 1.
+    workers : int or None
+        Threads that decode, by default one for each processor (8 at most).
+    unpack : Path or str or None
+        Folder for the images of a `.npz`, by default `<its name>_images` beside it.
 
     Returns
     -------
-    CellTable; images that cannot be used are in `.skipped`, dropped exact copies in `.duplicates`.
+    CellTable
+        Images that cannot be used are in `.skipped`, dropped exact copies in `.duplicates`, and what was taken for
+        what in `.remarks`.
 
     Raises
     ------
     InputError
-        where there is nothing to read, a manifest is faulty, or more than ``max_unusable`` of the images are unusable.
+        There is nothing to read, a manifest is faulty, or more than ``max_unusable`` of the images are unusable.
     """
-    path = Path(path).expanduser()
     if not 0 <= max_unusable <= 1:
         raise UsageError(f"max_unusable is {max_unusable}; give a share from 0 to 1.")
-    listing = list_cells(path, layout=layout, unpack=unpack)
-    chosen = safe_name(name or listing.name)
+    listing = list_cells(path, layout=layout, images_root=images_root, unpack=unpack)
+    chosen = short_name(name or listing.name)
     probes = list(_probe_all(listing.root, listing.rows.frame, workers, f"Reading {chosen}"))
     return _assemble(chosen, listing.root, listing.rows, probes, max_unusable=max_unusable)
 
@@ -71,9 +87,12 @@ class Listing:
 
     Attributes
     ----------
-    name : of the data set, by its folder or file
-    root : folder that paths are relative to
-    rows : the images and what their paths and tables tell
+    name : str
+        Name of the data set, by its folder or file.
+    root : Path
+        Folder that paths are relative to.
+    rows : Rows
+        The images and what their paths and tables tell.
     """
 
     name: str
@@ -81,15 +100,35 @@ class Listing:
     rows: Rows
 
 
-def list_cells(path: Path | str, *, layout: str | None = None, unpack: Path | str | None = None) -> Listing:
+def list_cells(
+    path: Path | str,
+    *,
+    layout: str | None = None,
+    images_root: Path | str | None = None,
+    unpack: Path | str | None = None,
+) -> Listing:
     """List the images that `read_cells` would decode, exact copies and broken files among them."""
     path = Path(path).expanduser()
     if path.suffix.lower() == ".npz" and path.is_file():
         return _list_arrays(path, layout, unpack)
-    root, manifest = _locate(path, layout)
-    rows = _rows_of_manifest(root, manifest) if manifest else read_rows(scan_folder(root), layout)
-    name = root.resolve().name if manifest is None or manifest.name in NAMES else manifest.stem
-    return Listing(name, root, rows)
+    root, manifest = _locate(path, layout, images_root)
+    if manifest is None:
+        return Listing(path.resolve().name, root, read_rows(scan_folder(root), layout))
+    name = manifest.parent.resolve().name if manifest.name.lower() in NAMES else manifest.stem
+    return Listing(name, root, _rows_of_manifest(root, manifest, moved=images_root is not None))
+
+
+def listing_fingerprint(path: Path | str, *, layout: str | None = None, images_root: Path | str | None = None) -> str:
+    """SHA-256 over path, size and time of change of every file that reading ``path`` looks at."""
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".npz" and path.is_file():  # whatever lies beside it is no part of it
+        return digest([str(path), path.stat().st_size, path.stat().st_mtime_ns])
+    root, manifest = _locate(path, layout, images_root)
+    if manifest is None:
+        return scan_folder(root).fingerprint
+    rows = _rows_of_manifest(root, manifest, moved=images_root is not None)
+    named = [*rows.frame["image"], *rows.frame["mask"].dropna()]
+    return digest([fingerprint_files(manifest.parent, [manifest.name]), fingerprint_files(root, named)])
 
 
 def _list_arrays(path: Path, layout: str | None, unpack: Path | str | None) -> Listing:
@@ -102,56 +141,61 @@ def _list_arrays(path: Path, layout: str | None, unpack: Path | str | None) -> L
         raise InputError(
             f"{path} cannot be unpacked into {folder} ({problem.strerror}); name another folder with unpack=."
         ) from problem
-    rows = _rows_of_manifest(root, root / NAMES[0])
+    rows = _rows_of_manifest(root, root / NAMES[0], moved=False)
     words = f"BloodMNIST arrays ({path.name}), unpacked into {root}"
     return Listing(path.stem, root, replace(rows, layout=words, dataset="bloodmnist", source=path))
 
 
-def _locate(path: Path, layout: str | None) -> tuple[Path, Path | None]:
-    """Root folder, and the manifest to read from it (None: read the folder itself)."""
+def _locate(path: Path, layout: str | None, images_root: Path | str | None) -> tuple[Path, Path | None]:
+    """Root folder of the images, and the manifest to read (None: read the folder itself)."""
+    manifest = None
     if path.is_dir():
-        return path, find_manifest(path) if layout in (None, "manifest") else None
-    if not path.exists():
+        manifest = find_manifest(path) if layout in (None, "manifest") else None
+    elif not path.exists():
         raise InputError(
-            f"{path} does not exist; give a folder of cell images, a manifest (.csv, .parquet) or a BloodMNIST .npz."
+            f"{path} does not exist; give a folder of cell images, a manifest (.csv, .xlsx, .parquet) or a BloodMNIST "
+            ".npz."
         )
-    if path.suffix.lower() in {".csv", ".parquet"}:
-        return path.parent, path
-    what = "is a single image" if path.suffix.lower() in SUFFIXES else "is no manifest"
-    raise InputError(f"{path} {what}; give a folder of cell images or a manifest (.csv, .parquet).")
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        manifest = path
+    else:
+        suffix = path.suffix.lower()
+        what = (
+            "is a single image" if suffix in SUFFIXES else "is an archive" if suffix in ARCHIVES else "is no manifest"
+        )
+        unpack = "unpack it and " if suffix in ARCHIVES else ""
+        raise InputError(f"{path} {what}; {unpack}give a folder of cell images or a manifest (.csv, .xlsx, .parquet).")
+    if images_root is None:
+        return (path if manifest is None else manifest.parent), manifest
+    root = Path(images_root).expanduser()
+    if manifest is None:
+        raise UsageError(f"images_root says where the images of a manifest are, but {path} has none; leave it out.")
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; give the one below which the images of {manifest} are.")
+    return root, manifest
 
 
-def _rows_of_manifest(root: Path, manifest: Path) -> Rows:
-    frame: Any = read_manifest(manifest)
-    base = os.path.normpath(root.absolute())
-    problems: list[tuple[str, str]] = []
-    keep = np.ones(len(frame), dtype=bool)
+def _rows_of_manifest(root: Path, path: Path, *, moved: bool) -> Rows:
+    manifest = read_manifest(path)
+    frame: Any = manifest.frame
     images = frame["image"].astype(object).to_numpy()
-    for row, image in enumerate(images):
-        problem = f"no image is named in row {row + 2} of {manifest.name}" if pd.isna(image) else None
-        if problem is None:
-            images[row], problem = _relative(base, image)
-        if problem is not None:
-            keep[row] = False
-            problems.append(("" if pd.isna(image) else str(image), problem))
-    frame["image"] = pd.array(images, dtype="string")
     masks = frame["mask"].astype(object).to_numpy()
-    for row, mask in enumerate(masks):
-        if not pd.isna(mask):
-            masks[row] = _relative(base, mask)[0]
-    frame["mask"] = pd.array(masks, dtype="string")
-    skipped = pd.DataFrame(problems, columns=pd.Index(SKIPPED_COLUMNS), dtype="string")
-    return Rows(frame[keep].reset_index(drop=True), skipped, f"manifest ({manifest.name})", "any", manifest)
-
-
-def _relative(root: str, text: str) -> tuple[str, str | None]:
-    """Path relative to ``root`` (posix), and what is wrong with it: it must not leave the manifest's folder."""
-    if "\\" in text and not os.path.exists(os.path.join(root, text)):  # noqa: PTH110, PTH118 - a million rows
-        text = text.replace("\\", "/")
-    full = os.path.normpath(os.path.join(root, text))  # noqa: PTH118
-    if not full.startswith(root.rstrip(os.sep) + os.sep):
-        return text, "outside the manifest's folder (put the manifest into a folder above the images)"
-    return full[len(root.rstrip(os.sep)) + 1 :].replace(os.sep, "/"), None
+    files = NamedFiles(root, [text for text in images if not pd.isna(text)], moved=moved)
+    problems: dict[int, tuple[str, str]] = {}
+    for row, image in enumerate(images):
+        if pd.isna(image):
+            problems[row] = ("", f"no image is named in row {manifest.rows[row]} of {path.name}")
+            continue
+        images[row], problem = files.find(image)
+        if problem is not None:
+            problems[row] = (image, problem)
+        if not pd.isna(masks[row]):
+            masks[row] = files.find(masks[row])[0]
+    frame["image"], frame["mask"] = pd.array(images, dtype="string"), pd.array(masks, dtype="string")
+    skipped = pd.DataFrame(list(problems.values()), columns=pd.Index(SKIPPED_COLUMNS), dtype="string")
+    frame = frame.drop(index=list(problems)).reset_index(drop=True)
+    notes = (*manifest.notes, *files.notes)
+    return Rows(frame, skipped, f"manifest ({path.name})", "any", path, notes)
 
 
 def _probe_all(
@@ -180,8 +224,9 @@ def _probe_one(root: Path, image: str, mask: str | None) -> tuple[Probe | str, s
         return str(problem), None
     if mask is None:
         return result, None
-    _, outside = _relative(os.path.normpath(root.absolute()), mask)
-    return result, outside or probe_mask(root / mask, (result.height, result.width))
+    if mask.startswith(("..", "/")):
+        return result, OUTSIDE
+    return result, probe_mask(root / mask, (result.height, result.width))
 
 
 def _assemble(
@@ -211,12 +256,17 @@ def _assemble(
     frame["cell_type"] = harmonise(
         frame["sublabel"].fillna(frame["label"]) if "sublabel" in frame else frame["label"], rows.dataset
     )
+    renamed = storable_names(column for column in frame.columns if column not in COLUMNS)
+    frame = frame.rename(columns=renamed)
     others = [column for column in frame.columns if column not in COLUMNS]
     frame = frame[[*COLUMNS, *others]].astype(dict.fromkeys(TEXT_COLUMNS, "string"))
     first = _first_of_each(frame["cell_id"])
     copies = first != np.arange(len(frame))
     duplicates = _duplicates(frame, first, copies)
-    return CellTable(name, root, frame[~copies].reset_index(drop=True), skipped, duplicates, rows.layout)
+    said = [f"The column {old!r} is called {new!r}: an atlas cannot hold its name." for old, new in renamed.items()]
+    said += [sentence for column in ("label", "patient", "diagnosis") for sentence in differing_in_case(frame[column])]
+    cells = frame[~copies].reset_index(drop=True)
+    return CellTable(name, root, cells, skipped, duplicates, rows.layout, (*rows.notes, *said))
 
 
 def _first_of_each(ids: pd.Series) -> np.ndarray:
@@ -233,7 +283,9 @@ def _duplicates(frame: Any, first: np.ndarray, copies: np.ndarray) -> pd.DataFra
     unlike = np.column_stack(
         [(kept[name].astype(str).to_numpy() != dropped[name].astype(str).to_numpy()).astype(bool) for name in facts]
     )
-    names = [" ".join(name for name, other in zip(facts, row, strict=True) if other) or None for row in unlike]
+    differ = np.empty(len(dropped), dtype=object)
+    for row, flags in enumerate(unlike):
+        differ[row] = tuple(name for name, other in zip(facts, flags, strict=True) if other)
     return pd.DataFrame(
         {
             "cell_id": dropped["cell_id"].to_numpy(),
@@ -241,11 +293,11 @@ def _duplicates(frame: Any, first: np.ndarray, copies: np.ndarray) -> pd.DataFra
             "dropped": dropped["image"].to_numpy(),
             "kept_label": kept["label"].array,
             "dropped_label": dropped["label"].array,
-            "differs": np.array(names, dtype=object),
+            "differs": differ,
             "labels_differ": unlike[:, facts.index("label")],
         },
         columns=pd.Index(DUPLICATE_COLUMNS),
-    ).astype(dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string"))
+    ).astype(dict.fromkeys(DUPLICATE_COLUMNS[:-2], "string"))
 
 
 def _check_share(rows: Rows, skipped: pd.DataFrame, *, total: int, max_unusable: float) -> None:
@@ -253,7 +305,9 @@ def _check_share(rows: Rows, skipped: pd.DataFrame, *, total: int, max_unusable:
         return
     examples = "; ".join(f"{path or '(no path)'}: {why}" for path, why in skipped.head(3).itertuples(index=False))
     more = f"; and {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
+    missing = rows.source.is_file() and (skipped["reason"] == "file not found").any()
+    mend = "name the folder where they are with --images-root, " if missing else ""
     raise InputError(
         f"{len(skipped):,} of {total:,} images of {rows.source} are unusable, more than the allowed "
-        f"{max_unusable:.0%} ({examples}{more}); mend or remove them, or raise max_unusable."
+        f"{max_unusable:.0%} ({examples}{more}); {mend}mend or remove them, or raise max_unusable."
     )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import heapq
 import os
-from dataclasses import dataclass
-from pathlib import Path
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 from cytosae.cells.decoding.decode import SUFFIXES
-from cytosae.common.artifact import digest
+from cytosae.common.artifact import RECORD, digest
 from cytosae.common.errors import InputError
 
-LITTER_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found", "__pycache__"})
-LITTER_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+LITTER = frozenset(
+    "__macosx @eadir $recycle.bin lost+found __pycache__ thumbs.db desktop.ini ehthumbs.db".split()  # noqa: SIM905
+)
 MASK_FOLDERS = frozenset({"masks", "mask"})
+TABLES = frozenset({".csv", ".tsv", ".txt", ".dat", ".parquet", ".xlsx"})
+"""Suffixes of tables that a layout may read besides its images."""
+STUDY = "study.toml"
 
 
 @dataclass(frozen=True)
@@ -21,12 +29,21 @@ class Scan:
 
     Attributes
     ----------
-    root : the folder
-    images : files with an image suffix that are no litter and in no `masks` folder
-    masks : the same inside `masks` folders
-    litter : what file managers and archivers leave behind, hidden files included; a folder (whose content is not
-        looked at) ends with a slash
-    others : all other files: tables, texts, archives
+    root : Path
+        The folder.
+    images : tuple of str
+        Files with an image suffix that are no litter and in no `masks` folder.
+    masks : frozenset of str
+        The same inside `masks` folders.
+    litter : tuple of str
+        What file managers and archivers leave behind, hidden files included; a folder (whose content is not looked at)
+        ends with a slash.
+    others : tuple of str
+        All other files: tables, texts, archives.
+    unreadable : tuple of (str, str)
+        Folders that cannot be listed, ending with a slash, and why.
+    own : tuple of str
+        Studies and artifacts of cytosae, whose pictures are no cells: folders, ending with a slash.
     """
 
     root: Path
@@ -34,58 +51,159 @@ class Scan:
     masks: frozenset[str]
     litter: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+    own: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over every file that reading looks at, and every folder that it cannot look into."""
+        tables = [name for name in self.others if PurePosixPath(name).suffix.lower() in TABLES]
+        return fingerprint_files(
+            self.root, [*self.images, *self.masks, *tables, *(name for name, _ in self.unreadable)]
+        )
+
+    def mask_of(self, image: str) -> str | None:
+        """Mask of an image: the same path with one folder turned into (or given) `masks`, whatever the suffix.
+
+        Of several the one called exactly as the image is taken, else a `.png`; None where neither settles it.
+        """
+        *folders, name = image.split("/")
+        stem = PurePosixPath(name).stem
+        for position in reversed(range(len(folders) + 1 if self.masks else 0)):
+            for rest in [folders[position + 1 :], folders[position:]][position == len(folders) :]:
+                found = self._masks.get(plain_form("/".join([*folders[:position], "masks", *rest, stem])), [])
+                exact = [mask for other in (name, f"{stem}.png") for mask in found if mask.endswith(f"/{other}")]
+                if exact or len(found) == 1:
+                    return (exact or found)[0]
+        return None
+
+    @cached_property
+    def _masks(self) -> dict[str, list[str]]:
+        by_key: dict[str, list[str]] = {}
+        for name in sorted(self.masks):
+            path = PurePosixPath(name)
+            folders = ["masks" if part.lower() in MASK_FOLDERS else part for part in path.parent.parts]
+            by_key.setdefault(plain_form("/".join([*folders, path.stem])), []).append(name)
+        return by_key
 
 
 def scan_folder(root: Path) -> Scan:
-    """List ``root``; links to folders and files are followed, a cycle of links is cut."""
-    images: list[str] = []
-    masks: list[str] = []
-    litter: list[str] = []
-    others: list[str] = []
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        base = Path(folder).relative_to(root)
-        litter += [(base / name).as_posix() + "/" for name in subfolders if _is_litter(name, LITTER_FOLDERS)]
-        subfolders[:] = sorted(name for name in subfolders if not _is_litter(name, LITTER_FOLDERS))
-        chosen = masks if any(part.lower() in MASK_FOLDERS for part in base.parts) else images
-        for name in files:
-            image = Path(name).suffix.lower() in SUFFIXES
-            target = litter if _is_litter(name, LITTER_FILES) else chosen if image else others
-            target.append((base / name).as_posix())
-    return Scan(root, tuple(sorted(images)), frozenset(masks), tuple(sorted(litter)), tuple(sorted(others)))
+    """List ``root``.
 
+    Links to files and folders are followed, but no folder is entered twice, by its own name rather than by a link to
+    it, nor one that holds ``root``. Studies and artifacts of cytosae are passed over.
 
-def find_mask(image: str, masks: frozenset[str]) -> str | None:
-    """Mask of an image: the same path with one folder turned into (or given) `masks`, same name or as `.png`."""
-    parts = Path(image).parts
-    if not masks:
-        return None
-    for position in range(len(parts) - 1, -1, -1):
-        for rest in (parts[position + 1 :], parts[position:]):
-            if not rest:
+    Raises
+    ------
+    InputError
+        ``root`` cannot be listed, or a name in it is not UTF-8.
+    """
+    found = _Found(root, os.path.realpath(root))
+    folders, links = [""], list[str]()
+    while folders or links:
+        base = folders.pop() if folders else heapq.heappop(links)
+        for entry in found.enter(base):
+            child = f"{base}/{entry.name}" if base else entry.name
+            folder = _is_folder(entry)
+            if entry.name.startswith((".", "~$")) or entry.name.lower() in LITTER:
+                found.litter.append(f"{child}/" if folder else child)
                 continue
-            candidate = Path(*parts[:position], "masks", *rest)
-            for name in (candidate, candidate.with_suffix(".png")):
-                if name.as_posix() in masks:
-                    return name.as_posix()
-    return None
+            _check_name(root, child)
+            if not folder:
+                found.sort_in(child)
+            elif entry.is_symlink():
+                heapq.heappush(links, child)
+            else:
+                folders.append(child)
+    if "" in dict(found.unreadable):
+        raise InputError(f"{root} cannot be listed ({dict(found.unreadable)['']}); check its permissions.")
+    return found.scan()
 
 
-def _is_litter(name: str, known: frozenset[str]) -> bool:
-    return name.startswith(".") or name.lower() in known
+def fingerprint_files(root: Path, names: Iterable[str]) -> str:
+    """SHA-256 over path, size and time of change of files below ``root``; what is not there counts as such."""
+    facts = []
+    for name in sorted(set(names), key=lambda name: name.split("/")):
+        try:
+            stat = (root / name).stat()
+            facts.append([name, stat.st_size, stat.st_mtime_ns])
+        except OSError:
+            facts.append([name, None, None])
+    return digest([str(root), facts])
 
 
-def listing_fingerprint(path: Path) -> str:
-    """SHA-256 over name, size and time of change of every file at or below ``path``: equal if nothing changed."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give a folder of images or a manifest.")
-    if path.suffix.lower() == ".npz":  # whatever lies beside it, such as the study itself, is no part of it
-        return digest([str(path), path.stat().st_size, path.stat().st_mtime_ns])
-    root = path.parent if path.is_file() else path
-    stats = ((file, file.stat()) for file in sorted(root.rglob("*")) if file.is_file())
-    return digest([str(path), [[f.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns] for f, s in stats]])
+def plain_form(text: str) -> str:
+    """``text`` in the composed Unicode form (NFC), whichever of the two forms a file system wrote it in."""
+    return unicodedata.normalize("NFC", text)
+
+
+@dataclass
+class _Found:
+    """What a walk has found so far."""
+
+    root: Path
+    real: str
+    entered: set[str] = field(default_factory=set)
+    images: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
+
+    def enter(self, base: str) -> list[os.DirEntry[str]]:
+        """Entries of a folder; none of one that is not to be entered."""
+        real = os.path.realpath(self.root / base)
+        if real in self.entered or (base and self.real.startswith(real.rstrip(os.sep) + os.sep)):
+            return []
+        self.entered.add(real)
+        try:
+            with os.scandir(self.root / base) as listing:
+                entries = {entry.name: entry for entry in listing}
+        except OSError as problem:
+            self.unreadable.append((f"{base}/" if base else "", problem.strerror or str(problem)))
+            return []
+        if base and (STUDY in entries or RECORD in entries):
+            self.own.append(f"{base}/")
+            return []
+        return [
+            entries[name]
+            for name in sorted(entries)
+            if f"{name}.{RECORD}" not in entries and not name.endswith(f".{RECORD}")
+        ]
+
+    def sort_in(self, name: str) -> None:
+        """Take a file for what its name says."""
+        path = PurePosixPath(name)
+        in_masks = any(part.lower() in MASK_FOLDERS for part in path.parent.parts)
+        image = path.suffix.lower() in SUFFIXES
+        (self.others if not image else self.masks if in_masks else self.images).append(name)
+
+    def scan(self) -> Scan:
+        return Scan(
+            self.root,
+            tuple(sorted(self.images)),
+            frozenset(self.masks),
+            tuple(sorted(self.litter)),
+            tuple(sorted(self.others)),
+            tuple(sorted(self.unreadable)),
+            tuple(sorted(self.own)),
+        )
+
+
+def _check_name(root: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as problem:
+        raw = os.fsencode(name)
+        shown, guess = raw.decode("utf-8", "backslashreplace"), raw.decode("cp1252", "replace")
+        raise InputError(
+            f"{root} holds {shown}, a name that is not UTF-8 (perhaps {guess!r} in an old encoding); rename it."
+        ) from problem
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in circles, or to where we may not look
+        return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,10 @@ TEXT_COLUMNS = ("cell_id", "image", "label", "patient", "diagnosis", "mask", "st
 COLUMNS = ("cell_id", "image", "label", "patient", "diagnosis", "mask", "width", "height", "status", "cell_type")
 SKIPPED_COLUMNS = ("path", "reason")
 DUPLICATE_COLUMNS = ("cell_id", "kept", "dropped", "kept_label", "dropped_label", "differs", "labels_differ")
+_SHOWN = 6
+"""Labels and patients named in a summary."""
+_MOST_NOTES = 10
+"""Different notes on images that are said."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,23 @@ class CellTable:
 
     Attributes
     ----------
-    name : name of the data set, safe as a file name
-    root : folder that image and mask paths are relative to
-    frame : one row a cell (RangeIndex): `cell_id` (SHA-256, hex), `image`, `label`, `patient`, `diagnosis`, `mask`
+    name : str
+        Name of the data set, safe as a file name.
+    root : Path
+        Folder that image and mask paths are relative to.
+    frame : DataFrame
+        One row a cell (RangeIndex): `cell_id` (SHA-256, hex), `image`, `label`, `patient`, `diagnosis`, `mask`
         (strings, missing as NA), `width`, `height` (px), `status` ("ok" or notes), `cell_type` (harmonised name of the
-        label), then whatever other columns the data set has
-    skipped : `path`, `reason` of every image that is not usable
-    duplicates : exact copies that were dropped: `cell_id`, `kept`, `dropped`, both labels, `differs` (names of
-        the columns, such as patient, that are not the same for both, joined by blanks), `labels_differ`
-    layout : which layout was recognised, in words
+        label), then whatever other columns the data set has.
+    skipped : DataFrame
+        `path`, `reason` of every image, and folder, that is not usable.
+    duplicates : DataFrame
+        Exact copies that were dropped: `cell_id`, `kept`, `dropped`, both labels, `differs` (tuple of the names of the
+        columns, such as patient, that are not the same for both), `labels_differ`.
+    layout : str
+        Which layout was recognised, in words.
+    notes : tuple of str
+        Sentences about how it was read, where there was something to say.
     """
 
     name: str
@@ -45,6 +58,7 @@ class CellTable:
     skipped: pd.DataFrame
     duplicates: pd.DataFrame
     layout: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -62,6 +76,30 @@ class CellTable:
     def labels(self) -> list[str]:
         """Labels that occur, sorted."""
         return sorted(str(label) for label in self.frame["label"].dropna().unique())
+
+    @property
+    def summary(self) -> str:
+        """One sentence: what was taken for labels, patients and masks, and how many cells have none."""
+        took = [self._took(column) for column in ("label", "patient")]
+        masked = int(self.frame["mask"].notna().sum())
+        took.append(f"{masked:,} of {len(self):,} cells have a mask" if masked else "no masks")
+        return f"{len(self):,} cells, read as {self.layout}: {'; '.join(took)}."
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should hear of the reading: the summary, what cannot be used, the notes, those on images."""
+        unusable = [f"{path or 'a row'} ({reason})" for path, reason in self.skipped.head(3).itertuples(index=False)]
+        more = f" and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
+        lost = [f"Left out as unusable: {', '.join(unusable)}{more}."] if unusable else []
+        return [self.summary, *lost, *self.notes, *self.image_notes]
+
+    @property
+    def image_notes(self) -> list[str]:
+        """What was noted of single images while decoding them, like notes together, the most frequent first."""
+        notes = Counter(note for status in self.frame["status"] if status != "ok" for note in status.split("; "))
+        images = [f"{_these(count, 'image')}: {note}." for note, count in notes.most_common(_MOST_NOTES)]
+        more = [f"{len(notes) - _MOST_NOTES:,} more notes on images are in the column status."]
+        return images + more * (len(notes) > _MOST_NOTES)
 
     def subset(self, rows: Sequence[int] | np.ndarray | pd.Series) -> CellTable:
         """Keep the cells at these row numbers (or where a boolean mask is true), in this order."""
@@ -94,11 +132,13 @@ class CellTable:
             "skipped": len(self.skipped),
             "duplicates": len(self.duplicates),
             "fingerprint": self.fingerprint,
+            "notes": list(self.notes),
         }
+        duplicates = self.duplicates.assign(differs=[json.dumps(n) if n else "" for n in self.duplicates["differs"]])
         with write_artifact(Path(path), "cells", config=config, inputs=inputs, details=details) as folder:
             self.frame.to_parquet(folder / "cells.parquet", index=False)
             self.skipped.to_csv(folder / "skipped.csv", index=False)
-            self.duplicates.to_csv(folder / "duplicates.csv", index=False)
+            duplicates.to_csv(folder / "duplicates.csv", index=False)
         return Path(path)
 
     @classmethod
@@ -115,10 +155,20 @@ class CellTable:
         skipped = pd.read_csv(path / "skipped.csv", dtype="string", keep_default_na=False)
         dtypes: Any = dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string") | {"labels_differ": bool}
         duplicates = pd.read_csv(path / "duplicates.csv", dtype=dtypes, keep_default_na=False, na_values=[""])
+        duplicates["differs"] = pd.Series([_names(text) for text in duplicates["differs"].fillna("")], dtype=object)
         frame = pd.read_parquet(path / "cells.parquet")
         frame = frame.astype({name: "string" for name in TEXT_COLUMNS if name in frame})
         where = Path(root) if root is not None else Path(details["root"])
-        return cls(details["name"], where, frame, skipped, duplicates, details["layout"])
+        notes = tuple(details.get("notes", ()))
+        return cls(details["name"], where, frame, skipped, duplicates, details["layout"], notes)
+
+    def _took(self, column: str) -> str:
+        names: Any = self.frame[column].dropna().value_counts()
+        if names.empty:
+            return f"no {column}s"
+        shown = ", ".join(map(str, names.index[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+        without = int(self.frame[column].isna().sum())
+        return f"{_these(len(names), column)} ({shown}), {without:,} cells without one"
 
     def _below_root(self, relative: str) -> Path:
         if not self.root.is_dir():
@@ -129,7 +179,10 @@ class CellTable:
         return self.root / relative
 
 
-def safe_name(text: str) -> str:
-    """Turn ``text`` into a name for files: letters, digits, `.`, `_`, `-`."""
-    name = re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._-")
-    return name or "cells"
+def _names(text: str) -> tuple[str, ...]:
+    """Names of columns as they are saved; earlier versions joined them by blanks."""
+    return tuple(json.loads(text)) if text.startswith("[") else tuple(text.split())
+
+
+def _these(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -15,7 +15,7 @@ from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ConfigFile, ExistingStudy, Recipe, StudyPath, asked_for, open_study
+from cytosae.cli.studies import ConfigFile, ExistingStudy, HowToRead, Recipe, StudyPath, asked_for, open_study
 from cytosae.common.errors import UsageError
 from cytosae.pipeline import StudyConfig, tidy
 
@@ -55,6 +55,7 @@ else:
 def run(
     *images: Path,
     study: StudyPath,
+    how: HowToRead | None = None,
     train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     recipe: Recipe = None,
     config: ConfigFile = None,
@@ -63,8 +64,8 @@ def run(
 ) -> None:
     """Go the whole way: cells, tokens, SAE, atlas, localisation, report.
 
-    Each IMAGES is a data set: a folder of class folders, a flat folder, a folder with manifest.csv or manifest.parquet,
-    or such a manifest. Without IMAGES, a study that is there is brought up to date.
+    Each IMAGES is a data set: a folder of class folders, a flat folder, a folder with a manifest (manifest.csv, .xlsx,
+    .parquet), or such a table. Without IMAGES, a study that is there is brought up to date.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def run(
     """
     output = Output(as_json=as_json)
     asked = asked_for(recipe=recipe, config=config, options=options, train_on=train_on)
-    work = open_study(study, output, asked, images=images)
+    work = open_study(study, output, asked, images=(how or HowToRead()).of(images))
     output.line(f"Study {work.path}: {', '.join(work.datasets)}")
     work.run()
     report = work.place("report")
@@ -88,6 +89,7 @@ def run(
 def extract(
     *images: Path,
     study: StudyPath,
+    how: HowToRead | None = None,
     config: ConfigFile = None,
     options: ExtractOptions | None = None,
     as_json: Json = False,
@@ -100,7 +102,8 @@ def extract(
         Folders of images or manifests, added to those of the study.
     """
     output = Output(as_json=as_json)
-    work = open_study(study, output, asked_for(config=config, options=options), images=images)
+    asked = asked_for(config=config, options=options)
+    work = open_study(study, output, asked, images=(how or HowToRead()).of(images))
     with work.alone():
         work.read_all_cells()
         for name in work.datasets:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from cytosae.cli.output import Json, Output
+from cytosae.cli.studies import HowToRead
 from cytosae.common.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def check_data(
     path: Path | None = None,
     /,
     *,
-    layout: str | None = None,
+    how: HowToRead | None = None,
     against: Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True)] = (),
     study: Annotated[Path | None, Parameter(name="--study")] = None,
     as_json: Json = False,
@@ -70,8 +71,6 @@ def check_data(
         Name of a published data set, or a folder of images, a manifest, or a BloodMNIST .npz.
     path
         Folder, manifest or .npz, after a NAME.
-    layout
-        Layout of the folder, where recognition by itself is wrong.
     against
         Other folders, manifests or studies, searched for the same images.
     study
@@ -83,7 +82,7 @@ def check_data(
         raise UsageError("nothing to check is given; name a folder (cytosae data check DIR) or a study (--study DIR).")
     findings: list[Finding] = []
     if name_or_path is not None:
-        findings += _check_folder(output, name_or_path, path, layout, against)
+        findings += _check_folder(output, name_or_path, path, how or HowToRead(), against)
     if study is not None:
         findings += _check_study(output, study)
     for finding in findings:
@@ -96,7 +95,7 @@ def check_data(
 
 
 def _check_folder(
-    output: Output, first: Path, second: Path | None, layout: str | None, against: Sequence[Path]
+    output: Output, first: Path, second: Path | None, how: HowToRead, against: Sequence[Path]
 ) -> list[Finding]:
     from cytosae.cells import check_attributes, check_dataset, published_dataset
 
@@ -107,14 +106,14 @@ def _check_folder(
     if published is not None and published.name == "wbcatt":
         return check_attributes(images, published)
     others = [table for place in against for table in _tables(place)]
-    check = check_dataset(images, published, layout=layout, against=others)
+    check = check_dataset(images, published, layout=how.layout, images_root=how.images_root, against=others)
     _show(output, images, check, published)
     return list(check.findings)
 
 
 def _show(output: Output, images: Path, check: DatasetCheck, published: PublishedDataset | None) -> None:
     cells = check.cells
-    output.line(f"{images}: {len(cells):,} cells, read as {cells.layout}")
+    output.line(f"{images}: {cells.summary}")
     columns = ["files", "published"] if published is not None and published.counts else ["files"]
     counts = check.counts[columns].astype(object).where(check.counts[columns].notna(), "unknown")
     labels = cells.frame["label"].fillna("(no label)").value_counts()
@@ -122,12 +121,6 @@ def _show(output: Output, images: Path, check: DatasetCheck, published: Publishe
     output.table([kind, *columns], [[name, *row] for name, row in zip(counts.index, counts.to_numpy(), strict=True)])
     if published is not None and published.counts:
         output.line(f"Published counts: {published.counts_source}.")
-    unlabelled = int(cells.frame["label"].isna().sum())
-    if unlabelled:
-        output.line(f"{unlabelled:,} cells without a label")
-    patients = int(cells.frame["patient"].nunique())
-    if patients:
-        output.line(f"{patients} patients")
     if len(cells.skipped):
         output.table(["unusable", "reason"], cells.skipped[["path", "reason"]].to_numpy().tolist())
     if len(cells.duplicates):
@@ -138,7 +131,8 @@ def _show(output: Output, images: Path, check: DatasetCheck, published: Publishe
         layout=cells.layout,
         labels=labels.to_dict(),
         counts=counts.reset_index().to_dict("records"),
-        patients=patients,
+        patients=int(cells.frame["patient"].nunique()),
+        remarks=cells.remarks,
         skipped=cells.skipped.to_dict("records"),
         duplicates=cells.duplicates.to_dict("records"),
     )

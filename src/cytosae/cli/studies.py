@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,36 @@ import cytosae
 from cytosae.cli.options import changes_of
 from cytosae.cli.output import Output
 from cytosae.common.errors import InputError, UsageError
-from cytosae.pipeline import read_toml, recipe_changes
+from cytosae.pipeline import Dataset, read_toml, recipe_changes
 
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
 Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class HowToRead:
+    """How the IMAGES of a command lie, where that is not seen from them.
+
+    Attributes
+    ----------
+    layout : str or None
+        Layout of the folder, where recognition by itself is wrong: `folders` for plain class folders, or a name of
+        `cytosae data list`.
+    images_root : Path or None
+        Folder where the images of a manifest are now, by default its own; paths of another machine are found below it.
+    """
+
+    layout: str | None = None
+    images_root: Path | None = None
+
+    def of(self, images: Sequence[Path]) -> list[Dataset]:
+        """Data sets, not yet named, of images that are all read in this way."""
+        if not images and self != HowToRead():
+            raise UsageError("--layout and --images-root say how IMAGES are to be read; name them, too.")
+        return [Dataset("", path, self.layout, self.images_root) for path in images]
 
 
 def asked_for(
@@ -39,7 +64,11 @@ def asked_for(
 
 
 def open_study(
-    path: Path, output: Output, asked: Sequence[Mapping[str, Any]] = (), *, images: Sequence[Path] | None = None
+    path: Path,
+    output: Output,
+    asked: Sequence[Mapping[str, Any]] = (),
+    *,
+    images: Sequence[Dataset | Path] | None = None,
 ) -> cytosae.Study:
     """Open a study with what is asked of it; nothing is written yet.
 
@@ -47,7 +76,7 @@ def open_study(
     """
     if images is None:
         cytosae.Study(path)  # says in a sentence that there is none
-    for image in images or ():
+    for image in (given.path if isinstance(given, Dataset) else given for given in images or ()):
         if not image.exists():
             raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
     if not images and not (path / "study.toml").is_file() and not path.is_file():

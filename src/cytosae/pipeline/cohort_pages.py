@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.cells.table import safe_name
 from cytosae.cohort import (
     colour_following,
     explain_decision,
@@ -24,8 +23,8 @@ from cytosae.cohort import (
     retest_reliability,
     stability,
 )
-from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
+from cytosae.common.names import file_name
 from cytosae.pipeline.places import Place
 from cytosae.report import (
     DatasetReport,
@@ -52,7 +51,7 @@ def write_pages(work: Patients, out: Path, *, config: Any, inputs: Mapping[str, 
     folder = out.parent / "pages"
     shutil.rmtree(folder, ignore_errors=True)
     patients = {name: f"pages/{page_of(name)}" for name in shown.patients()}
-    diseases = {a: f"pages/disease-{safe_name(a)}.html" for a, _ in work.comparisons}
+    diseases = {a: f"pages/disease-{file_name(a)}.html" for a, _ in work.comparisons}
     for name, link in patients.items():
         shown.patient_page(out.parent / link, name, back=f"../{out.name}")
     beside = {name: link.removeprefix("pages/") for name, link in patients.items()}
@@ -91,8 +90,7 @@ def write_pages(work: Patients, out: Path, *, config: Any, inputs: Mapping[str, 
 
 def page_of(patient: str) -> str:
     """File of a patient's page; two patients never share one."""
-    plain = safe_name(patient)
-    return f"patient-{plain}{'' if plain == patient else '-' + digest(patient)[:8]}.html"
+    return f"patient-{file_name(patient)}.html"
 
 
 def write_one_patient(work: Patients, patient: str, out: Path) -> Path:

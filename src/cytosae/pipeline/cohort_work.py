@@ -59,7 +59,7 @@ class CohortWork(Patients):
     def check_copies(self) -> None:
         """Refuse an image that stands under two patients: it would be trained on and tested."""
         copies = self.study.cells(self.dataset).duplicates
-        shared = copies[[self.config.patient in str(names).split() for names in copies["differs"]]]
+        shared = copies[[self.config.patient in names for names in copies["differs"]]]
         if len(shared):
             first = shared.iloc[0]
             raise InputError(

@@ -17,6 +17,7 @@ from cytosae.cohort.config import PROMYELOCYTES, AttentionConfig, Classification
 from cytosae.common.config import RuntimeConfig
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import UsageError
+from cytosae.common.names import file_name, short_name
 from cytosae.common.unfinished import unfinished
 from cytosae.sae import RECIPES, Recipe
 from cytosae.tokens.config import ExtractConfig, Which
@@ -34,11 +35,13 @@ class Dataset:
     name : short name; folders and the report use it
     path : folder of images, or a manifest
     layout : layout of the folder, None to recognise it
+    images_root : folder of the images that a manifest names, None for its own
     """
 
     name: str
     path: Path
     layout: str | None = None
+    images_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -252,26 +255,34 @@ def recipe_changes(name: str) -> dict[str, Any]:
     return {"sae": to_plain(RECIPES[name])}
 
 
-def name_datasets(images: Sequence[Path], known: Sequence[Dataset] = ()) -> list[Dataset]:
-    """Data sets for paths of images, after those that are ``known``; each named after its folder or manifest.
+def name_datasets(images: Sequence[Path | Dataset], known: Sequence[Dataset] = ()) -> list[Dataset]:
+    """Data sets for images, after those that are ``known``; each named after its folder or manifest.
+
+    Images that are known keep their name; those given as a `Dataset` (whose name does not count) say how to read them.
 
     Raises
     ------
     UsageError
         two different paths give the same name.
     """
-    from cytosae.cells.table import safe_name  # brings pandas
-
     datasets = {dataset.name: dataset for dataset in known}
-    for path in images:
-        place = path.resolve()
-        name = safe_name(place.parent.name if place.is_file() and place.stem == "manifest" else place.stem)
+    of_path = {dataset.path: dataset.name for dataset in known}
+    for given in images:
+        asked = given if isinstance(given, Dataset) else Dataset("", given)
+        place = asked.path.resolve()
+        full = place.parent.name if place.is_file() and place.stem.lower() == "manifest" else place.stem
+        name = of_path.get(place, short_name(full))
+        if name in datasets and datasets[name].path != place:
+            name = file_name(full)  # another one, unless both are called the same
         if name in datasets and datasets[name].path != place:
             raise UsageError(
-                f"{path} and {datasets[name].path} would both be called {name!r}; rename one of the folders, or name "
-                "them under [[datasets]] in study.toml."
+                f"{asked.path} and {datasets[name].path} would both be called {name!r}; rename one of the folders, or "
+                "name them under [[datasets]] in study.toml."
             )
-        datasets.setdefault(name, Dataset(name, place))
+        old = datasets.get(name, Dataset(name, place))
+        moved = asked.images_root.resolve() if asked.images_root else old.images_root
+        datasets[name] = Dataset(name, place, asked.layout or old.layout, moved)
+        of_path[place] = name
     return list(datasets.values())
 
 

@@ -34,12 +34,14 @@ def all_steps(config: StudyConfig, context: Context) -> Iterator[Step]:
 
 def cells_step(config: StudyConfig, dataset: str) -> Step:
     """Look at every image of a data set and write its cell table."""
+    from cytosae.cells.reading import listing_fingerprint
+
     asked = next(d for d in config.datasets if d.name == dataset)
     slice_ = {"path": str(asked.path), "layout": asked.layout, "max_unusable": config.cells.max_unusable}
-    from cytosae.cells.scan import listing_fingerprint
-
-    files = Source(asked.path, listing_fingerprint(asked.path))
-    return Step(Place("cells", dataset), _read_cells, slice_, sources={"files": files})
+    if asked.images_root is not None:
+        slice_["images_root"] = str(asked.images_root)
+    files = listing_fingerprint(asked.path, layout=asked.layout, images_root=asked.images_root)
+    return Step(Place("cells", dataset), _read_cells, slice_, sources={"files": Source(asked.path, files)})
 
 
 def _read_cells(job: Job) -> None:
@@ -49,10 +51,13 @@ def _read_cells(job: Job) -> None:
         job.source("files"),
         name=job.of,
         layout=job.asked["layout"],
+        images_root=job.asked.get("images_root"),
         max_unusable=job.asked["max_unusable"],
         unpack=job.context.path / "images" / job.of,
     )
     table.save(job.path, **job.record)
+    for sentence in table.remarks:
+        job.context.note(f"{job.of}: {sentence}")
 
 
 def tokens_step(config: StudyConfig, cells: CellTable, backbone: Backbone) -> Step:

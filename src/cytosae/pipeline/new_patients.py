@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cytosae.cells.table import safe_name
 from cytosae.common.errors import UsageError
+from cytosae.common.names import short_name
 from cytosae.pipeline.cohort_steps import colours_step
 from cytosae.pipeline.configuration import name_datasets
 from cytosae.pipeline.places import Place
@@ -42,7 +42,7 @@ def read_new_patients(study: Study, images: Path, name: str | None = None) -> st
         name_datasets([images], [] if name else asked.datasets)[-1] if images.resolve() not in known.values() else None
     )
     if named is not None and name:
-        named = replace(named, name=safe_name(name))
+        named = replace(named, name=short_name(name))
         if named.name in known:
             raise UsageError(f"{study.path} has a data set {named.name!r} already; give another name with --dataset.")
     new = named.name if named else next(n for n, path in known.items() if path == images.resolve())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cytosae.cells.table import safe_name as file_name
+from cytosae.common.names import file_name
 from cytosae.pipeline.configuration import CohortConfig
 from cytosae.pipeline.places import Opener, Place
 

@@ -31,7 +31,7 @@ MAX_FILE_BYTES = 1 << 30
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 """What Pillow may try; TIFF goes to tifffile. Formats that start other programs (EPS) are left out on purpose."""
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .tif .tiff .bmp .dib .gif .webp .jp2 .j2k .pnm .pgm .ppm".split()  # noqa: SIM905
+    ".jpg .jpeg .jpe .jfif .png .tif .tiff .btf .tf2 .tf8 .bmp .dib .gif .webp .jp2 .j2k .pnm .pgm .ppm".split()  # noqa: SIM905
 )
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _EXIF_TRANSPOSE = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.cells.manifest import typed
-from cytosae.cells.scan import Scan, find_mask
+from cytosae.cells.columns import typed
+from cytosae.cells.scan import Scan
 from cytosae.common.errors import InputError
 
 RECOGNISED_FROM = 0.9
@@ -24,11 +24,18 @@ class Rows:
 
     Attributes
     ----------
-    frame : one row an image, columns image, label, patient, diagnosis, mask (strings), then others
-    skipped : path, reason
-    layout : in words
-    dataset : name under which the labels stand in `cell_types.csv`
-    source : folder or manifest, for messages
+    frame : DataFrame
+        One row an image, columns image, label, patient, diagnosis, mask (strings), then others.
+    skipped : DataFrame
+        Columns path, reason.
+    layout : str
+        In words.
+    dataset : str
+        Name under which the labels stand in `cell_types.csv`.
+    source : Path
+        Folder or manifest, for messages.
+    notes : tuple of str
+        Sentences about what was done to read it.
     """
 
     frame: pd.DataFrame
@@ -36,6 +43,7 @@ class Rows:
     layout: str
     dataset: str
     source: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,19 @@ class Layout:
 
     Attributes
     ----------
-    name, title : short name and full name
-    shape : the layout in words
-    pattern : matched against the whole relative path; its named groups become columns
-    classes : labels that count; None admits any
-    companion : file that must lie in the root, None when none must
-    columns : columns to add to the frame of matched images, from tables of the data set
+    name, title : str
+        Short name and full name.
+    shape : str
+        The layout in words.
+    pattern : Pattern
+        Matched against the whole relative path; its named groups become columns.
+    classes : frozenset of str or None
+        Labels that count; None admits any.
+    proof : callable or None
+        What besides the paths must speak for the layout, such as a table that names the same patients: takes the scan
+        and the frame of matched images.
+    columns : callable or None
+        Adds columns to the frame of matched images, from tables of the data set.
     """
 
     name: str
@@ -57,28 +72,28 @@ class Layout:
     shape: str
     pattern: re.Pattern[str]
     classes: frozenset[str] | None = None
-    companion: str | None = None
+    proof: Callable[[Scan, pd.DataFrame], bool] | None = None
     columns: Callable[[Scan, pd.DataFrame], pd.DataFrame] | None = None
 
     def fits(self, scan: Scan) -> bool:
         """Whether nearly all images of the folder lie in this layout."""
-        if self.companion is not None and not (scan.root / self.companion).is_file():
-            return False
-        return sum(self._match(image) is not None for image in scan.images) >= RECOGNISED_FROM * len(scan.images)
+        found = self._matched(scan)
+        return len(found) >= RECOGNISED_FROM * len(scan.images) and (self.proof is None or self.proof(scan, found))
 
     def rows(self, scan: Scan) -> Rows:
         """Rows of the images that fit; the others are skipped with the reason."""
-        matches = [(image, self._match(image)) for image in scan.images]
-        found = [{"image": image, **match.groupdict()} for image, match in matches if match is not None]
-        foreign = [
-            (image, f"outside the layout of {self.title} ({self.shape})") for image, match in matches if match is None
-        ]
-        frame = pd.DataFrame(found, columns=pd.Index(dict.fromkeys([*_CORE, *self.pattern.groupindex])), dtype="string")
-        frame["mask"] = pd.array([find_mask(image, scan.masks) for image in frame["image"]], dtype="string")
+        frame = self._matched(scan)
+        foreign = sorted(set(scan.images) - set(frame["image"]))
+        reason = f"outside the layout of {self.title} ({self.shape})"
+        frame["mask"] = pd.array([scan.mask_of(image) for image in frame["image"]], dtype="string")
         if self.columns is not None and len(frame):
             frame = self.columns(scan, frame)
-        skipped = pd.DataFrame(foreign, columns=pd.Index(["path", "reason"]), dtype="string")
+        skipped = pd.DataFrame({"path": foreign, "reason": reason}, dtype="string")
         return Rows(frame, skipped, f"{self.title}: {self.shape}", self.name, scan.root)
+
+    def _matched(self, scan: Scan) -> pd.DataFrame:
+        found = [{"image": image, **match.groupdict()} for image in scan.images if (match := self._match(image))]
+        return pd.DataFrame(found, columns=pd.Index(dict.fromkeys([*_CORE, *self.pattern.groupindex])), dtype="string")
 
     def _match(self, image: str) -> re.Match[str] | None:
         match = self.pattern.fullmatch(image)
@@ -98,7 +113,8 @@ def read_table(path: Path, *, needed: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in needed if name not in table]
     if missing:
         raise InputError(
-            f"{path} has no column {missing[0]!r}; fetch the original file again, or read with layout='folders'."
+            f"{path} has no column {missing[0]!r}; fetch the original file again, or read the folder with "
+            "--layout folders."
         )
     return table
 

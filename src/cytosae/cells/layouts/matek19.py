@@ -17,7 +17,7 @@ _EXTRA = ("annotation", "reannotation_1", "reannotation_2")
 
 def with_annotations(scan: Scan, frame: pd.DataFrame) -> pd.DataFrame:
     """Add the columns of `annotations.dat` (blank-separated: image, annotation, two re-annotations), if it is there."""
-    paths = sorted(scan.root.rglob("annotations.dat"))
+    paths = [scan.root / name for name in scan.others if PurePosixPath(name).name == "annotations.dat"]
     if not paths:
         return frame
     table: dict[str, list[str]] = {}

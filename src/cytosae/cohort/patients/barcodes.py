@@ -208,10 +208,11 @@ def _observations(
     obs["n_cells"] = np.bincount(codes, minlength=len(patients))
     grouped = of_cells.groupby(codes)
     for name in of_cells.columns:
-        if name in (*obs.columns, "label", diagnosis):
+        # Where other than the column "patient" says whose cells they are, that column cannot stand beside the index.
+        if name in (*obs.columns, obs.index.name, "label", diagnosis):
             continue
         if (grouped[name].nunique(dropna=True) <= 1).all():
-            values = grouped[name].first().to_numpy()
+            values = grouped[name].first().array
             text = not pd.api.types.is_numeric_dtype(of_cells[name].dtype)
             # Only categories may have gaps in a h5ad file.
             obs[str(name)] = pd.Categorical([None if pd.isna(v) else str(v) for v in values]) if text else values
