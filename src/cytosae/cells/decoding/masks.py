@@ -52,7 +52,7 @@ def read_mask(samples: Samples) -> Bytes:
 
 
 def _values(samples: Samples) -> tuple[NDArray[Any], bool]:
-    """One whole number a pixel, as stored, and whether the file can hold two values only."""
+    """One whole number a pixel, as stored (MINISWHITE is about display), and whether there can be two values only."""
     values = samples.values[..., None] if samples.values.ndim == 2 else samples.values
     if samples.model == "PALETTE" and samples.palette is not None:
         return _palette_values(values[..., 0].astype(np.intp), samples.palette[:, :3])
@@ -60,10 +60,7 @@ def _values(samples: Samples) -> tuple[NDArray[Any], bool]:
         values = np.delete(values, samples.alpha, axis=2)
     if values.shape[2] > 1:
         return _one_colour(values) if (values != values[..., :1]).any() else (_whole(values[..., 0]), False)
-    flags = values.dtype == np.bool_
-    values = _whole(values[..., 0])
-    # a bit is seen as it was meant; more bits are numbers, and ImageJ's inverted display leaves numbers alone
-    return (1 - values if flags and samples.model == "MINISWHITE" else values), flags
+    return _whole(values[..., 0]), values.dtype == np.bool_
 
 
 def _palette_values(index: NDArray[np.intp], colours: NDArray[np.uint8]) -> tuple[NDArray[Any], bool]:

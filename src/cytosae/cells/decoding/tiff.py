@@ -23,6 +23,7 @@ MAX_BYTES = 1 << 30
 """Most bytes of decoded samples."""
 ALPHA = {1: True, 2: False}
 """TIFF's ExtraSamples -> whether the colours are multiplied by this opacity."""
+_INNER = ("JPEG", "JPEG2000", "PNG", "WEBP")
 _FULL_BYTES = (8, 16, 32, 64)
 
 
@@ -32,15 +33,14 @@ def read_tiff(data: bytes) -> Samples:
         if not len(file.pages):
             raise InputError("a TIFF without a page")
         page, place = _picture(file)
-        _check(page, data)
-        notes = _unstored(page, data)
+        notes = _check(page, data)
         if 34675 in page.tags and not is_srgb(page.tags[34675].value):
             notes.append("colour profile not applied")
         turn = TURNS.get(int(page.tags.valueof(274, 1)), np.asarray)
-        channels, said = colour_channels(file, page, data)
+        channels, said = colour_channels(file, page)
         notes = [*(said or place), *notes]
-        if channels is not None:
-            return Samples(turn(channels), full=_full_scale(page), notes=tuple(notes))
+        if channels:
+            return Samples(turn(_planes(file, channels, data)), full=_full_scale(page), notes=tuple(notes))
         if needs_conversion(page):
             return Samples(turn(read_ycbcr(page, data)), notes=(*notes, "YCbCr converted to RGB"))
         return _samples_of(page, turn, notes)
@@ -74,6 +74,24 @@ def _samples_of(page: Any, turn: Any, notes: list[str]) -> Samples:
     )
 
 
+def _planes(file: tifffile.TiffFile, numbers: list[int], data: bytes) -> NDArray[Any]:
+    """Planes of the first series by their numbers, (H, W, planes)."""
+    pages: Any = file.series[0].pages if len(file.pages) > 3 else file.pages
+    first: Any = file.pages.first
+    if len(file.pages) > max(numbers):
+        planes = [pages[number].aspage() for number in numbers]
+        for plane in planes:
+            _check(plane, data)
+        return np.stack([plane.asarray(maxworkers=1) for plane in planes], axis=-1)
+    # ImageJ describes large stacks by their first page alone
+    start, size = first.dataoffsets[0], first.nbytes
+    if first.compression != 1 or start + size * (max(numbers) + 1) > len(data):
+        raise InputError("truncated: channels of a stack are missing")
+    dtype = first.dtype.newbyteorder(file.byteorder)
+    planes = [np.frombuffer(data, dtype, first.size, start + size * number) for number in numbers]
+    return np.stack(planes, axis=-1).reshape(*first.shape, len(planes))
+
+
 def _picture(file: tifffile.TiffFile) -> tuple[Any, list[str]]:
     """The page that is no thumbnail and no mask of another, and what to say of it."""
     first, pages = file.pages.first, len(file.pages)
@@ -91,21 +109,24 @@ def _pages(file: tifffile.TiffFile) -> Iterator[Any]:
         yield from getattr(page, "pages", None) or ()
 
 
-def _check(page: Any, data: bytes) -> None:
+def _check(page: Any, data: bytes) -> list[str]:
+    """Refuse a page by its header, before it is decoded; what may be read all the same, and is to be said."""
     check_size(page.imagewidth, page.imagelength)
     if page.imagedepth > 1 or page.samplesperpixel > MAX_SAMPLES:
         raise InputError(f"a TIFF of {page.samplesperpixel} channels and depth {page.imagedepth}; RGB is needed")
     size = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
     if size > MAX_BYTES:
         raise InputError(f"its header claims {size / 2**30:.1f} GiB of pixels, more than the limit of 1 GiB")
+    said = _unstored(page, data)
     if page.compression == 1 or page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
-        return
+        return said
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         try:  # a picture within the picture has a header of its own
-            with Image.open(io.BytesIO(data[offset : offset + count])) as inner:
+            with Image.open(io.BytesIO(data[offset : offset + count]), formats=_INNER) as inner:
                 check_size(*inner.size)
         except Image.UnidentifiedImageError:
             continue
+    return said
 
 
 def _unstored(page: Any, data: bytes) -> list[str]:

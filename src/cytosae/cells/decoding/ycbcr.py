@@ -33,10 +33,13 @@ def read_ycbcr(page: Any, data: bytes) -> NDArray[np.uint8]:
         raise InputError(f"YCbCr of {page.bitspersample} bits is not supported; save it as RGB")
     factors = _subsampling(page, data)
     if factors == (1, 1):
+        page.subsampling = factors  # without a tag tifffile expects another
         stored = page.asarray(maxworkers=1)
         stored = np.moveaxis(stored, 0, -1) if page.planarconfig == 2 else stored
-    else:
+    elif page.predictor == 1:
         stored = _unpack(page, data, factors)
+    else:
+        raise InputError("subsampled YCbCr with a predictor is not supported; save it as RGB")
     return to_rgb(stored[..., :3], _numbers(page, _LUMA, LUMA), _numbers(page, _RANGES, RANGES))
 
 
