@@ -111,12 +111,13 @@ def probe(path: Path) -> Probe:
 def probe_mask(path: Path, shape: tuple[int, int]) -> list[str]:
     """Read a mask for an image of ``shape`` (height, width): notes, or `InputError` (the bare reason) if it is none."""
     try:
-        mask, notes = read_mask(_samples(_read(path)))
+        samples = _samples(_read(path))
+        height, width = samples.values.shape[:2]
+        if (height, width) != shape:
+            raise InputError(f"it is {width} x {height} px, the image {shape[1]} x {shape[0]}")
+        return read_mask(samples)[1]
     except Exception as problem:
         raise InputError(reason(problem)) from problem
-    if mask.shape != shape:
-        raise InputError(f"it is {mask.shape[1]} x {mask.shape[0]} px, the image {shape[1]} x {shape[0]}")
-    return notes
 
 
 def reason(problem: BaseException) -> str:
