@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,6 +115,8 @@ def _check(page: Any, data: bytes) -> list[str]:
     check_size(page.imagewidth, page.imagelength)
     if page.imagedepth > 1 or page.samplesperpixel > MAX_SAMPLES:
         raise InputError(f"a TIFF of {page.samplesperpixel} channels and depth {page.imagedepth}; RGB is needed")
+    if not isinstance(page.bitspersample, int):
+        raise InputError("samples of unequal depths; save it with 8 bits each")
     size = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
     if size > MAX_BYTES:
         raise InputError(f"its header claims {size / 2**30:.1f} GiB of pixels, more than the limit of 1 GiB")
@@ -132,6 +135,8 @@ def _check(page: Any, data: bytes) -> list[str]:
 def _unstored(page: Any, data: bytes) -> list[str]:
     """Refuse a file that is cut; tiles that a sparse file leaves out read as 0, which is said."""
     missing = 0
+    if len(page.dataoffsets) < math.prod(page.chunked) or len(page.databytecounts) < len(page.dataoffsets):
+        raise InputError("fewer parts of image data than its header claims")
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         missing += count == offset == 0
         if (count == 0 and offset) or offset + count > len(data):
