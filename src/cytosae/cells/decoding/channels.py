@@ -29,10 +29,19 @@ def colour_channels(file: tifffile.TiffFile, page: Any) -> tuple[list[int], list
     Metadata are those of ImageJ, OME and tifffile (an axis of channels), and the names of pages. Three channels are
     colours unless their names, their colours or the mode "grayscale" tell another thing.
 
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+        The open file.
+    page : tifffile.TiffPage
+        Its picture.
+
     Returns
     -------
-    Numbers of the planes of the file's first series that are red, green and blue, none where the page is all there is
-    to read; and what to say.
+    list of int
+        Numbers of the planes of the first series that are red, green and blue; none where the page is all to be read.
+    list of str
+        What to say.
     """
     described = page.is_imagej or page.is_ome
     if page.samplesperpixel > 1 or page is not file.pages.first or not (described or len(file.pages) > 2):

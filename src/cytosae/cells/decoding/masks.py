@@ -26,9 +26,22 @@ WHOLE = "mask of two values taken as the whole cell"
 def read_mask(samples: Samples) -> Bytes:
     """Classes of a mask.
 
+    Parameters
+    ----------
+    samples : Samples
+        What the file holds.
+
     Returns
     -------
-    (H, W) uint8 array of 0 (background, other cells), CYTOPLASM, NUCLEUS, CELL; and what was made of it.
+    ndarray of uint8, shape (H, W)
+        0 (background, other cells), CYTOPLASM, NUCLEUS, CELL.
+    list of str
+        What was made of it, where that is worth saying.
+
+    Raises
+    ------
+    InputError
+        The values may mean several things, or nothing.
     """
     values, flags = _values(samples)
     low, high = int(values.min()), int(values.max())

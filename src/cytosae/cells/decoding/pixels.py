@@ -68,9 +68,17 @@ class Samples:
 def to_rgb(samples: Samples) -> Bytes:
     """Colours of a picture on white ground.
 
+    Parameters
+    ----------
+    samples : Samples
+        What a file holds.
+
     Returns
     -------
-    (H, W, 3) uint8 array, and notes: those of the samples, then those of the conversion.
+    ndarray of uint8, shape (H, W, 3)
+        RGB.
+    list of str
+        Notes: those of the samples, then those of the conversion.
     """
     values = samples.values[..., None] if samples.values.ndim == 2 else samples.values
     if values.ndim != 3 or 0 in values.shape:
@@ -111,9 +119,19 @@ def to_bytes(array: NDArray[Any], full: int | None = None) -> Bytes:
     and 16 that holds the largest value, and that depth's full scale becomes 255: a 12-bit camera's file stays bright.
     Floats must lie in 0..1 (scaled by 255) or in 0..255 (rounded); what is outside by a tenth at most is clipped.
 
+    Parameters
+    ----------
+    array : ndarray
+        Values of any type.
+    full : int or None
+        Full scale where the file states it.
+
     Returns
     -------
-    uint8 array of the same shape, and notes ("12-bit values scaled to 8").
+    ndarray of uint8
+        Of the same shape.
+    list of str
+        Notes ("12-bit values scaled to 8").
     """
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255), []
