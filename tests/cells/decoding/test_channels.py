@@ -166,3 +166,13 @@ def test_the_picture_behind_thumbnails_and_masks_is_taken_and_said(tmp_path: Pat
     assert probe(alone).notes == ("a picture marked as thumbnail",)
     pyramid = write("pyramid.tif", (picture(), {}), (picture()[::2, ::2], reduced))
     assert worst(load_image(pyramid), picture()) == 0
+
+
+def test_planes_are_found_where_ome_says_that_they_are(tmp_path: Path) -> None:
+    whole = save_tiff(tmp_path / "whole.tif", PLANES, **ome(PLANES, Name=["Red", "Green", "Blue"])[1])
+    with tifffile.TiffFile(whole) as file:
+        text = str(file.ome_metadata)
+    places = "".join(f'<TiffData IFD="{2 - c}" FirstC="{c}" PlaneCount="1"/>' for c in range(3))
+    text = text.replace('<TiffData IFD="0" PlaneCount="3"/>', places)
+    path = save_tiff(tmp_path / "a.tif", BGR, description=text.encode(), photometric="minisblack")
+    assert worst(load_image(path), picture()) == 0

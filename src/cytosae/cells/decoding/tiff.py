@@ -77,20 +77,21 @@ def _samples_of(page: Any, turn: Any, notes: list[str]) -> Samples:
 
 def _planes(file: tifffile.TiffFile, numbers: list[int], data: bytes) -> NDArray[Any]:
     """Planes of the first series by their numbers, (H, W, planes)."""
-    pages: Any = file.series[0].pages if len(file.pages) > 3 else file.pages
-    first: Any = file.pages.first
-    if len(file.pages) > max(numbers):
-        planes = [pages[number].aspage() for number in numbers]
+    pages, first = list(file.series[0].pages), file.pages.first
+    if len(pages) > max(numbers) and len(file.pages) > 1:
+        planes: list[Any] = [None if (page := pages[number]) is None else page.aspage() for number in numbers]
+        if None in planes:
+            raise InputError("truncated: channels of a stack are missing")
         for plane in planes:
             _check(plane, data)
         return np.stack([plane.asarray(maxworkers=1) for plane in planes], axis=-1)
     # ImageJ describes large stacks by their first page alone
     start, size = first.dataoffsets[0], first.nbytes
-    if first.compression != 1 or start + size * (max(numbers) + 1) > len(data):
+    if first.compression != 1 or first.dtype is None or start + size * (max(numbers) + 1) > len(data):
         raise InputError("truncated: channels of a stack are missing")
     dtype = first.dtype.newbyteorder(file.byteorder)
-    planes = [np.frombuffer(data, dtype, first.size, start + size * number) for number in numbers]
-    return np.stack(planes, axis=-1).reshape(*first.shape, len(planes))
+    parts = [np.frombuffer(data, dtype, first.size, start + size * number) for number in numbers]
+    return np.stack(parts, axis=-1).reshape(*first.shape, len(parts))
 
 
 def _picture(file: tifffile.TiffFile) -> tuple[Any, list[str]]:
