@@ -8,7 +8,7 @@ from atlas.stub_chain import StubCells, StubStore, cell_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytosae.atlas.mask_agreement import localisation, open_localisation, save_localisation
+from cytosae.atlas.mask_agreement import localisation, open_localisation, save_localisation, shows
 from cytosae.atlas.unit_search import LocalisationConfig, iou, patch_areas, search_units
 
 N, P = 60, 64
@@ -177,3 +177,52 @@ def test_too_few_masks_are_told_in_a_sentence(tmp_path):
     store = StubStore(torch.zeros(1, 5, 4), [cell_id(0)])
     with pytest.raises(InputError, match="0 cells have a mask"):
         localisation(IdentitySae(), [(store, cells)])
+
+
+def cells_of(tmp_path, masks: list[np.ndarray], name: str = "stub"):
+    """Tokens whose second number is positive where the mask is not 0, and the cells with these masks."""
+    import pandas as pd
+    from PIL import Image
+
+    n, side = len(masks), 8
+    tokens = torch.from_numpy(np.random.default_rng(9).standard_normal((n, side * side + 1, 4)).astype(np.float32))
+    for i, mask in enumerate(masks):
+        tokens[i, 1:, 1] = torch.from_numpy(2.0 * (mask > 0).ravel() - 1)
+        Image.fromarray(np.kron(mask, np.ones((5, 5), np.uint8))).save(tmp_path / f"{name}{i}.png")
+    ids = [cell_id(i + 1000 * len(name)) for i in range(n)]
+    frame = pd.DataFrame({"cell_id": ids, "mask": [f"{name}{i}.png" for i in range(n)]})
+    return StubStore(tokens, ids), StubCells(frame, name=name, root=tmp_path)
+
+
+@pytest.mark.parametrize("value", [255, 1, 7])
+def test_a_mask_of_two_values_is_compared_as_the_whole_cell(tmp_path, value):
+    outlines = (discs(np.random.default_rng(3), 20) > 0).reshape(20, 8, 8)
+    result = localisation(IdentitySae(), [cells_of(tmp_path, list(outlines * np.uint8(value)))], config=CONFIG)
+    assert set(result.table["structure"]) == {"cell"}
+    best = row(result, "SAE latent")
+    assert (best["unit"], best["iou"]) == (1, 1)
+    assert result.ceiling == {"cell": 1}
+
+
+def test_masks_of_either_kind_are_compared_on_their_own_cells(tmp_path):
+    outlines = (discs(np.random.default_rng(4), 40) > 0).reshape(40, 8, 8)
+    parts = outlines[:20].astype(np.uint8)
+    parts[:, 3:5] *= 2
+    parts[:4][parts[:4] > 0] = 1  # without a nucleus, in a data set of masks that have one
+    sources = [cells_of(tmp_path, list(parts), "parts"), cells_of(tmp_path, list(outlines[20:] * np.uint8(255)), "one")]
+    result = localisation(IdentitySae(), sources, config=CONFIG)
+    assert set(result.table["structure"]) == {"nucleus", "cytoplasm", "cell"}
+    assert set(result.by_dataset.query("structure == 'cell'")["dataset"]) == {"one"}
+    assert set(result.by_dataset.query("structure != 'cell'")["dataset"]) == {"parts"}
+    assert result.n_search + result.n_test == 40
+    assert {name: len(ids) for name, ids in result.held_out.items()} == {"one": 10, "parts": 10}
+    assert result.table.query("structure == 'cell' and family == 'SAE latent'")["iou"].item() == 1
+    again = open_localisation(save_localisation(result, tmp_path / "localisation.json"))
+    assert again.table.equals(result.table)
+
+
+def test_where_a_mask_shows_a_structure():
+    mask = np.array([[0, 1], [2, 3]], np.uint8)
+    assert shows(mask, "nucleus").tolist() == [[False, False], [True, False]]
+    assert shows(mask, "cytoplasm").tolist() == [[False, True], [False, False]]
+    assert shows(mask, "cell").tolist() == [[False, True], [True, True]]

@@ -65,13 +65,13 @@ def test_litter_and_other_tables_are_ignored(put: Put, tmp_path: Path) -> None:
 def test_masks_beside_images_are_masks_and_no_cells(put: Put, tmp_path: Path) -> None:
     put("images/a/1.jpg")
     put("images/a/2.png")
-    put("masks/a/1.png", mode="L")
+    put("masks/a/1.png", mode="1")
     (tmp_path / "masks/a/2.png").write_bytes(b"")
     cells = read_cells(tmp_path)
     assert cells.frame["image"].tolist() == ["images/a/1.jpg", "images/a/2.png"]
     assert cells.mask_path(0) == tmp_path / "masks/a/1.png"
     assert cells.mask_path(1) is None
-    assert cells.frame["status"][1] == "mask not used: empty file (0 bytes)"
+    assert cells.frame["status"][1] == "mask not used: masks/a/2.png: empty file (0 bytes)"
 
 
 def test_bad_files_are_skipped_with_the_reason_and_the_run_goes_on(put: Put, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_wrong_options_are_usage_errors(put: Put, tmp_path: Path) -> None:
 def test_manifest_keeps_order_text_and_further_columns(put: Put, tmp_path: Path, kind: str) -> None:
     put("x/b.png")
     put("x/a.png")
-    put("masks/b.png", mode="L")
+    put("masks/b.png", mode="1")
     table = pd.DataFrame(
         {
             "Image": ["x/b.png", "x\\a.png"],

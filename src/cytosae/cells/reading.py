@@ -225,8 +225,12 @@ def _probe_one(root: Path, image: str, mask: str | None) -> tuple[Probe | str, s
     if mask is None:
         return result, None
     if mask.startswith(("..", "/")):
-        return result, OUTSIDE
-    return result, probe_mask(root / mask, (result.height, result.width))
+        return result, f"{mask}: {OUTSIDE}"
+    try:
+        notes = probe_mask(root / mask, (result.height, result.width))
+    except InputError as problem:
+        return result, f"{mask}: {problem}"
+    return replace(result, notes=(*result.notes, *notes)), None
 
 
 def _assemble(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.atlas.maps import reference_maps
-from cytosae.atlas.mask_agreement import STRUCTURES
+from cytosae.atlas.mask_agreement import shows
 from cytosae.cells import load_image, load_mask
 from cytosae.common.errors import CytosaeError
 from cytosae.report import figures
@@ -117,7 +117,7 @@ def _examples(result: Localisation, datasets: Sequence[DatasetReport], sae: Spar
         top = max((float(cell_map.max()) for _, _, cell_map in found), default=0.0)
         pictures = []
         for picture, mask, cell_map in found:
-            drawn = figures.outline(figures.overlay(picture, cell_map, top), mask == STRUCTURES[structure])
+            drawn = figures.outline(figures.overlay(picture, cell_map, top), shows(mask, structure))
             words = f"Held-out cell with the {structure} outlined and the map of latent {latent}"
             pictures.append((figures.picture_uri(drawn, quality=82), words))
         if pictures:

@@ -7,7 +7,6 @@ read by themselves are tried, and whatever a decoder throws becomes an `InputErr
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import threading
 import warnings
@@ -17,32 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cytosae.cells.decoding.pixels import tiff_to_rgb, to_bytes
+from cytosae.cells.decoding.masks import read_mask
+from cytosae.cells.decoding.pixels import MAX_PIXELS, Bytes, Samples, to_rgb
+from cytosae.cells.decoding.raster import read_raster
+from cytosae.cells.decoding.tiff import MAGIC, read_tiff
 from cytosae.common.errors import InputError
 
-MAX_PIXELS = 64_000_000
-"""Largest width x height that is decoded; a larger claim is refused from the header alone."""
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is read into memory."""
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
-"""What Pillow may try; TIFF goes to tifffile. Formats that start other programs (EPS) are left out on purpose."""
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .tif .tiff .btf .tf2 .tf8 .bmp .dib .gif .webp .jp2 .j2k .pnm .pgm .ppm".split()  # noqa: SIM905
 )
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_EXIF_TRANSPOSE = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda a: a.swapaxes(0, 1)[::-1],
-}
 
 
 @dataclass(frozen=True)
@@ -68,14 +55,20 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
     Alpha is composited on white, the first page of several is taken, EXIF rotation is applied, and values of more than
     8 bits are scaled by the rule of `cytosae.cells.decoding.pixels.to_bytes`.
 
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+
     Returns
     -------
-    (H, W, 3) uint8 array, RGB, C-contiguous.
+    ndarray of uint8, shape (H, W, 3)
+        RGB, C-contiguous.
 
     Raises
     ------
     InputError
-        naming the file and the reason, where it cannot be decoded completely.
+        Naming the file and the reason, where it cannot be decoded completely.
     """
     path = Path(path)
     with _sentences(path), quiet():
@@ -83,20 +76,26 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
 
 
 def load_mask(path: Path | str) -> NDArray[np.uint8]:
-    """Decode a mask: 0 background and other cells, 1 cytoplasm, 2 nucleus; values are returned as they are stored.
+    """Decode a mask by the table of `cytosae.cells.decoding.masks`.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
 
     Returns
     -------
-    (H, W) uint8 array. A palette image gives its indices; colours are accepted only where all channels are equal.
+    ndarray of uint8, shape (H, W)
+        0 background and other cells, 1 cytoplasm, 2 nucleus, 3 a cell whose parts are not told apart.
 
     Raises
     ------
     InputError
-        naming the file and the reason, where it is no such image.
+        Naming the file and the reason, where it is no such image.
     """
     path = Path(path)
     with _sentences(path), quiet():
-        return _decode_mask(_read(path))
+        return read_mask(_samples(_read(path)))[0]
 
 
 def probe(path: Path) -> Probe:
@@ -109,15 +108,16 @@ def probe(path: Path) -> Probe:
     return Probe(hashlib.sha256(data).hexdigest(), image.shape[1], image.shape[0], tuple(notes))
 
 
-def probe_mask(path: Path, shape: tuple[int, int]) -> str | None:
-    """Say why the mask at ``path`` cannot serve an image of ``shape`` (height, width); None when it can."""
+def probe_mask(path: Path, shape: tuple[int, int]) -> list[str]:
+    """Read a mask for an image of ``shape`` (height, width): notes, or `InputError` (the bare reason) if it is none."""
     try:
-        mask = _decode_mask(_read(path))
+        samples = _samples(_read(path))
+        height, width = samples.values.shape[:2]
+        if (height, width) != shape:
+            raise InputError(f"it is {width} x {height} px, the image {shape[1]} x {shape[0]}")
+        return read_mask(samples)[1]
     except Exception as problem:
-        return reason(problem)
-    if mask.shape != shape:
-        return f"it is {mask.shape[1]} x {mask.shape[0]} px, the image {shape[1]} x {shape[0]}"
-    return None
+        raise InputError(reason(problem)) from problem
 
 
 def reason(problem: BaseException) -> str:
@@ -195,94 +195,10 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise InputError(f"its header claims {width} x {height} pixels")
-    if width * height > MAX_PIXELS:
-        raise InputError(f"its header claims {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}")
+def _decode(data: bytes) -> Bytes:
+    rgb, notes = to_rgb(_samples(data))
+    return np.ascontiguousarray(rgb), notes
 
 
-def _decode(data: bytes) -> tuple[NDArray[np.uint8], list[str]]:
-    """Bytes of a file -> (H, W, 3) uint8 and notes."""
-    if data.startswith(_TIFF_MAGIC):
-        array, photometric, alpha, notes = _read_tiff(data)
-        rgb, more = tiff_to_rgb(array, photometric, alpha)
-        return np.ascontiguousarray(rgb), [*notes, *more]
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_size(*image.size)
-        pages = getattr(image, "n_frames", 1)
-        notes = [f"first page of {pages}"] if pages > 1 else []
-        image.seek(0)
-        image.load()
-        turned = ImageOps.exif_transpose(image)
-        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24] == 16:
-            array, more = to_bytes(_deep_png(data, turned, image))
-            return np.ascontiguousarray(
-                tiff_to_rgb(array, "RGB" if array.ndim == 3 else "MINISBLACK", "straight")[0]
-            ), [
-                *notes,
-                *more,
-            ]
-        if turned.mode.startswith(("I", "F")):
-            array, more = to_bytes(np.asarray(turned))
-            return np.repeat(array[..., None], 3, axis=2), [*notes, *more]
-        return _rgb(turned), notes
-
-
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.has_transparency_data or image.mode in {"La", "RGBa"}:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
-
-
-def _deep_png(data: bytes, turned: Image.Image, image: Image.Image) -> NDArray:
-    """All 16 bits of a PNG (Pillow keeps the upper eight of colours only), turned as its EXIF block says."""
-    import imagecodecs
-
-    array = np.asarray(imagecodecs.png_decode(data))
-    orientation = image.getexif().get(0x0112, 1) if turned is not image else 1
-    return _EXIF_TRANSPOSE[orientation](array) if orientation in _EXIF_TRANSPOSE else array
-
-
-def _read_tiff(data: bytes) -> tuple[NDArray, str, str | None, list[str]]:
-    """First page of a TIFF as (H, W) or (H, W, S), its photometric name, kind of alpha and notes."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        if not len(file.pages):
-            raise InputError("a TIFF without a page")
-        pages, page = len(file.pages), file.pages.first
-        _check_size(page.imagewidth, page.imagelength)
-        if page.imagedepth > 1 or page.samplesperpixel > 5:
-            raise InputError(f"a TIFF of {page.samplesperpixel} channels and depth {page.imagedepth}; RGB is needed")
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-            if count == 0 or offset + count > len(data):
-                raise InputError("truncated: image data are missing at the end of the file")
-        if not page.dataoffsets:
-            raise InputError("a TIFF without image data")
-        array = page.asarray(maxworkers=1)
-        if page.planarconfig == 2 and array.ndim == 3:
-            array = np.moveaxis(array, 0, -1)
-        photometric = getattr(page.photometric, "name", str(page.photometric))
-        if photometric == "PALETTE" and page.colormap is not None:
-            array, photometric = (page.colormap.T[array] >> 8).astype(np.uint8), "RGB"
-        tag = page.tags.get(274)
-        turn = _EXIF_TRANSPOSE.get(int(tag.value)) if tag is not None else None
-        alpha = {1: "premultiplied", 2: "straight"}.get(int(page.extrasamples[0])) if page.extrasamples else None
-    notes = [f"first page of {pages}"] if pages > 1 else []
-    return (turn(array) if turn else array), photometric, alpha, notes
-
-
-def _decode_mask(data: bytes) -> NDArray[np.uint8]:
-    if data.startswith(_TIFF_MAGIC):
-        array = _read_tiff(data)[0]
-    else:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size)
-            turned = ImageOps.exif_transpose(image)
-            array = np.asarray(turned)
-    if array.ndim == 3 and not (array[..., :3] == array[..., :1]).all():
-        raise InputError("a mask must be grey or have a palette, but it has colours")
-    array = array[..., 0] if array.ndim == 3 else array
-    if array.size and (array.min() < 0 or array.max() > 255):
-        raise InputError("a mask must hold values from 0 to 255")
-    return np.ascontiguousarray(array.astype(np.uint8))
+def _samples(data: bytes) -> Samples:
+    return read_tiff(data) if data.startswith(MAGIC) else read_raster(data)
