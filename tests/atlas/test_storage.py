@@ -7,6 +7,7 @@ import tracemalloc
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy
 import scipy.sparse as sp
@@ -92,6 +93,15 @@ def test_batch_size_does_not_matter_for_the_file(chain, path, tmp_path):
 def test_equal_atlases_have_equal_bytes(chain, path, tmp_path):
     again = write_in_batches(5, tmp_path / "again" / "stub.h5ad", *chain)
     assert read_artifact(again).files == read_artifact(path).files
+
+
+def test_integers_with_gaps_keep_their_digits(tmp_path):
+    chain = make_chain()
+    numbers = [None if i % 5 == 1 else 20190000123456700 + i for i in range(23)]
+    chain[2].frame["accession"] = pd.array(numbers, dtype="Int64")
+    path = write_atlas(tmp_path / "a.h5ad", *chain)
+    for atlas in (ad.read_h5ad(path), scanpy.read_h5ad(path), open_atlas(path, backed="r")):
+        assert [None if pd.isna(value) else int(value) for value in atlas.obs["accession"]] == numbers
 
 
 def test_scanpy_works_on_the_streamed_file(chain, path):

@@ -43,6 +43,10 @@ FORMS: dict[str, tuple[bytes, str | None]] = {
     "Excel's line for tabs": (b"sep=\t\n" + written(separator="\t").encode(), "names the separator '\\t'"),
     "Excel's line, quoted, after a mark": (b'\xef\xbb\xbf"sep=;"\n' + written(separator=";").encode(), "';'"),
     "comments and blank lines above": (b"\n# made by X\n\n" + written().encode(), "a comment (# made by X)"),
+    "a column called #": (
+        written([[name, *row] for name, row in zip(["#", "x1", "x2"], ROWS, strict=True)]).encode(),
+        None,
+    ),
     "blank lines": (written(end="\n\n").encode(), None),
     "empty rows": (written().encode() + b",,,\n , ,,\n", "2 empty rows passed over"),
     "empty rows in between": (written(ROWS[:2]).encode() + b",,,\n" + written(ROWS[2:]).encode(), "1 empty rows"),
@@ -74,7 +78,7 @@ def test_one_content_is_read_the_same_in_every_form(tmp_path: Path, form: str) -
     assert frame["label"].tolist() == ["Bläst", "x, y"]
     assert frame["patient"].tolist() == ["007", "1E3"]
     assert frame["age"].tolist() == [61, pd.NA]
-    assert list(frame) == ["image", "label", "patient", "diagnosis", "mask", "age"]
+    assert [name for name in frame if name != "#"] == ["image", "label", "patient", "diagnosis", "mask", "age"]
     assert (note in " ".join(manifest.notes)) if note else not manifest.notes
 
 

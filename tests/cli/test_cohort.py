@@ -10,6 +10,7 @@ import pytest
 from cytosae.cells.synthetic import synthesize
 from cytosae.cli import main
 from cytosae.cohort import open_classification, open_classifier, open_retest, retest_reliability
+from cytosae.common.names import file_name
 from cytosae.pipeline import Study
 
 QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
@@ -52,7 +53,7 @@ def test_a_cohort_goes_from_atlas_to_pages(finished):
     assert len([name for name in pages if name.startswith("patient-")]) == 2
     assert len([name for name in pages if name.startswith("disease-")]) == 1
     assert f"pages/{pages[-1]}" in page
-    ranking = pd.read_parquet(place / "control-against-PML_RARA-like-cells" / "cells.parquet")
+    ranking = pd.read_parquet(place / f"control-against-{file_name('PML::RARA-like')}-cells" / "cells.parquet")
     assert set(ranking["patient"]) == {f"P{i:03d}" for i in range(0, 12, 2)}
     assert not list(finished.glob("**/*.partial"))
 

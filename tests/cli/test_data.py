@@ -56,6 +56,18 @@ def test_findings_are_sentences_and_the_exit_code_says_so(images, capfd):
     assert run("data", "check", images) == 0
 
 
+def test_it_is_said_what_was_taken_for_what_and_what_was_done(images, capfd):
+    rows = "".join(f"{p.relative_to(images)};7;{'M' if p.stem == '0' else ''}\n" for p in sorted(images.rglob("*.png")))
+    (images / "manifest.csv").write_bytes(("image;patient;label\n" + rows + ";;\n").encode("utf-16"))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(images / "basophil" / "0.png", save_all=True)
+    assert run("data", "check", images) == 0
+    text = " ".join(capfd.readouterr().out.split())
+    assert "4 cells, read as manifest (manifest.csv): 1 label (M), 2 cells without one; 1 patient (7), 0 cells" in text
+    assert "note How manifest.csv was read: UTF-16 text; separated by semicolons; 1 empty rows passed over." in text
+    assert run("data", "check", images, "--layout", "folders", "--json") == 0
+    assert "2 labels (basophil, monocyte), 0 cells without one; no patients" in capfd.readouterr().out
+
+
 def test_a_published_name_compares_the_counts(images, capfd):
     assert run("data", "check", "acevedo", images, "--layout", "folders", "--json") == 1
     document = json.loads(capfd.readouterr().out)

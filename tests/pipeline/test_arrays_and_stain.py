@@ -34,14 +34,15 @@ def test_arrays_become_tokens_and_stay_up_to_date_with_the_study_beside_them(arc
     study = Study.open(path, [archive], changes, on_note=notes.append)
     study.read_all_cells()
     study.extract("bloodmnist_64")
-    assert notes == ["tokens of bloodmnist_64: 6 cells x 257 x 192 x 2 bytes = 1 MB"]
+    assert notes[0].startswith("bloodmnist_64: 6 cells, read as BloodMNIST arrays (bloodmnist_64.npz)")
+    assert notes[1:] == ["tokens of bloodmnist_64: 6 cells x 257 x 192 x 2 bytes = 1 MB"]
     cells = study.cells("bloodmnist_64")
     assert cells.root == path / "images" / "bloodmnist_64"
     assert cells.frame["split"].tolist() == ["train"] * 4 + ["test"] * 2
     assert sorted(p.name for p in archive.parent.iterdir()) == ["bloodmnist_64.npz", "study"]
     again = Study.open(path, [archive], on_note=notes.append)
     assert all(result.skipped for result in [*again.read_all_cells(), again.extract("bloodmnist_64")])
-    assert len(notes) == 1
+    assert len(notes) == 2
     store = again.tokens("bloodmnist_64")
     assert store.manifest["backbone"]["stain"] == "reinhard"
     image = reinhard(load_image(cells.image_path(2)))

@@ -14,8 +14,8 @@ import pandas as pd
 
 _INVISIBLE = "\0\u00ad\u200b\u200e\u200f\u2060\ufeff"
 """What text may hold without anybody seeing it; a zero-width joiner is not among them, it has a meaning."""
-_INTEGER = r"-?(0|[1-9]\d*)"
-_NUMBER = rf"{_INTEGER}(\.\d+)?([eE][-+]\d+)?|{_INTEGER}\.\d+[eE]\d+"
+_INTEGER = r"-?(0|[1-9][0-9]*)"
+_NUMBER = rf"{_INTEGER}(\.[0-9]+)?([eE][-+][0-9]+)?|{_INTEGER}\.[0-9]+[eE][0-9]+"
 _IDENTIFIES = frozenset(
     "id ids case sample slide smear specimen subject patient person donor accession code codes barcode mrn".split()  # noqa: SIM905
 )
@@ -41,6 +41,8 @@ def text_of(column: Any, clean: Callable[[str], str] = clean) -> Any:
 
 def written_twice(column: Any) -> list[str]:
     """A sentence where values differ only in what `clean` takes away, so that one name was written in two ways."""
+    if column.dtype != object and not pd.api.types.is_string_dtype(column):
+        return []
     texts = column.dropna().astype(str).str.strip().unique()
     twice = [text for text, count in Counter(map(clean, texts)).items() if text and count > 1]
     if not twice:
@@ -78,19 +80,18 @@ def typed(column: Any, *, comma: bool = False) -> Any:
     values = text.dropna()
     if not len(values) or _identifies(str(column.name)):
         return text
-    if comma and values.str.fullmatch(r"-?\d+(,\d+)?").all() and not values.str.fullmatch(r"-?\d+(,\d{3})?").all():
-        text, values = text.str.replace(",", "."), values.str.replace(",", ".")
-    texts = values.unique()
-    if values.str.fullmatch(_INTEGER).all() and all(abs(int(value)) < 2**63 for value in texts):
+    # `1,250` alone may be a thousand, with `3,5` beside it no longer.
+    comma = comma and not values.str.fullmatch(r"-?\d+(,\d{3})?").all()
+    texts = {value: value.replace(",", ".", 1) if comma else value for value in values.unique()}
+    if _all_match(_INTEGER, texts.values()) and all(abs(int(value)) < 2**63 for value in texts):
         numbers: dict[str, Any] = {value: int(value) for value in texts}
-        dtype = "Int64"
-    elif values.str.fullmatch(_NUMBER).all() and all(map(_keeps_digits, texts)):
-        numbers = {value: float(value) for value in texts}
-        dtype = "Float64"
+    elif _all_match(_NUMBER, texts.values()) and all(map(_keeps_digits, texts.values())):
+        numbers = {value: float(written) for value, written in texts.items()}
     else:
         return text
     if len(set(numbers.values())) < len(texts):
         return text
+    dtype = "Float64" if any(isinstance(number, float) for number in numbers.values()) else "Int64"
     found = pd.Series([numbers.get(value, pd.NA) for value in text], index=text.index, name=column.name, dtype=dtype)
     return _without_needless_types(found)
 
@@ -132,6 +133,10 @@ def storable_names(names: Iterable[object]) -> dict[object, str]:
     return changed
 
 
+def _all_match(pattern: str, texts: Iterable[str]) -> bool:
+    return all(re.fullmatch(pattern, text) for text in texts)
+
+
 def _keeps_digits(text: str) -> bool:
     """Whether the float nearest to a number is that number, to as many digits as it is written with."""
     digits = len(re.sub(r"[eE].*|\D", "", text).lstrip("0"))
@@ -148,7 +153,7 @@ def _identifies(name: str) -> bool:
 
 def _without_needless_types(column: Any) -> Any:
     """Plain numpy types, which every reader takes, where nothing is missing; whole floats with gaps as integers."""
-    if pd.api.types.is_float_dtype(column.dtype) and column.isna().any():
+    if pd.api.types.is_float_dtype(column.dtype) and (column.isna().any() or _identifies(str(column.name))):
         column = column.astype("float64")
         values = column.dropna()
         whole = len(values) > 0 and bool((np.mod(values, 1) == 0).all() and (values.abs() < 2**53).all())

@@ -106,16 +106,15 @@ def _decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
     except UnicodeDecodeError as problem:
         if encoding != "utf-8":
             raise InputError(f"{path} is damaged {encoding.upper()} text; {_TEXT_MEND}.") from problem
-        return _decode_western(path, raw)
+        return _decode_western(path, raw, row=raw[: problem.start].count(b"\n") + 1)
     if "\0" in text:
         raise InputError(f"{path} is no text file (it holds NUL bytes); {_TEXT_MEND}.")
     text = text.lstrip("\ufeff")  # written twice by some programs
     return text, [f"{encoding[:6].upper()} text"] if encoding.startswith(("utf-16", "utf-32")) else []
 
 
-def _decode_western(path: Path, raw: bytes) -> tuple[str, list[str]]:
-    """Windows-1252, which Excel writes in the West, where nothing speaks for UTF-8."""
-    row = raw[: _first_fault(raw)].count(b"\n") + 1
+def _decode_western(path: Path, raw: bytes, row: int) -> tuple[str, list[str]]:
+    """Windows-1252, which Excel writes in the West, where nothing speaks for UTF-8, as up to ``row`` it may."""
     valid = {character for character in raw.decode("utf-8", "replace") if character > "\x7f"} - {"\ufffd"}
     if b"\0" in raw or valid:
         what = "holds NUL bytes" if b"\0" in raw else f"is UTF-8 in part, but not in row {row}"
@@ -128,16 +127,8 @@ def _decode_western(path: Path, raw: bytes) -> tuple[str, list[str]]:
     return text, [f"Windows-1252 text (it has {word[0]!r}; {_TEXT_MEND} if that is wrong)"] if word else []
 
 
-def _first_fault(raw: bytes) -> int:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        return problem.start
-    return len(raw)
-
-
 def _read_csv(path: Path, text: str, is_header: Header, notes: list[str]) -> TableFile:
-    text, skipped, said, separator = _skip_preamble(text)
+    text, skipped, said, separator = _skip_preamble(text, is_header)
     notes += said
     if not text.strip():
         return TableFile(pd.DataFrame(), [], notes, typed=False)
@@ -146,7 +137,7 @@ def _read_csv(path: Path, text: str, is_header: Header, notes: list[str]) -> Tab
         notes.append(f"separated by {SEPARATORS.get(separator, repr(separator))}")
     try:
         records = list(_records(text, separator))
-    except csv.Error as problem:
+    except (csv.Error, ValueError) as problem:
         raise InputError(
             f"{path} cannot be read as CSV ({problem}); save it again with a spreadsheet or pandas."
         ) from problem
@@ -165,7 +156,7 @@ def _read_csv(path: Path, text: str, is_header: Header, notes: list[str]) -> Tab
     return TableFile(frame, [number for number, _ in filled], notes, typed=False, comma=separator in ";\t")
 
 
-def _skip_preamble(text: str) -> tuple[str, int, list[str], str | None]:
+def _skip_preamble(text: str, is_header: Header) -> tuple[str, int, list[str], str | None]:
     """The text from its header on, the rows before it, what they were, and the separator that Excel's line names."""
     skipped, notes, separator = 0, [], None
     while (line := re.match(r"([^\r\n]*)(\r\n|\r|\n)", text)) is not None:
@@ -174,7 +165,7 @@ def _skip_preamble(text: str) -> tuple[str, int, list[str], str | None]:
         if named:
             separator = named[1]
             notes.append(f"a line that names the separator {separator!r}")
-        elif content.startswith("#"):
+        elif content.startswith("#") and not any(is_header(content.split(other)) for other in SEPARATORS):
             notes.append(f"a comment ({content[:40]})")
         elif content.strip("".join(SEPARATORS)):
             break

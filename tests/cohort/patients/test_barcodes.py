@@ -72,6 +72,20 @@ def test_mean_of_a_patients_rows_of_the_cell_matrix_is_the_barcode(small_atlas, 
     assert list(result.layers) == [kind, f"{kind}_se"]
 
 
+@pytest.mark.parametrize("value", [None, "own"])
+def test_another_column_than_patient_may_name_the_patients(small_atlas, tmp_path, value):
+    small_atlas.obs["case no"] = small_atlas.obs["patient"].astype(str)
+    small_atlas.obs["gap"] = pd.array([20190000123456789] * small_atlas.n_obs, dtype="Int64")
+    small_atlas.obs.loc[small_atlas.obs["case no"] == "P00", "gap"] = pd.NA
+    if value is None:
+        small_atlas.obs["patient"] = pd.Categorical([None] * small_atlas.n_obs, categories=[])
+    result = barcodes(small_atlas, patient="case no")
+    save_cohort(result, tmp_path / "cohort.h5ad")
+    obs = open_cohort(tmp_path / "cohort.h5ad").obs
+    assert obs.index.tolist() == sorted(set(small_atlas.obs["case no"]))
+    assert obs["gap"].tolist()[:2] == [pd.NA, 20190000123456789]
+
+
 def test_obs_has_diagnosis_and_what_is_constant_within_patients(small_atlas):
     small_atlas.obs["score"] = np.arange(small_atlas.n_obs, dtype=float)
     small_atlas.obs.loc[small_atlas.obs_names[3], "age"] = np.nan
