@@ -187,7 +187,7 @@ def test_help_teaches_every_option(monkeypatch, capfd):
     monkeypatch.setenv("COLUMNS", "300")
     assert run("run", "--help") == 0
     text = " ".join(capfd.readouterr().out.split())
-    for words in ("--sae.sparsity.k", "active latents of a token", "--train-on", "--extract.shard-cells"):
+    for words in ("--sae.sparsity.k", "Active latents of a token", "--train-on", "--extract.shard-cells"):
         assert words in text
 
 

@@ -11,13 +11,20 @@ class LocalisationConfig:
 
     Attributes
     ----------
-    cells : at most so many cells with masks are used, spread evenly over all of them
-    search_share : share of each data set's cells on which unit and threshold are chosen
-    thresholds : candidate thresholds of a unit, at quantiles of its values
-    bootstrap : resamples of the held-out cells behind each interval
-    confidence : coverage of the intervals
-    permutations : pairings of maps with masks of other cells behind the chance level
-    seed : of the split, the resamples and the pairings
+    cells : int
+        At most so many cells with masks are used, spread evenly over all of them.
+    search_share : float
+        Share of each data set's cells on which unit and threshold are chosen.
+    thresholds : int
+        Candidate thresholds of a unit, at quantiles of its values.
+    bootstrap : int
+        Resamples of the held-out cells behind each interval.
+    confidence : float
+        Coverage of the intervals.
+    permutations : int
+        Pairings of maps with masks of other cells behind the chance level.
+    seed : int
+        Of the split, the resamples and the pairings.
     """
 
     cells: int = 400

@@ -41,6 +41,16 @@ def concept_map(
     ------
     UsageError
         an image without a backbone, or a latent that the SAE does not have.
+
+    Examples
+    --------
+    >>> import cytosae
+    >>> import numpy as np
+    >>> backbone = cytosae.load_backbone("tiny")
+    >>> sae = cytosae.SparseAutoencoder(backbone.width, 64)
+    >>> image = np.full((64, 64, 3), 200, np.uint8)
+    >>> cytosae.concept_map(image, 5, sae=sae, backbone=backbone).shape
+    (16, 16)
     """
     tokens = _tokens(image_or_tokens, backbone)
     return concept_maps(tokens[None], [latent], sae=sae)[0, 0]

@@ -187,6 +187,13 @@ def label_entropy(values: NDArray[np.floating], labels: NDArray[np.integer], n_l
     References
     ----------
     Dasdelen et al. 2025 (arXiv 2507.12464), latent statistics.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cytosae.atlas import label_entropy
+    >>> label_entropy(np.array([[2.0, 2.0], [3.0, 0.0]]), np.array([[0, 1], [1, 1]]), n_labels=2)
+    array([0.69314718, 0.        ])
     """
     weights = np.where(labels >= 0, values, 0).astype(np.float64)
     latents = np.broadcast_to(np.arange(len(values))[:, None], labels.shape)

@@ -52,6 +52,15 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
         for an unknown name, or a block that the model does not have.
     WeightsError
         where the weights are missing, damaged, unsafe, or do not fit in every key.
+
+    Examples
+    --------
+    >>> import cytosae
+    >>> import numpy as np
+    >>> backbone = cytosae.load_backbone("tiny")
+    >>> images = [np.full((64, 64, 3), 200, np.uint8), np.zeros((90, 80, 3), np.uint8)]
+    >>> backbone(backbone.prepare(images)).shape
+    torch.Size([2, 257, 192])
     """
     path = None if weights is None else Path(weights)
     if name.startswith("timm:"):

@@ -72,6 +72,16 @@ def read_cells(
     ------
     InputError
         There is nothing to read, a manifest is faulty, or more than ``max_unusable`` of the images are unusable.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import cytosae
+    >>> from cytosae.cells.synthetic import synthesize
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cells = cytosae.read_cells(synthesize(folder, patients=2, cells=3))
+    >>> len(cells), cells.frame["patient"].nunique()
+    (6, 2)
     """
     if not 0 <= max_unusable <= 1:
         raise UsageError(f"max_unusable is {max_unusable}; give a share from 0 to 1.")

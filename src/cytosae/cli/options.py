@@ -82,17 +82,8 @@ def _field(name: str, hint: Any, text: str, group: Group, default: Any = None) -
 
 def _texts(kind: type) -> dict[str, str]:
     """Field -> its text under "Attributes"."""
-    parameters = parse(kind.__doc__ or "", style=DocstringStyle.NUMPYDOC).params
-    return {
-        name.strip(): _text(p.type_name or "", p.description or "")
-        for p in parameters
-        for name in p.arg_name.split(",")
-    }
-
-
-def _text(kind: str, description: str) -> str:
-    typed = kind.split(" ")[0].rstrip(",") in {"int", "float", "bool", "str", "tuple", "Path"}
-    return " ".join((description if typed else f"{kind} {description}").split())
+    described = parse(kind.__doc__ or "", style=DocstringStyle.NUMPYDOC).params
+    return {name.strip(): " ".join((p.description or "").split()) for p in described for name in p.arg_name.split(",")}
 
 
 def _choice(classes: list[Any], text: str, group: Group) -> type:

@@ -41,13 +41,12 @@ FACTS = {
 
 
 class Output:
-    """Standard output of one command.
+    """Standard output of one command; of several processes (torchrun, Slurm) only the first prints.
 
     Parameters
     ----------
-    as_json : print nothing until the end, then one JSON document
-
-    Of several processes (torchrun, Slurm) only the first prints.
+    as_json : bool
+        Print nothing until the end, then one JSON document.
     """
 
     as_json: bool

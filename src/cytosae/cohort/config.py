@@ -33,15 +33,24 @@ class AttentionConfig:
 
     Attributes
     ----------
-    hidden : width of the layer over the features, and of the attention
-    dropout : share of hidden units left out while training
-    learning_rate, weight_decay : of AdamW
-    most_epochs : passes over the patients at most
-    patience : epochs without a lower loss on the held-out patients after which it stops
-    inner_folds : one of so many parts is held out to find the number of epochs, then all patients are trained on
-    batch_patients : patients a step
-    most_cells : cells of a patient seen in a step; more are drawn at random
-    components : a barcode is reduced to so many components, found on training cells
+    hidden : int
+        Width of the layer over the features, and of the attention.
+    dropout : float
+        Share of hidden units left out while training.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    most_epochs : int
+        Passes over the patients at most.
+    patience : int
+        Epochs without a lower loss on the held-out patients after which it stops.
+    inner_folds : int
+        One of so many parts is held out to find the number of epochs, then all patients are trained on.
+    batch_patients : int
+        Patients a step.
+    most_cells : int
+        Cells of a patient seen in a step; more are drawn at random.
+    components : int
+        A barcode is reduced to so many components, found on training cells.
     """
 
     hidden: int = 64
@@ -62,27 +71,47 @@ class ClassificationConfig:
 
     Attributes
     ----------
-    folds, repeats : outer folds, and how often the patients are split anew
-    inner_folds : folds of the training patients in which penalties are chosen
-    slow_repeats : repetitions of the slow models (elastic net, multiple-instance learning)
-    strict_repeats : repetitions of the strict model, whose SAE is trained anew in each fold
-    kind : barcode of the rows that are made for one kind only
-    kinds : barcodes to compare
-    positive : of two diagnoses the one to be found; None for the rarer
-    group : column with the patients' sites, which are then kept together
-    sessions : without ``group``, whether patients are kept together who were imaged in one session, as the running
-        numbers in the names of their image files tell (`cytosae.cohort.imaging_sessions`)
-    immature : cell types of the barcodes of immature cells
-    promyelocytes : cell types counted as promyelocytes
-    strengths : candidates of the inverse penalty C
-    min_share : latents in fewer of the training patients are left out
-    reliability : intraclass correlation under a change of stain below which a concept, or a direction, is set aside
-    specificity : at which the sensitivity is given
-    bootstrap : resamples of patients behind each interval
-    confidence : coverage of the intervals
-    shuffles : runs with shuffled diagnoses
-    attention : the multiple-instance model
-    seed : of folds, resamples, shuffles and networks
+    folds, repeats : int
+        Outer folds, and how often the patients are split anew.
+    inner_folds : int
+        Folds of the training patients in which penalties are chosen.
+    slow_repeats : int
+        Repetitions of the slow models (elastic net, multiple-instance learning).
+    strict_repeats : int
+        Repetitions of the strict model, whose SAE is trained anew in each fold.
+    kind : {"presence", "mean", "count"}
+        Barcode of the rows that are made for one kind only.
+    kinds : tuple of {"presence", "mean", "count"}
+        Barcodes to compare.
+    positive : str or None
+        Of two diagnoses the one to be found; None for the rarer.
+    group : str or None
+        Column with the patients' sites, which are then kept together.
+    sessions : bool
+        Without ``group``, whether patients are kept together who were imaged in one session, as the running numbers in
+        the names of their image files tell (`cytosae.cohort.imaging_sessions`).
+    immature : tuple of str
+        Cell types of the barcodes of immature cells.
+    promyelocytes : tuple of str
+        Cell types counted as promyelocytes.
+    strengths : tuple of float
+        Candidates of the inverse penalty C.
+    min_share : float
+        Latents in fewer of the training patients are left out.
+    reliability : float
+        Intraclass correlation under a change of stain below which a concept, or a direction, is set aside.
+    specificity : float
+        At which the sensitivity is given.
+    bootstrap : int
+        Resamples of patients behind each interval.
+    confidence : float
+        Coverage of the intervals.
+    shuffles : int
+        Runs with shuffled diagnoses.
+    attention : AttentionConfig
+        The multiple-instance model.
+    seed : int
+        Of folds, resamples, shuffles and networks.
     """
 
     folds: int = 5

@@ -14,13 +14,20 @@ class RuntimeConfig:
 
     Attributes
     ----------
-    device : "auto", "cpu", "cuda" or "mps"
-    devices : processes on this machine ("auto" takes all GPUs, one process on a CPU)
-    nodes : machines; under torchrun and Slurm Fabric reads the ranks from the environment
-    precision : "32-true", or "bf16-mixed" (float32 weights, bfloat16 products)
-    compile : let torch.compile work on models, on CUDA devices only
-    threads : CPU threads of each process, 0 for torch's own choice
-    tracker : where training curves go beside metrics.csv: none, tensorboard (``runs/``) or wandb
+    device : {"auto", "cpu", "cuda", "mps"}
+        "auto", "cpu", "cuda" or "mps".
+    devices : int or {"auto"}
+        Processes on this machine ("auto" takes all GPUs, one process on a CPU).
+    nodes : int
+        Machines; under torchrun and Slurm Fabric reads the ranks from the environment.
+    precision : {"32-true", "bf16-mixed"}
+        "32-true", or "bf16-mixed" (float32 weights, bfloat16 products).
+    compile : bool
+        Let torch.compile work on models, on CUDA devices only.
+    threads : int
+        CPU threads of each process, 0 for torch's own choice.
+    tracker : {"none", "tensorboard", "wandb"}
+        Where training curves go beside metrics.csv: none, tensorboard (``runs/``) or wandb.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

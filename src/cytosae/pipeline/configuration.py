@@ -32,10 +32,14 @@ class Dataset:
 
     Attributes
     ----------
-    name : short name; folders and the report use it
-    path : folder of images, or a manifest
-    layout : layout of the folder, None to recognise it
-    images_root : folder of the images that a manifest names, None for its own
+    name : str
+        Short name; folders and the report use it.
+    path : Path
+        Folder of images, or a manifest.
+    layout : str or None
+        Layout of the folder, None to recognise it.
+    images_root : Path or None
+        Folder of the images that a manifest names, None for its own.
     """
 
     name: str
@@ -50,7 +54,8 @@ class CellsConfig:
 
     Attributes
     ----------
-    max_unusable : largest share of unusable files with which a run goes on, 0 to 1
+    max_unusable : float
+        Largest share of unusable files with which a run goes on, 0 to 1.
     """
 
     max_unusable: float = 0.10
@@ -66,9 +71,12 @@ class BackboneConfig:
 
     Attributes
     ----------
-    name : tiny, dinobloom-s, dinobloom-b, dinobloom-l, dinobloom-g or timm:MODEL
-    weights : file of weights, None for those that ship with the package or that timm fetches
-    block : block whose output is taken; negative counts from the end, -2 is the second to last
+    name : str
+        tiny, dinobloom-s, dinobloom-b, dinobloom-l, dinobloom-g or timm:MODEL.
+    weights : Path or None
+        File of weights, None for those that ship with the package or that timm fetches.
+    block : int
+        Block whose output is taken; negative counts from the end, -2 is the second to last.
     """
 
     name: str = "tiny"
@@ -82,9 +90,12 @@ class ReadingConfig:
 
     Attributes
     ----------
-    which : all tokens, patches only, or cls only
-    memory_bytes : stores up to this size are held in memory and shuffled as a whole
-    buffer_tokens : larger ones are shuffled in pools of this many tokens, two of them in memory
+    which : {"all", "patches", "cls"}
+        All tokens, patches only, or cls only.
+    memory_bytes : int
+        Stores up to this size are held in memory and shuffled as a whole.
+    buffer_tokens : int
+        Larger ones are shuffled in pools of this many tokens, two of them in memory.
     """
 
     which: Which = "all"
@@ -102,9 +113,11 @@ class AtlasConfig:
 
     Attributes
     ----------
-    reference_cells : cells kept per latent
-    tau : activation above which a token counts as having a concept; None for what `cytosae.sae.choose_tau` found on
-        the tokens of the training, the same for all data sets of the study
+    reference_cells : int
+        Cells kept per latent.
+    tau : float or None
+        Activation above which a token counts as having a concept; None for what `cytosae.sae.choose_tau` found on the
+        tokens of the training, the same for all data sets of the study.
     """
 
     reference_cells: int = 10
@@ -121,8 +134,10 @@ class ReportConfig:
 
     Attributes
     ----------
-    concepts : concepts in the gallery of each data set
-    title : headline, None for the study's name
+    concepts : int
+        Concepts in the gallery of each data set.
+    title : str or None
+        Headline, None for the study's name.
     """
 
     concepts: int = 40
@@ -138,17 +153,28 @@ class CohortConfig:
 
     Attributes
     ----------
-    dataset : data set with the patients, None for the only one whose cells have patients and diagnoses
-    patient, diagnosis : columns of the cell table
-    compare : two diagnoses to tell apart, the one to be found first; empty for all that are there
-    min_cells : patients with fewer cells are left out, which is said
-    experts : cell types that an expert would point at; how many are among the first cells is measured
-    retest_cells : cells that are encoded anew in a changed stain, to see which concepts depend on it; 0 for none
-    strict : also train an SAE without the test patients of each fold, and classify with that one
-    stability : bootstrap samples of patients on which the recommended model is fitted again
-    concepts : concepts shown with pictures
-    pages : patients with a page of their own, those decided most clearly or wrongly first
-    classification : models, folds, intervals and controls
+    dataset : str or None
+        Data set with the patients, None for the only one whose cells have patients and diagnoses.
+    patient, diagnosis : str
+        Columns of the cell table.
+    compare : tuple of str
+        Two diagnoses to tell apart, the one to be found first; empty for all that are there.
+    min_cells : int
+        Patients with fewer cells are left out, which is said.
+    experts : tuple of str
+        Cell types that an expert would point at; how many are among the first cells is measured.
+    retest_cells : int
+        Cells that are encoded anew in a changed stain, to see which concepts depend on it; 0 for none.
+    strict : bool
+        Also train an SAE without the test patients of each fold, and classify with that one.
+    stability : int
+        Bootstrap samples of patients on which the recommended model is fitted again.
+    concepts : int
+        Concepts shown with pictures.
+    pages : int
+        Patients with a page of their own, those decided most clearly or wrongly first.
+    classification : ClassificationConfig
+        Models, folds, intervals and controls.
     """
 
     dataset: str | None = None
@@ -214,9 +240,12 @@ class StudyConfig:
 
     Attributes
     ----------
-    datasets : the sets of cells
-    train_on : names of the data sets to train on, empty for all
-    cells, backbone, extract, reading, sae, atlas, localisation, cohort, report, runtime : configuration of the steps
+    datasets : tuple of Dataset
+        The sets of cells.
+    train_on : tuple of str
+        Names of the data sets to train on, empty for all.
+    cells, backbone, extract, reading, sae, atlas, localisation, cohort, report, runtime : object
+        Configuration of the steps.
     """
 
     datasets: tuple[Dataset, ...] = ()

@@ -18,14 +18,21 @@ class ExtractConfig:
 
     Attributes
     ----------
-    dtype : float16, bfloat16 (larger range, coarser), or uint8 (half the disk, one scale for each token)
-    precision : of the forward pass
-    batch_size : images in a forward pass; changes nothing but rounding
-    compile : hand the forward pass to torch.compile: faster after up to a minute of compiling, needs a C++ compiler;
-        tokens agree to a relative 1e-5
-    workers : processes that decode images, 0 for none
-    shard_cells : cells of a shard, the most that an interruption loses
-    stain : stain normalisation of each image by itself before anything else: none, reinhard or macenko
+    dtype : {"float16", "bfloat16", "uint8"}
+        float16, bfloat16 (larger range, coarser), or uint8 (half the disk, one scale for each token).
+    precision : {"float32", "bfloat16"}
+        Of the forward pass.
+    batch_size : int
+        Images in a forward pass; changes nothing but rounding.
+    compile : bool
+        Hand the forward pass to torch.compile: faster after up to a minute of compiling, needs a C++ compiler; tokens
+        agree to a relative 1e-5.
+    workers : int
+        Processes that decode images, 0 for none.
+    shard_cells : int
+        Cells of a shard, the most that an interruption loses.
+    stain : {"none", "reinhard", "macenko"}
+        Stain normalisation of each image by itself before anything else: none, reinhard or macenko.
     """
 
     dtype: StoredType = "float16"
@@ -48,12 +55,18 @@ class ReaderConfig:
 
     Attributes
     ----------
-    batch_tokens : tokens of a batch (of each rank)
-    which : all tokens, patches only, or CLS only
-    seed : of the order
-    memory_bytes : stores up to this size, as stored, are held in memory and shuffled as a whole
-    buffer_tokens : larger ones are shuffled in pools of this many tokens, two of them in memory
-    run_tokens : neighbouring tokens that such a pool reads together; fewer mix better and read slower
+    batch_tokens : int
+        Tokens of a batch (of each rank).
+    which : {"all", "patches", "cls"}
+        All tokens, patches only, or CLS only.
+    seed : int
+        Of the order.
+    memory_bytes : int
+        Stores up to this size, as stored, are held in memory and shuffled as a whole.
+    buffer_tokens : int
+        Larger ones are shuffled in pools of this many tokens, two of them in memory.
+    run_tokens : int
+        Neighbouring tokens that such a pool reads together; fewer mix better and read slower.
     """
 
     batch_tokens: int = 4096

@@ -60,7 +60,8 @@ class SparseAutoencoder(nn.Module):
 
     Examples
     --------
-    >>> from cytosae.sae import TopK
+    >>> import torch
+    >>> from cytosae.sae import SparseAutoencoder, TopK
     >>> sae = SparseAutoencoder(8, 32, TopK(k=4))
     >>> x = torch.ones(5, 8)
     >>> sae.encode(x).shape, sae(x).shape

@@ -28,9 +28,11 @@ class Whitening:
 
     Attributes
     ----------
-    floor : added to each eigenvalue of the covariance C, as a share of their mean, so that directions without variance
-        are not blown up
-    position_mean : take out the mean of each position instead of the overall mean
+    floor : float
+        Added to each eigenvalue of the covariance C, as a share of their mean, so that directions without variance are
+        not blown up.
+    position_mean : bool
+        Take out the mean of each position instead of the overall mean.
     """
 
     floor: float = 1e-3
@@ -51,7 +53,13 @@ class Independent:
 
 @dataclass(frozen=True)
 class Tied:
-    """W_dec's rows random directions of unit norm, W_enc its transpose times ``scale`` (Gao et al. 2024)."""
+    """W_dec's rows random directions of unit norm, W_enc its transpose, scaled (Gao et al. 2024).
+
+    Attributes
+    ----------
+    scale : float
+        W_enc is the transposed decoder times this.
+    """
 
     scale: float = 1.0
 
@@ -62,8 +70,10 @@ class FromData:
 
     Attributes
     ----------
-    noise : length of the random direction that is added to the token's direction (of length 1)
-    scale : W_enc is the transposed decoder times this
+    noise : float
+        Length of the random direction that is added to the token's direction (of length 1).
+    scale : float
+        W_enc is the transposed decoder times this.
     """
 
     noise: float = 0.5

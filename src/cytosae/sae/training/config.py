@@ -16,25 +16,42 @@ class TrainConfig:
 
     Attributes
     ----------
-    learning_rate, betas, epsilon : of Adam
-    warmup_steps : steps of linear warm-up
-    schedule : what follows the warm-up
-    steps : steps in all
-    batch_tokens : tokens a step, over all ranks together
-    dead_window : a latent that has not fired for more than so many steps is dead (`dead_tokens` in tokens)
-    ghost_gradients : revive dead latents as the paper does (TopK and its kin have AuxK of their own)
-    decoder_bias : where b_dec starts; "keep" leaves what the SAE brings
-    sample_tokens : tokens from which normalisation, b_dec and data-dependent weights are set
-    gradient_clip : largest norm of all gradients together, None for no limit
-    explosion : the loss is held to have exploded when it exceeds its running mean so many times
-    fused_adam : Adam in one pass over the weights; quicker for wide SAEs, but it rounds otherwise than the published
-        code did, and such differences grow over a hundred steps
-    path : how active latents are found: "dense" products, screening with products in float32 ("blocks") or bfloat16
-        ("screened"), or "auto"; all give the same numbers up to float32 rounding, the screened ones bitwise the same
-    seed : of the sample; batches have the reader's seed, initial weights the SAE's
-    checkpoint_every : steps between checkpoints
-    keep_checkpoints : how many of the last are kept
-    log_every : steps between rows of ``metrics.csv``
+    learning_rate, betas, epsilon : float, tuple of float, float
+        Of Adam.
+    warmup_steps : int
+        Steps of linear warm-up.
+    schedule : Schedule
+        What follows the warm-up.
+    steps : int
+        Steps in all.
+    batch_tokens : int
+        Tokens a step, over all ranks together.
+    dead_window : int
+        A latent that has not fired for more than so many steps is dead (`dead_tokens` in tokens).
+    ghost_gradients : bool
+        Revive dead latents as the paper does (TopK and its kin have AuxK of their own).
+    decoder_bias : {"geometric_median", "mean", "zero", "keep"}
+        Where b_dec starts; "keep" leaves what the SAE brings.
+    sample_tokens : int
+        Tokens from which normalisation, b_dec and data-dependent weights are set.
+    gradient_clip : float or None
+        Largest norm of all gradients together, None for no limit.
+    explosion : float
+        The loss is held to have exploded when it exceeds its running mean so many times.
+    fused_adam : bool
+        Adam in one pass over the weights; quicker for wide SAEs, but it rounds otherwise than the published code did,
+        and such differences grow over a hundred steps.
+    path : {"auto", "dense", "blocks", "screened"}
+        How active latents are found: "dense" products, screening with products in float32 ("blocks") or bfloat16
+        ("screened"), or "auto"; all give the same numbers up to float32 rounding, the screened ones bitwise the same.
+    seed : int
+        Of the sample; batches have the reader's seed, initial weights the SAE's.
+    checkpoint_every : int
+        Steps between checkpoints.
+    keep_checkpoints : int
+        How many of the last are kept.
+    log_every : int
+        Steps between rows of ``metrics.csv``.
     """
 
     learning_rate: float = 1e-3

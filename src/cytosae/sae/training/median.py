@@ -28,6 +28,14 @@ def geometric_median(tokens: Tensor, *, iterations: int = 100, tolerance: float 
     ----------
     Dasdelen et al. 2025 (initialisation of b_dec); Weiszfeld 1937; smoothing of the weights as in
     Pillutla et al. 2022, "Robust Aggregation for Federated Learning".
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cytosae.sae import geometric_median
+    >>> images = torch.tensor([0.0, 0.0, 1.0]).reshape(3, 1, 1)  # one outlier of three does not move it
+    >>> geometric_median(images).round(decimals=3)
+    tensor([0.])
     """
     if tokens.ndim != 3 or len(tokens) == 0:
         raise UsageError(

@@ -26,9 +26,25 @@ class Recipe:
 
     Attributes
     ----------
-    sparsity, normalisation, initialisation : of the SAE
-    expansion : latents for each dimension of a token (m = expansion * d)
-    train : the training
+    sparsity : AnySparsity
+        Which latents are active, and what training minimises.
+    normalisation : Normalisation
+        What is done to tokens before they are encoded, and undone after they are decoded.
+    initialisation : Initialisation
+        Where the weights start.
+    expansion : int
+        Latents for each dimension of a token (m = expansion * d).
+    train : TrainConfig
+        The training.
+
+    Examples
+    --------
+    >>> from cytosae.sae import RECIPES, Recipe, TopK
+    >>> sae = Recipe(TopK(k=8, aux_k=0), expansion=4).build(d_in=16)
+    >>> sae.d_sae
+    64
+    >>> RECIPES["paper"].train.steps
+    15625
     """
 
     sparsity: AnySparsity = field(default_factory=lambda: TopK(k=32, aux_k=64))

@@ -14,7 +14,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class LinearDecay:
-    """The learning rate falls linearly to 0 over the last ``share`` of the steps (Gao et al. 2024)."""
+    """The learning rate falls linearly to 0 at the end (Gao et al. 2024).
+
+    Attributes
+    ----------
+    share : float
+        Of the steps, over which it falls.
+    """
 
     share: float = 0.2
 
