@@ -1,0 +1,226 @@
+"""A cohort: how well diagnoses are told apart, against what, by which concepts, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+from cytosae.cohort.patients.barcodes import patient_correlation
+from cytosae.views.concept_view import ConceptView
+from cytosae.views.contrast_view import UNITS, ContrastView, contrast_concepts, contrast_facts, view_of_contrast
+from cytosae.views.evidence import Shared
+from cytosae.views.models_view import ModelsView, positive_of, view_of_models
+from cytosae.views.number_words import count, percent, whole
+from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Table, define, series, table_of
+from cytosae.views.plots import Matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cytosae.cohort.classification.result import ClassificationResult
+    from cytosae.cohort.config import Kind
+    from cytosae.cohort.explanation.faithfulness import Stability
+
+WORDS = ("Cliff’s delta", "q", "Follows colour", "Reliability in another stain")
+MODEL_WORDS = (
+    *("AUROC", "Brier", "Balanced accuracy", "Explained by colour", "AUROC without colour", "Colour split"),
+    *("Order of imaging", "Stain-stable directions"),
+)
+"""Words that are defined on the page, and those of the classification."""
+
+
+@dataclass(frozen=True)
+class PatientRow:
+    """One patient of a cohort, with the probability of a model that had not seen it; None where there is none."""
+
+    patient: str
+    diagnosis: str | None
+    cells: int
+    probability: float | None = None
+    decided: str | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the model calls another diagnosis than the known one."""
+        return None not in (self.decided, self.diagnosis) and self.decided != self.diagnosis
+
+
+@dataclass(frozen=True)
+class StabilityView:
+    """Whether the most important concepts stay the same when other patients had been in the study."""
+
+    sentence: str
+    table: Table | None
+
+
+@dataclass(frozen=True)
+class CohortView:
+    """A cohort: the concepts that differ most, the classification, each contrast, and the patients by diagnosis."""
+
+    head: Head
+    concepts: tuple[ConceptView, ...]
+    concepts_words: str
+    tiles: tuple[Fact, ...]
+    models: ModelsView | None
+    contrasts: tuple[ContrastView, ...]
+    stability: StabilityView | None
+    patients: tuple[PatientRow, ...]
+    patients_words: str
+    correlation: Matrix | None
+    definitions: tuple[Definition, ...]
+    made_from: tuple[MadeFrom, ...]
+
+
+def view_of_cohort(
+    barcodes: AnnData,
+    shared: Shared,
+    *,
+    kind: Kind = "presence",
+    result: ClassificationResult | None = None,
+    contrasts: Sequence[pd.DataFrame] = (),
+    stability: Stability | None = None,
+    concepts: int = 12,
+) -> CohortView:
+    """Gather a cohort.
+
+    Parameters
+    ----------
+    barcodes : AnnData
+        Patients x latents, obs with diagnosis and n_cells; of its layers ``kind`` is shown.
+    shared : Shared
+        What the pages of the cohort share.
+    kind : {"presence", "mean", "count"}
+        See `cytosae.cohort.barcodes`.
+    result, contrasts, stability : ClassificationResult, sequence of DataFrame, Stability
+        What was found; the first contrast's clearest concepts are shown with their cells.
+    concepts : int
+        Concepts shown of each contrast.
+    """
+    dataset, evidence = shared.dataset, shared.evidence
+    models = None if result is None else view_of_models(result)
+    views = tuple(view_of_contrast(table, dataset, shared.marks, concepts) for table in contrasts)
+    tiles = [] if models is None else [Fact("AUROC of the recommended model", models.auroc.value, "two", 0.5, "chance")]
+    tiles += [Fact(f"patients with {group.name}", group.patients, "count") for group in evidence.groups[:2]]
+    tiles += contrast_facts(views[0])[2:] if views else []
+    groups = [None if pd.isna(name) else str(name) for name in barcodes.obs["diagnosis"].tolist()]
+    return CohortView(
+        head=Head(
+            kicker="A cohort in concepts",
+            title=_title([group.name for group in evidence.groups]),
+            byline=f"{count(len(groups), 'patient')} · {whole(dataset.atlas.n_obs)} cells of {dataset.name}",
+            verdict=models.verdict if models is not None else views[0].conclusion if views else evidence.compared,
+            warnings=evidence.doubts,
+            notice=evidence.notice,
+        ),
+        concepts=contrast_concepts(contrasts[0], dataset, shared.marks, concepts) if views else (),
+        concepts_words=_concepts_words(views[0]) if views else "",
+        tiles=tuple(tiles),
+        models=models,
+        contrasts=views,
+        stability=None if stability is None else _stability(stability, shared),
+        patients=_patients(barcodes, groups, result),
+        patients_words=_patients_words(models),
+        correlation=_correlation(barcodes, groups, kind) if len(groups) > 1 else None,
+        definitions=define(f"Barcode:{kind}", *WORDS, *(MODEL_WORDS if models is not None else ())),
+        made_from=dataset.made_from,
+    )
+
+
+def _title(names: Sequence[str]) -> str:
+    return " against ".join(names) if len(names) < 3 else f"{len(names)} diagnoses told apart"
+
+
+def _concepts_words(view: ContrastView) -> str:
+    words = (
+        f"The {count(view.shown, 'concept')} that differ most clearly between {view.group} and "
+        f"{view.against}, with the cells on which they are strongest, whoever’s these are."
+    )
+    if view.doubtful:
+        words += f" {whole(view.doubtful)} of them {'is' if view.doubtful == 1 else 'are'} to be doubted, as marked."
+    return words
+
+
+def _stability(found: Stability, shared: Shared) -> StabilityView:
+    first = found.concepts.head(found.top)
+    latents = [int(latent) for latent in first.index]
+    table = pd.DataFrame(
+        {
+            "Latent": [str(latent) for latent in latents],
+            "Among the first": first["selection_frequency"].tolist(),
+            "Mean rank": first["mean_rank"].tolist(),
+            "Same sign": first["same_sign"].tolist(),
+            "Among the first on all patients": ["yes" if there else "no" for there in first["in_all"]],
+            "Mostly on": [shared.dataset.top_class(latent) for latent in latents],
+            "": [shared.marks.label(latent) for latent in latents],
+        }
+    )
+    return StabilityView(
+        f"Refitted on {found.resamples} resamples of the patients, two models share {percent(found.overlap)} of their "
+        f"{found.top} most important concepts; {percent(found.chance)} would be chance.",
+        table_of(
+            table,
+            "The concepts most often among the most important, over resamples.",
+            shown={"Among the first": "percent", "Same sign": "percent"},
+        ),
+    )
+
+
+def _patients(
+    barcodes: AnnData, groups: Sequence[str | None], result: ClassificationResult | None
+) -> tuple[PatientRow, ...]:
+    predicted = {}
+    if result is not None:
+        own = result.predictions.query("model == @result.recommended.name").to_dict("records")
+        share = f"probability_{positive_of(result)}"
+        predicted = {str(row["patient"]): (float(row[share]), str(row["call"])) for row in own}
+    rows = [
+        PatientRow(str(name), group, int(cells), *predicted.get(str(name), (None, None)))
+        for name, group, cells in zip(barcodes.obs_names, groups, barcodes.obs["n_cells"], strict=True)
+    ]
+    return tuple(sorted(rows, key=lambda row: (row.diagnosis or "", -(row.probability or 0.0), row.patient)))
+
+
+def _patients_words(models: ModelsView | None) -> str:
+    if models is None:
+        return "Patients by diagnosis."
+    return (
+        f"Probabilities by {models.name}, always from models that had not seen the patient; mean over repetitions. A "
+        "patient is called by the class that is likelier than its share of the training patients, so that a rare one "
+        "is called below 50 %."
+    )
+
+
+def _correlation(barcodes: AnnData, groups: Sequence[str | None], kind: Kind) -> Matrix:
+    """Patients ordered by group and within it by similarity."""
+    matrix = np.nan_to_num(patient_correlation(barcodes, kind, centred=True).to_numpy())
+    named = [group or "unknown" for group in groups]
+    order = [
+        i for name in sorted(set(named)) for i in _by_similarity(matrix, [i for i, g in enumerate(named) if g == name])
+    ]
+    return Matrix(
+        words=(
+            f"Correlation of the patients’ barcodes ({UNITS[kind]}) after the mean over all patients is taken off, "
+            "which all smears share. Ordered by diagnosis, within it by similarity."
+        ),
+        names=tuple(str(barcodes.obs_names[i]) for i in order),
+        groups=tuple(named[i] for i in order),
+        values=tuple(series(matrix[i, order], 4) for i in order),
+        value_words="correlation of barcodes",
+    )
+
+
+def _by_similarity(matrix: NDArray[np.float64], rows: list[int]) -> list[int]:
+    """Rows in the order of the leaves of average linkage on 1 - correlation."""
+    if len(rows) < 3:
+        return rows
+    distance = np.clip(1 - matrix[np.ix_(rows, rows)], 0, None)
+    np.fill_diagonal(distance, 0)
+    leaves = leaves_list(linkage(squareform((distance + distance.T) / 2, checks=False), "average"))
+    return [rows[int(leaf)] for leaf in leaves]
