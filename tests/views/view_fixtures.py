@@ -201,7 +201,8 @@ def disease_view(shared, contrasted):
 
     cells = pathognomonic_cells(shared.dataset.atlas, "APL", "AML")
     hits = {"ranking": ["concepts"], "precision": [0.4], "precision_low": [0.3], "precision_high": [0.5]}
-    ranking = Ranking(cells, pd.DataFrame(hits), ["Enriched."])
+    measured = pd.DataFrame({"precision": [0.4], "average_precision": [0.7]}, index=["concepts"])
+    ranking = Ranking(cells, {"enrichment": pd.DataFrame(hits), "evaluation": measured})
     return view_of_disease(contrasted, shared, ranking, concepts=3, patients=4, each=3)
 
 

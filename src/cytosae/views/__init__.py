@@ -9,7 +9,7 @@ from cytosae.views.disease_view import DiseaseView, Ranking, view_of_disease
 from cytosae.views.evidence import Evidence, Group, Shared
 from cytosae.views.image_view import ImageView, view_of_image
 from cytosae.views.marks import Mark, Marks
-from cytosae.views.opened_cohort import OpenedCohort, evaluation_words
+from cytosae.views.opened_cohort import OpenedCohort
 from cytosae.views.opened_dataset import CellView, MapView, OpenedDataset
 from cytosae.views.patient_view import KnownOfPatient, PatientView, view_of_patient
 from cytosae.views.study_view import StudyView, view_of_study
@@ -33,7 +33,6 @@ __all__ = [
     "Ranking",
     "Shared",
     "StudyView",
-    "evaluation_words",
     "view_of_cohort",
     "view_of_dataset",
     "view_of_disease",

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from cytosae.cohort.patients.barcodes import patient_correlation
 from cytosae.views.concept_view import ConceptView
@@ -148,26 +146,19 @@ def _concepts_words(view: ContrastView) -> str:
 
 
 def _stability(found: Stability, shared: Shared) -> StabilityView:
-    first = found.concepts.head(found.top)
-    latents = [int(latent) for latent in first.index]
-    table = pd.DataFrame(
-        {
-            "Latent": [str(latent) for latent in latents],
-            "Among the first": first["selection_frequency"].tolist(),
-            "Mean rank": first["mean_rank"].tolist(),
-            "Same sign": first["same_sign"].tolist(),
-            "Among the first on all patients": ["yes" if there else "no" for there in first["in_all"]],
-            "Mostly on": [shared.dataset.top_class(latent) for latent in latents],
-            "": [shared.marks.label(latent) for latent in latents],
-        }
-    )
+    table = found.concepts.head(found.top).reset_index()
+    latents = table["latent"].astype(int).tolist()
+    table["latent"] = [str(latent) for latent in latents]
+    table["in_all"] = ["yes" if there else "no" for there in table["in_all"]]
+    table["mostly on"] = [shared.dataset.top_class(latent) for latent in latents]
+    table["doubts"] = [shared.marks.label(latent) for latent in latents]
     return StabilityView(
         f"Refitted on {found.resamples} resamples of the patients, two models share {percent(found.overlap)} of their "
         f"{found.top} most important concepts; {percent(found.chance)} would be chance.",
         table_of(
-            table,
+            table.rename(columns={"in_all": "in the top on all patients"}),
             "The concepts most often among the most important, over resamples.",
-            shown={"Among the first": "percent", "Same sign": "percent"},
+            shown={"selection_frequency": "percent", "same_sign": "percent"},
         ),
     )
 
@@ -201,9 +192,10 @@ def _correlation(barcodes: AnnData, groups: Sequence[str | None], kind: Kind) ->
     """Patients ordered by group and within it by similarity."""
     matrix = np.nan_to_num(patient_correlation(barcodes, kind, centred=True).to_numpy())
     named = [group or "unknown" for group in groups]
-    order = [
-        i for name in sorted(set(named)) for i in _by_similarity(matrix, [i for i, g in enumerate(named) if g == name])
-    ]
+    order = []
+    for name in sorted(set(named)):
+        own = np.flatnonzero(np.array(named) == name)
+        order += own[leaves_list(linkage(matrix[own], "average"))].tolist() if len(own) > 2 else own.tolist()
     return Matrix(
         words=(
             f"Correlation of the patients’ barcodes ({UNITS[kind]}) after the mean over all patients is taken off, "
@@ -214,13 +206,3 @@ def _correlation(barcodes: AnnData, groups: Sequence[str | None], kind: Kind) ->
         values=tuple(series(matrix[i, order], 4) for i in order),
         value_words="correlation of barcodes",
     )
-
-
-def _by_similarity(matrix: NDArray[np.float64], rows: list[int]) -> list[int]:
-    """Rows in the order of the leaves of average linkage on 1 - correlation."""
-    if len(rows) < 3:
-        return rows
-    distance = np.clip(1 - matrix[np.ix_(rows, rows)], 0, None)
-    np.fill_diagonal(distance, 0)
-    leaves = leaves_list(linkage(squareform((distance + distance.T) / 2, checks=False), "average"))
-    return [rows[int(leaf)] for leaf in leaves]

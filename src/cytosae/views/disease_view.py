@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -14,7 +14,7 @@ from cytosae.views.contrast_view import ContrastView, contrast_concepts, contras
 from cytosae.views.evidence import Shared
 from cytosae.views.number_words import count, whole
 from cytosae.views.opened_dataset import CellView, OpenedDataset
-from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Table, define, table_of
+from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Table, define, measured, say, table_of
 
 WORDS = ("Specific concept", "Cliff’s delta", "q", "Follows colour", "Reliability in another stain", "Score of a cell")
 """Words that are defined on the page."""
@@ -22,15 +22,13 @@ WORDS = ("Specific concept", "Cliff’s delta", "q", "Follows colour", "Reliabil
 
 @dataclass(frozen=True)
 class Ranking:
-    """Cells ranked for a disease, and how far expert-labelled ones are enriched among the first, in a table and words.
+    """Cells ranked for a disease by `cytosae.cohort.pathognomonic_cells`, and tables that measure the ranking.
 
-    ``cells`` are from `cytosae.cohort.pathognomonic_cells`: cell_id, patient, score, rank, leading (latents that add
-    most).
+    Of the tables, ``enrichment`` (of labels among the first cells) and ``evaluation`` (against experts) are shown.
     """
 
     cells: pd.DataFrame
-    enrichment: pd.DataFrame | None = None
-    words: Sequence[str] = field(default=())
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,8 @@ def view_of_disease(
             "Each map is that of the concept that adds most to the cell’s score, on a scale of its own."
         ),
         tiles=contrast_facts(view),
-        enrichment=None if ranking is None else table_of(ranking.enrichment),
-        enrichment_words=() if ranking is None else tuple(ranking.words),
+        enrichment=None if ranking is None else table_of(ranking.tables.get("enrichment")),
+        enrichment_words=() if ranking is None else _evaluation(ranking.tables.get("evaluation")),
         definitions=define(f"Barcode:{view.kind}", *WORDS, group=view.group),
         made_from=dataset.made_from,
     )
@@ -123,6 +121,15 @@ def _warnings(view: ContrastView) -> tuple[str, ...]:
     return (
         f"{whole(view.doubtful)} of the {count(view.shown, 'concept')} shown follow the colour of the image or change "
         "with the stain: they may speak of the laboratory, not of the disease.",
+    )
+
+
+def _evaluation(table: pd.DataFrame | None) -> tuple[str, ...]:
+    """What was measured of a ranking against experts, a sentence each."""
+    return tuple(
+        f"By {name}: {say(measured(row, 'precision'))} of a patient’s first ten cells are of the types that experts "
+        f"point at; average precision {say(measured(row, 'average_precision'))}."
+        for name, row in (() if table is None else table.iterrows())
     )
 
 

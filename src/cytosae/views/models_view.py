@@ -74,7 +74,7 @@ def view_of_models(result: ClassificationResult, *, curves: int = 5) -> ModelsVi
         confounding=_confounding(rows, name),
         roc=_roc(result, rows, curves),
         reliability=_reliability(result),
-        findings=_findings(result, rows),
+        findings=_findings(result, best),
     )
 
 
@@ -188,8 +188,8 @@ def _confounding(rows: pd.DataFrame, recommended: str) -> Table | None:
         "auroc_split": ("AUROC, colour split", "two"),
         "auroc_split_worst": ("… worst direction", "two"),
     }
-    there = [name for name in columns if name in rows and rows[name].count()]
-    found = rows[["model", "auroc", *there]].dropna(subset=there, how="all")
+    there = [name for name in columns if name in rows and np.isfinite(rows[name].to_numpy(dtype=float)).any()]
+    found = pd.DataFrame(rows[["model", "auroc", *there]]).dropna(subset=there, how="all")
     return table_of(
         found.rename(columns={"model": "Model", "auroc": "AUROC", **{name: columns[name][0] for name in there}}),
         "What is left when colour and other confounders are accounted for.",
@@ -198,32 +198,17 @@ def _confounding(rows: pd.DataFrame, recommended: str) -> Table | None:
     )
 
 
-def _findings(result: ClassificationResult, rows: pd.DataFrame) -> tuple[str, ...]:
-    """What the table says of the recommended model, whoever wins."""
-    best: Any = rows.loc[result.recommended.name]
-    sentences = []
-    others = rows[rows["family"].isin(["baseline", "confounder"])]
-    if len(others):
-        top: Any = others.iloc[int(np.asarray(others["auroc"]).argmax())]
-        apart = best["auroc_low"] > top["auroc_high"] or top["auroc_low"] > best["auroc_high"]
-        relation = "above" if best["auroc"] > top["auroc"] else "not above"
-        sentences.append(
-            f"The recommended model is {relation} the best of baselines and confounders, {top['model']}, with "
-            f"{say(measured(top, 'auroc'))}{'' if apart else '; the intervals overlap'}."
-        )
+def _findings(result: ClassificationResult, best: Any) -> tuple[str, ...]:
+    """What else is known of the recommended model, and why it is recommended."""
+    sentences = [f"Why this one: {result.reason}", *result.notes]
     if known(best.get("r2_colour")) is not None:
-        sentences.append(
-            f"Colour alone explains {percent(float(best['r2_colour']))} of its decisions; without that part the AUROC "
-            f"is {two(known(best.get('auroc_without_colour')))}."
-        )
-    controls = rows[rows["family"] == "control"]
-    if len(controls):
-        worst: Any = controls.iloc[int(np.asarray(controls["auroc"]).argmax())]
-        sentences.append(f"The highest negative control is {worst['model']} with {say(measured(worst, 'auroc'))}.")
+        left = two(known(best.get("auroc_without_colour")))
+        colour = f"Colour alone explains {percent(float(best['r2_colour']))} of its decisions"
+        sentences.insert(0, f"{colour}; without that part the AUROC is {left}.")
     if np.isfinite(result.p_shuffled):
         chance = p_value(result.p_shuffled)
         sentences.append(f"Against shuffled diagnoses, for which models are chosen by the same rule, p is {chance}.")
-    return (" ".join(sentences), f"Why this one: {result.reason}", *result.notes)
+    return tuple(sentences)
 
 
 def _roc(result: ClassificationResult, rows: pd.DataFrame, most: int) -> Chart:

@@ -201,14 +201,3 @@ def _caveats(result: ClassificationResult) -> list[str]:
             f"Trained on one half of the colour range and tested on the other, the model reaches {two(split)}."
         )
     return words
-
-
-def evaluation_words(table: pd.DataFrame | None) -> list[str]:
-    """What was measured of a ranking against experts, a sentence each."""
-    if table is None:
-        return []
-    return [
-        f"By {name}: {say(measured(row.to_dict(), 'precision'))} of a patient’s first ten cells are of the types that "
-        f"experts point at; average precision {say(measured(row.to_dict(), 'average_precision'))}."
-        for name, row in table.iterrows()
-    ]

@@ -27,10 +27,11 @@ SHOWN = {
     "percent": percent,
     "p": p_value,
     "seconds": duration,
+    "bar": fixed,
 }
 """How a number is printed, by name."""
 
-Shown = Literal["text", "count", "number", "signed", "fixed", "two", "percent", "p", "seconds"]
+Shown = Literal["text", "count", "number", "signed", "fixed", "two", "percent", "p", "seconds", "bar"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from cytosae.cohort.explanation.faithfulness import BAND, Curve, cell_curve, con
 from cytosae.common.errors import UsageError
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.evidence import Shared
-from cytosae.views.marks import Mark
 from cytosae.views.number_words import count, fixed, percent, signed, whole
 from cytosae.views.opened_dataset import CellView, OpenedDataset, map_views
 from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Shown, Table, define, known, series, table_of
@@ -43,22 +42,6 @@ class KnownOfPatient:
 
 
 @dataclass(frozen=True)
-class SumRow:
-    """One part of the decision; without ``latent`` the intercept, or all other concepts together."""
-
-    words: str
-    contribution: float
-    difference: float
-    latent: int | None = None
-    top_class: str = ""
-    cells: int | None = None
-    coefficient: float | None = None
-    barcode: float | None = None
-    typical: float | None = None
-    mark: Mark | None = None
-
-
-@dataclass(frozen=True)
 class PatchView:
     """One patch of a cell; ``row`` and ``column`` count from 0 on a grid of ``side``."""
 
@@ -75,8 +58,8 @@ class PatchView:
 class PatientView:
     """One patient: a decision, the concepts, cells and patches that add up to it, and what would change it.
 
-    The decision ``value`` is for ``target`` where it is above 0. Contributions of the ``rows`` sum to it, and so do
-    their differences from the typical patient; likewise those of the ``cells``. ``removed`` are the first of the
+    The decision ``value`` is for ``target`` where it is above 0. Contributions of the rows of ``sum`` and of
+    ``cells`` add up to it, and so do their differences from the typical patient. ``removed`` are the first of the
     ``removed_cells`` that would have to be taken away for another decision.
     """
 
@@ -90,7 +73,7 @@ class PatientView:
     typical: float
     decision: str
     tiles: tuple[Fact, ...]
-    rows: tuple[SumRow, ...]
+    sum: Table | None
     residuals: tuple[Fact, ...]
     n_concepts: int
     n_cells: int
@@ -148,7 +131,7 @@ def view_of_patient(
         typical=explanation.reference_value,
         decision=_decision(explanation),
         tiles=_tiles(explanation, found),
-        rows=_rows(explanation, shared),
+        sum=_sum(explanation, shared),
         residuals=tuple(Fact(name, known(getattr(explanation.residuals, name))) for name in RESIDUALS),
         n_concepts=len(explanation.concepts),
         n_cells=explanation.n_cells,
@@ -211,50 +194,49 @@ def _tiles(explanation: PatientExplanation, found: Counterfactual) -> tuple[Fact
     )
 
 
-def _rows(explanation: PatientExplanation, shared: Shared) -> tuple[SumRow, ...]:
-    """Intercept, the largest concepts, and all others in one."""
-    table = explanation.concepts
-    start = "Intercept; decision of the typical patient"
-    rows = [SumRow(start, float(explanation.intercept), float(explanation.reference_value))]
-    for index, row in table.head(ROWS).iterrows():
-        latent: Any = index
-        rows.append(
-            SumRow(
-                f"Latent {latent}",
-                float(row["contribution"]),
-                float(row["difference"]),
-                latent=int(latent),
-                top_class=shared.dataset.top_class(int(latent)),
-                cells=int(row["cells"]),
-                coefficient=float(row["coefficient"]),
-                barcode=float(row["barcode"]),
-                typical=float(row["reference"]),
-                mark=shared.marks.of(int(latent)),
-            )
-        )
-    rest = table.iloc[ROWS:]
+def _sum(explanation: PatientExplanation, shared: Shared) -> Table | None:
+    """Intercept, the largest concepts, all others in one, and the decision."""
+    first, rest = explanation.concepts.head(ROWS), explanation.concepts.iloc[ROWS:]
+    bar = f"{explanation.against or 'the others'} ← → {explanation.target}"
+    ends = ("contribution", "difference")
+    rows = [_part("Intercept; decision of the typical patient", explanation.intercept, explanation.reference_value)]
+    for latent, row in zip(first.index.astype(int), first.to_dict("records"), strict=True):
+        named = {"concept": f"Latent {latent}", "mostly on": shared.dataset.top_class(latent), bar: row["difference"]}
+        rows.append({**named, **row, "typical": row["reference"], "doubts": shared.marks.label(latent)})
     if len(rest):
-        words = f"The other {count(len(rest), 'concept')}"
-        rows.append(SumRow(words, float(rest["contribution"].sum()), float(rest["difference"].sum())))
-    return tuple(rows)
+        rows.append(_part(f"The other {count(len(rest), 'concept')}", *(rest[name].sum() for name in ends)))
+    rows.append(_part("Decision", explanation.value, explanation.value))
+    heads = ["concept", "mostly on", "cells", "coefficient", "barcode", "typical", *ends, bar, "doubts"]
+    shown: dict[str, Shown] = {"coefficient": "signed", "cells": "count", bar: "bar", **dict.fromkeys(ends, "fixed")}
+    return table_of(
+        pd.DataFrame([{head: row.get(head) for head in heads} for row in rows]),
+        f"The {whole(len(first))} largest of {count(len(explanation.concepts), 'concept')}, by how far the patient is "
+        "from the typical one. Contributions and differences add up to the decision. Bars: difference.",
+        shown=shown,
+        strong=[False] * (len(rows) - 1) + [True],
+    )
+
+
+def _part(words: str, contribution: float, difference: float) -> dict[str, Any]:
+    return {"concept": words, "contribution": contribution, "difference": difference}
 
 
 def _all_cells(explanation: PatientExplanation, dataset: OpenedDataset) -> Table | None:
     """Every cell with what it adds, and the sum."""
-    cells, value = explanation.cells, explanation.value
-    names = [str(cell) for cell in cells.index]
-    frame = pd.DataFrame(
-        {
-            "Cell": [*(name[:12] for name in names), "Intercept; typical patient", "Decision"],
-            "Label": [*(dataset.labels[name] or "unlabelled" for name in names), "", ""],
-            "Contribution": [*cells["contribution"], explanation.intercept, value],
-            "Difference": [*cells["difference"], explanation.reference_value, value],
-            "Decision from this cell alone": [*cells["alone"], np.nan, value],
-        }
+    value = explanation.value
+    rows = [
+        (str(cell)[:12], dataset.labels[str(cell)] or "unlabelled", *numbers)
+        for cell, *numbers in explanation.cells[["contribution", "difference", "alone"]].itertuples()
+    ]
+    rows.append(("Intercept; typical patient", "", explanation.intercept, explanation.reference_value, None))
+    rows.append(("Decision", "", value, value, value))
+    heads = ["cell", "label", "contribution", "difference", "decision from this cell alone"]
+    return table_of(
+        pd.DataFrame([dict(zip(heads, row, strict=True)) for row in rows]),
+        "Contributions and differences add up to the decision, which is the mean over cells of what each alone gives.",
+        shown={"contribution": "fixed", "difference": "fixed", "decision from this cell alone": "signed"},
+        strong=[False] * (len(rows) - 1) + [True],
     )
-    shown: dict[str, Shown] = {"Contribution": "fixed", "Difference": "fixed", frame.columns[-1]: "signed"}
-    strong = [False] * (len(names) + 1) + [True]
-    return table_of(frame, "Contributions and differences add up to the decision.", shown=shown, strong=strong)
 
 
 def _concepts(explanation: PatientExplanation, shared: Shared, shown: list[int]) -> tuple[ConceptView, ...]:

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from cytosae.common.errors import UsageError
 from cytosae.views.dataset_view import DatasetView, view_of_dataset
 from cytosae.views.localisation_view import LocalisationView, view_of_localisation
 from cytosae.views.number_words import count, number, percent, whole
 from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Shown, Table, define, facts_of, table_of
+from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Shown, define, facts_of
 
 if TYPE_CHECKING:
     from cytosae.atlas import Localisation
@@ -76,7 +74,7 @@ class StudyView:
     datasets: tuple[DatasetView, ...]
     localisation: LocalisationView | None
     tiles: tuple[Fact, ...]
-    runs: Table | None
+    trained_on: tuple[str, ...]
     sae: tuple[Fact, ...]
     backbone: tuple[Fact, ...]
     times: tuple[Fact, ...]
@@ -139,7 +137,7 @@ def view_of_study(
         datasets=views,
         localisation=view_of_localisation(localisation, datasets) if localisation is not None else None,
         tiles=_tiles(views, summary),
-        runs=_runs(views, trained_on),
+        trained_on=tuple(trained_on),
         sae=facts_of(described, SAE_FACTS),
         backbone=facts_of(backbone, BACKBONE_FACTS),
         times=tuple(Fact(step, float(seconds), "seconds") for step, seconds in (times or {}).items()),
@@ -174,26 +172,6 @@ def _tiles(views: Sequence[DatasetView], summary: Mapping[str, Any]) -> tuple[Fa
     cells = Fact(f"cells used{out}", sum(view.cells for view in views), "count")
     shown = Fact("concepts shown", sum(len(view.concepts) for view in views), "count")
     return (cells, *facts_of(summary, TILES), shown)
-
-
-def _runs(views: Sequence[DatasetView], trained_on: Sequence[str]) -> Table | None:
-    rows = [
-        {
-            "Data set": view.name,
-            "Cells": view.cells,
-            "Labelled": view.labelled,
-            "Classes": len(view.classes.rows) if view.classes else 0,
-            "Patients": view.patients,
-            "Skipped": view.skipped_files,
-            "Duplicates": view.duplicates,
-            "Live latents": view.alive,
-            "Latents a cell": view.latents_per_cell,
-            "Median entropy, nats": view.label_entropy,
-            **({"Trained on": "yes" if view.name in trained_on else "no"} if trained_on else {}),
-        }
-        for view in views
-    ]
-    return table_of(pd.DataFrame(rows), shown={"Latents a cell": "count", "Median entropy, nats": "number"})
 
 
 def _choice(value: Any) -> Any:
