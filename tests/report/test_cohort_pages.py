@@ -93,7 +93,7 @@ def columns_of(text: str, table: str) -> dict[str, list[tuple[float, str]]]:
 def test_numbers_of_the_patient_page_add_up(patient_page, explanation):
     text = patient_page.read_text(encoding="utf-8")
     for table in ("sum", "all-cells"):
-        for column in ("contribution", "difference"):
+        for column in ("Contribution", "Difference"):
             *parts, decision = columns_of(text, table)[column]
             assert sum(value for value, _ in parts) == pytest.approx(explanation.value, abs=1e-6)
             assert decision[0] == explanation.value

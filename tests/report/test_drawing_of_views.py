@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from cytosae.report import pictures
-from cytosae.report.plots import plot_uri
+from cytosae.report.drawing import plot_uri
 from cytosae.views import MapView
-from cytosae.views.parts import Number
+from cytosae.views.page_parts import Number
 from cytosae.views.plots import Axis, Chart, IntervalPanel, IntervalRow, Intervals, Matrix, Scatter, Series
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cytosae.views.number_words import THIN, duration, listed, number, percent, signed, whole
-from cytosae.views.parts import Number, say, table_of
+from cytosae.views.page_parts import Number, say, table_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from cytosae.common.errors import InputError
 from cytosae.views import Ranking, view_of_disease
 from cytosae.views.models_view import doubts_of, rivals_of, view_of_models
-from cytosae.views.parts import Number
+from cytosae.views.page_parts import Number
 
 
 def with_auroc(result, name, auroc, low=None, high=None):
@@ -76,11 +76,11 @@ def test_parts_of_the_decision_sum_to_it(table, patient_view, explanation):
     shown = getattr(patient_view, table)
     *parts, decision = shown.rows
     for place, column in enumerate(shown.columns):
-        if column.words in ("contribution", "difference"):
+        if column.words in ("Contribution", "Difference"):
             assert sum(row.values[place] for row in parts) == pytest.approx(explanation.value, abs=1e-6)
             assert decision.values[place] == explanation.value
     assert len(patient_view.cells.rows) == explanation.n_cells + 2
-    assert {"contribution", "difference"} <= {column.words for column in shown.columns}
+    assert {"Contribution", "Difference"} <= {column.words for column in shown.columns}
 
 
 def test_maps_of_a_cell_are_its_contributions(patient_view, explanation):

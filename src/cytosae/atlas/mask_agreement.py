@@ -1,4 +1,4 @@
-"""How well single units point at the nucleus and the cytoplasm, against masks drawn by people.
+"""How well single units point at the nucleus and the cytoplasm, against masks.
 
 Every unit of a family (SAE latents; backbone neurons; principal components of the tokens) is a candidate, with one
 threshold for all cells. Unit and threshold are chosen on one part of the cells and scored on the other.

@@ -14,13 +14,13 @@ from markupsafe import Markup
 
 from cytosae.common.artifact import package_version, write_file_artifact
 from cytosae.common.errors import UsageError
+from cytosae.report.drawing import plot_uri
 from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
-from cytosae.report.plots import plot_uri
 from cytosae.views import CohortView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views import number_words as words
-from cytosae.views.parts import say
+from cytosae.views.page_parts import Page, say
 
-PAGES: dict[type, str] = {
+PAGES: dict[type[Page], str] = {
     StudyView: "study.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
@@ -29,14 +29,13 @@ PAGES: dict[type, str] = {
 }
 """View -> template; a further page is one more line."""
 
-View = StudyView | ImageView | CohortView | DiseaseView | PatientView
 Links = Mapping[tuple[str, str], str]
 """(kind, name) of a page, such as ("patient", "P03") -> its path relative to the page that is written."""
 
 
 def write_page(
     out: Path,
-    view: View,
+    view: Page,
     pictures: Pictures,
     *,
     links: Links | None = None,
@@ -46,20 +45,8 @@ def write_page(
 ) -> Path:
     """Write a view as an artifact of kind "report", whole or not at all.
 
-    Parameters
-    ----------
-    out : Path
-        The page.
-    view : View
-        What it shows.
-    pictures : Pictures
-        Where the images of its cells are.
-    links : mapping or None
-        Pages beside this one.
-    created : datetime or None
-        Time shown, now where None.
-    config, inputs : Any, mapping or None
-        Recorded in the artifact; by default the fingerprints that the view was made from.
+    ``links`` lead to pages beside this one; ``created`` is the time shown; ``config`` and ``inputs`` are recorded, by
+    default the fingerprints that the view was made from.
     """
     html = render(view, pictures, links=links, created=created)
     made_from = {made.name: made.fingerprint for made in view.made_from}
@@ -69,7 +56,7 @@ def write_page(
 
 
 def render(
-    view: View, pictures: Pictures, *, links: Links | None = None, created: datetime.datetime | None = None
+    view: Page, pictures: Pictures, *, links: Links | None = None, created: datetime.datetime | None = None
 ) -> str:
     """HTML of a view that holds everything it shows and loads nothing from elsewhere."""
     created = created or datetime.datetime.now(datetime.UTC)

@@ -15,8 +15,8 @@ from cytosae.views.concept_view import ConceptView
 from cytosae.views.contrast_view import UNITS, ContrastView, contrast_concepts, contrast_facts, view_of_contrast
 from cytosae.views.evidence import Shared
 from cytosae.views.models_view import ModelsView, positive_of, view_of_models
-from cytosae.views.number_words import count, percent, whole
-from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Table, define, series, table_of
+from cytosae.views.number_words import count, listed, percent, whole
+from cytosae.views.page_parts import Fact, Head, Page, Table, define, series, table_of
 from cytosae.views.plots import Matrix
 
 if TYPE_CHECKING:
@@ -50,30 +50,18 @@ class PatientRow:
         return None not in (self.decided, self.diagnosis) and self.decided != self.diagnosis
 
 
-@dataclass(frozen=True)
-class StabilityView:
-    """Whether the most important concepts stay the same when other patients had been in the study."""
-
-    sentence: str
-    table: Table | None
-
-
-@dataclass(frozen=True)
-class CohortView:
+@dataclass(frozen=True, kw_only=True)
+class CohortView(Page):
     """A cohort: the concepts that differ most, the classification, each contrast, and the patients by diagnosis."""
 
-    head: Head
     concepts: tuple[ConceptView, ...]
     concepts_words: str
-    tiles: tuple[Fact, ...]
     models: ModelsView | None
     contrasts: tuple[ContrastView, ...]
-    stability: StabilityView | None
+    stability: Table | None
     patients: tuple[PatientRow, ...]
     patients_words: str
     correlation: Matrix | None
-    definitions: tuple[Definition, ...]
-    made_from: tuple[MadeFrom, ...]
 
 
 def view_of_cohort(
@@ -88,30 +76,21 @@ def view_of_cohort(
 ) -> CohortView:
     """Gather a cohort.
 
-    Parameters
-    ----------
-    barcodes : AnnData
-        Patients x latents, obs with diagnosis and n_cells; of its layers ``kind`` is shown.
-    shared : Shared
-        What the pages of the cohort share.
-    kind : {"presence", "mean", "count"}
-        See `cytosae.cohort.barcodes`.
-    result, contrasts, stability : ClassificationResult, sequence of DataFrame, Stability
-        What was found; the first contrast's clearest concepts are shown with their cells.
-    concepts : int
-        Concepts shown of each contrast.
+    ``barcodes`` are patients x latents, of whose layers ``kind`` is shown; of the first of the ``contrasts`` (from
+    `cytosae.cohort.contrast`) the clearest concepts are shown with their cells.
     """
     dataset, evidence = shared.dataset, shared.evidence
     models = None if result is None else view_of_models(result)
     views = tuple(view_of_contrast(table, dataset, shared.marks, concepts) for table in contrasts)
     tiles = [] if models is None else [Fact("AUROC of the recommended model", models.auroc.value, "two", 0.5, "chance")]
-    tiles += [Fact(f"patients with {group.name}", group.patients, "count") for group in evidence.groups[:2]]
+    names = [group.name for group in evidence.groups]
+    tiles += [Fact(f"patients with {listed(names)}", sum(group.patients for group in evidence.groups), "count")]
     tiles += contrast_facts(views[0])[2:] if views else []
     groups = [None if pd.isna(name) else str(name) for name in barcodes.obs["diagnosis"].tolist()]
     return CohortView(
         head=Head(
             kicker="A cohort in concepts",
-            title=_title([group.name for group in evidence.groups]),
+            title=" against ".join(names) if len(names) < 3 else f"{len(names)} diagnoses told apart",
             byline=f"{count(len(groups), 'patient')} · {whole(dataset.atlas.n_obs)} cells of {dataset.name}",
             verdict=models.verdict if models is not None else views[0].conclusion if views else evidence.compared,
             warnings=evidence.doubts,
@@ -131,10 +110,6 @@ def view_of_cohort(
     )
 
 
-def _title(names: Sequence[str]) -> str:
-    return " against ".join(names) if len(names) < 3 else f"{len(names)} diagnoses told apart"
-
-
 def _concepts_words(view: ContrastView) -> str:
     words = (
         f"The {count(view.shown, 'concept')} that differ most clearly between {view.group} and "
@@ -145,21 +120,18 @@ def _concepts_words(view: ContrastView) -> str:
     return words
 
 
-def _stability(found: Stability, shared: Shared) -> StabilityView:
+def _stability(found: Stability, shared: Shared) -> Table | None:
     table = found.concepts.head(found.top).reset_index()
     latents = table["latent"].astype(int).tolist()
     table["latent"] = [str(latent) for latent in latents]
     table["in_all"] = ["yes" if there else "no" for there in table["in_all"]]
     table["mostly on"] = [shared.dataset.top_class(latent) for latent in latents]
     table["doubts"] = [shared.marks.label(latent) for latent in latents]
-    return StabilityView(
+    return table_of(
+        table.rename(columns={"in_all": "in the top on all patients"}),
         f"Refitted on {found.resamples} resamples of the patients, two models share {percent(found.overlap)} of their "
         f"{found.top} most important concepts; {percent(found.chance)} would be chance.",
-        table_of(
-            table.rename(columns={"in_all": "in the top on all patients"}),
-            "The concepts most often among the most important, over resamples.",
-            shown={"selection_frequency": "percent", "same_sign": "percent"},
-        ),
+        shown={"selection_frequency": "percent", "same_sign": "percent"},
     )
 
 
@@ -203,6 +175,6 @@ def _correlation(barcodes: AnnData, groups: Sequence[str | None], kind: Kind) ->
         ),
         names=tuple(str(barcodes.obs_names[i]) for i in order),
         groups=tuple(named[i] for i in order),
-        values=tuple(series(matrix[i, order], 4) for i in order),
+        values=tuple(series(matrix[i, order]) for i in order),
         value_words="correlation of barcodes",
     )

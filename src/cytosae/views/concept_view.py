@@ -10,7 +10,7 @@ import numpy as np
 
 from cytosae.views.marks import Mark, Marks
 from cytosae.views.opened_dataset import CellView, OpenedDataset
-from cytosae.views.parts import Fact, Shown, facts_of, known, text
+from cytosae.views.page_parts import Fact, Shown, facts_of, known, text
 from cytosae.views.plots import Bar
 
 CARRIED = 3
@@ -117,6 +117,7 @@ def atlas_facts(dataset: OpenedDataset, latent: int) -> tuple[tuple[Fact, ...], 
         "max_token_activation": ("Strongest token", "number"),
         "class_selectivity": ("Class selectivity", "number"),
         "position_dependence": ("Position dependence", "number"),
+        "usefulness": ("Usefulness", "number"),
     }
     row = dataset.var.loc[latent]
     return facts_of(row, few), facts_of(row, more)

@@ -14,7 +14,7 @@ from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.marks import Marks
 from cytosae.views.number_words import count, whole
 from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.parts import Fact, Table, known, measured, series, table_of
+from cytosae.views.page_parts import Fact, Table, known, measured, series, table_of
 from cytosae.views.plots import Axis, Scatter
 
 UNITS = {"mean": "mean activation", "count": "tokens a cell", "presence": "share of cells"}
@@ -140,8 +140,8 @@ def _volcano(table: pd.DataFrame, ringed: Sequence[int], group: str, level: floa
         x=Axis(f"{EFFECT}: lower  ←  in {group}  →  higher"),
         y=Axis("−log₁₀ p"),
         latents=tuple(int(latent) for latent in tested.index),
-        xs=series(effect, 4),
-        ys=series(sizes, 4),
+        xs=series(effect),
+        ys=series(sizes),
         ringed=tuple(ringed),
         sides=tuple(np.where(certain, np.where(effect > 0, 1, -1), 0).tolist()),
         guide="middle",
@@ -161,8 +161,8 @@ def _diagonal(table: pd.DataFrame, ringed: Sequence[int], names: tuple[str, str]
         x=Axis(f"{names[1]}, {unit}", log=True),
         y=Axis(f"{names[0]}, {unit}", log=True),
         latents=tuple(int(latent) for latent in table.index[there]),
-        xs=series(np.maximum(first, floor)[there], 4),
-        ys=series(np.maximum(second, floor)[there], 4),
+        xs=series(np.maximum(first, floor)[there]),
+        ys=series(np.maximum(second, floor)[there]),
         ringed=tuple(ringed),
         sides=tuple(np.where(marked, np.where(second > first, 1, -1), 0)[there].tolist()),
         guide="diagonal",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cytosae.atlas.matrix import stored_entries
-from cytosae.atlas.usefulness import select_concepts, usefulness
+from cytosae.atlas.usefulness import select_concepts
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.number_words import whole
 from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.parts import Fact, Table, known, series, table_of
+from cytosae.views.page_parts import Table, known, series, table_of
 from cytosae.views.plots import Axis, Scatter
 
 LISTED_FILES = 200
@@ -53,7 +53,6 @@ def view_of_dataset(dataset: OpenedDataset, concepts: int, others: Sequence[Open
     counts = sorted(labels.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
     alive = var["cells_active"].to_numpy() > 0
     chosen = select_concepts(dataset.atlas, concepts)
-    entropy = known(pd.Series(var["label_entropy"][alive]).median())
     return DatasetView(
         name=dataset.name,
         layout=cells.layout,
@@ -68,17 +67,10 @@ def view_of_dataset(dataset: OpenedDataset, concepts: int, others: Sequence[Open
         alive=int(alive.sum()),
         latents=dataset.atlas.n_vars,
         latents_per_cell=known(np.median(stored_entries(dataset.atlas.X))) if dataset.atlas.n_obs else None,
-        label_entropy=entropy,
+        label_entropy=known(pd.Series(var["label_entropy"][alive]).median()),
         scatter=_scatter(dataset, chosen),
-        concepts=_gallery(dataset, chosen, others),
+        concepts=views_of_concepts(dataset, chosen, others=others),
     )
-
-
-def _gallery(dataset: OpenedDataset, chosen: Sequence[int], others: Sequence[OpenedDataset]) -> tuple[ConceptView, ...]:
-    scores = usefulness(dataset.atlas)["usefulness"]
-    views = views_of_concepts(dataset, chosen, others=others)
-    useful = [Fact("Usefulness", known(scores[str(view.latent)]), "number") for view in views]
-    return tuple(replace(view, more=(*view.more, fact)) for view, fact in zip(views, useful, strict=True))
 
 
 def _scatter(dataset: OpenedDataset, chosen: Sequence[int]) -> Scatter:
@@ -94,9 +86,9 @@ def _scatter(dataset: OpenedDataset, chosen: Sequence[int]) -> Scatter:
         x=Axis("activation frequency (share of cells)", log=True),
         y=Axis("mean activation (cells on which it is active)", log=True),
         latents=tuple(int(latent) for latent in live.index),
-        xs=series(live["activation_frequency"], 4),
-        ys=series(live["mean_activation"], 4),
+        xs=series(live["activation_frequency"]),
+        ys=series(live["mean_activation"]),
         ringed=tuple(chosen),
-        colours=series(live["label_entropy"], 4) if labelled else (),
+        colours=series(live["label_entropy"]) if labelled else (),
         colour_words="label entropy (nats, mean of bin)" if labelled else "",
     )

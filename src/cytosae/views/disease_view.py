@@ -14,7 +14,7 @@ from cytosae.views.contrast_view import ContrastView, contrast_concepts, contras
 from cytosae.views.evidence import Shared
 from cytosae.views.number_words import count, whole
 from cytosae.views.opened_dataset import CellView, OpenedDataset
-from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Table, define, measured, say, table_of
+from cytosae.views.page_parts import Head, Page, Table, define, measured, say, table_of
 
 WORDS = ("Specific concept", "Cliff’s delta", "q", "Follows colour", "Reliability in another stain", "Score of a cell")
 """Words that are defined on the page."""
@@ -40,21 +40,16 @@ class PatientCells:
     cells: tuple[CellView, ...]
 
 
-@dataclass(frozen=True)
-class DiseaseView:
+@dataclass(frozen=True, kw_only=True)
+class DiseaseView(Page):
     """One disease: the cells of its patients that show it most, and the concepts that differ most, clearest first."""
 
-    head: Head
     disease: str
     contrast: ContrastView
     concepts: tuple[ConceptView, ...]
     patients: tuple[PatientCells, ...]
     cells_words: str
-    tiles: tuple[Fact, ...]
     enrichment: Table | None
-    enrichment_words: tuple[str, ...]
-    definitions: tuple[Definition, ...]
-    made_from: tuple[MadeFrom, ...]
 
 
 def view_of_disease(
@@ -96,8 +91,7 @@ def view_of_disease(
             "Each map is that of the concept that adds most to the cell’s score, on a scale of its own."
         ),
         tiles=contrast_facts(view),
-        enrichment=None if ranking is None else table_of(ranking.tables.get("enrichment")),
-        enrichment_words=() if ranking is None else _evaluation(ranking.tables.get("evaluation")),
+        enrichment=None if ranking is None else _enrichment(ranking.tables),
         definitions=define(f"Barcode:{view.kind}", *WORDS, group=view.group),
         made_from=dataset.made_from,
     )
@@ -124,13 +118,15 @@ def _warnings(view: ContrastView) -> tuple[str, ...]:
     )
 
 
-def _evaluation(table: pd.DataFrame | None) -> tuple[str, ...]:
-    """What was measured of a ranking against experts, a sentence each."""
-    return tuple(
+def _enrichment(tables: Mapping[str, pd.DataFrame]) -> Table | None:
+    """How far labels are enriched among the first cells, and what was measured against experts."""
+    measures = tables.get("evaluation", pd.DataFrame()).iterrows()
+    words = [
         f"By {name}: {say(measured(row, 'precision'))} of a patient’s first ten cells are of the types that experts "
         f"point at; average precision {say(measured(row, 'average_precision'))}."
-        for name, row in (() if table is None else table.iterrows())
-    )
+        for name, row in measures
+    ]
+    return table_of(tables.get("enrichment"), " ".join(words))
 
 
 def _patient_cells(cells: pd.DataFrame, dataset: OpenedDataset, patients: int, each: int) -> tuple[PatientCells, ...]:

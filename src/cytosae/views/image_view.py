@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.number_words import count
 from cytosae.views.opened_dataset import CellView, OpenedDataset, map_views
-from cytosae.views.parts import Definition, Head, MadeFrom, Shown, define, facts_of, known, text
+from cytosae.views.page_parts import Head, Page, Shown, define, facts_of, known, text
 
 if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation
@@ -25,16 +25,13 @@ FACTS: dict[str, tuple[str, Shown]] = {
 """Column of an explanation -> words, and how it is printed."""
 
 
-@dataclass(frozen=True)
-class ImageView:
+@dataclass(frozen=True, kw_only=True)
+class ImageView(Page):
     """One explained image: its concepts, most surprising first, each with its map as ``own``, and cells most alike."""
 
-    head: Head
     cell: CellView
     concepts: tuple[ConceptView, ...]
     similar: tuple[CellView, ...]
-    definitions: tuple[Definition, ...]
-    made_from: tuple[MadeFrom, ...]
 
 
 def view_of_image(name: str, cell: str, explanation: Explanation, dataset: OpenedDataset) -> ImageView:

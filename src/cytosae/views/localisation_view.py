@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytosae.views.number_words import listed, percent, whole
+from cytosae.views.number_words import listed, whole
 from cytosae.views.opened_dataset import CellView, OpenedDataset, map_views
-from cytosae.views.parts import Number, Shown, Table, table_of
+from cytosae.views.page_parts import Number, Shown, Table, table_of
 from cytosae.views.plots import Axis, IntervalPanel, IntervalRow, Intervals
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def view_of_localisation(result: Localisation, datasets: Sequence[OpenedDataset]
         examples=_examples(result, datasets),
         plot=Intervals(
             f"Dot and line: mean IoU on {whole(result.n_test)} held-out cells with its "
-            f"{percent(result.config.confidence)} bootstrap interval. Orange tick: the same maps against other cells' "
-            "masks. Dashed: the best that any choice of whole patches can reach.",
+            f"{whole(100 * result.config.confidence)} % bootstrap interval. Orange tick: the same maps against other "
+            "cells' masks. Dashed: the best that any choice of whole patches can reach.",
             Axis("IoU on held-out cells"),
             tuple(panels),
         ),

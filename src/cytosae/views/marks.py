@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.views.number_words import two
-from cytosae.views.parts import Fact, known
+from cytosae.views.page_parts import Fact, known
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.metrics import roc_curve
 
 from cytosae.views.number_words import listed, p_value, percent, two
-from cytosae.views.parts import Number, Shown, Table, known, measured, say, series, table_of
+from cytosae.views.page_parts import Number, Shown, Table, known, measured, say, series, table_of
 from cytosae.views.plots import Axis, Chart, IntervalPanel, IntervalRow, Intervals, Series
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _roc(result: ClassificationResult, rows: pd.DataFrame, most: int) -> Chart:
     for place, (words, (model, positive)) in enumerate(named.items()):
         own = result.predictions[result.predictions["model"] == model]
         x, y, _ = roc_curve(np.asarray(own["diagnosis"] == positive), np.asarray(own[f"probability_{positive}"]))
-        drawn.append(Series(words, series(x, 4), series(y, 4), drawn="steps", strong=place == 0))
+        drawn.append(Series(words, series(x), series(y), drawn="steps", strong=place == 0))
     words = "ROC curves of probabilities averaged over repetitions; the AUROC in the table is a mean over repetitions."
     return Chart(words, Axis("1 − specificity"), Axis("sensitivity"), tuple(drawn), unit=True)
 
@@ -238,12 +238,12 @@ def _reliability(result: ClassificationResult) -> Chart | None:
     own = result.predictions[result.predictions["model"] == name]
     truth, probability = np.asarray(own["diagnosis"] == positive), np.asarray(own[f"probability_{positive}"])
     patients = [
-        Series(words, series(probability[truth == there], 4), (edge,) * int((truth == there).sum()), drawn="ticks")
+        Series(words, series(probability[truth == there]), (edge,) * int((truth == there).sum()), drawn="ticks")
         for words, there, edge in ((f"patients with {positive}", True, 1.0), ("other patients", False, 0.0))
     ]
     shares = Series(
         "patients in bins",
-        *(series(bins[column], 4) for column in ("predicted", "observed", "low", "high")),
+        *(series(bins[column]) for column in ("predicted", "observed", "low", "high")),
         drawn="points",
         strong=True,
     )

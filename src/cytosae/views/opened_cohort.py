@@ -29,7 +29,7 @@ from cytosae.views.marks import Marks
 from cytosae.views.models_view import doubts_of, rival_words, rivals_of
 from cytosae.views.number_words import percent, two
 from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.parts import measured, say
+from cytosae.views.page_parts import measured, say
 from cytosae.views.patient_view import KnownOfPatient, PatientView, view_of_patient
 
 if TYPE_CHECKING:

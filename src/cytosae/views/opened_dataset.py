@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.maps import reference_maps
+from cytosae.atlas.usefulness import usefulness
 from cytosae.common.progress import progress
-from cytosae.views.parts import MadeFrom, known, series, text
+from cytosae.views.page_parts import MadeFrom, known, series, text
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -72,8 +73,8 @@ class OpenedDataset:
 
     @cached_property
     def var(self) -> pd.DataFrame:
-        """The atlas's table of latents, its index their numbers."""
-        frame = pd.DataFrame(self.atlas.var)
+        """The atlas's table of latents with their usefulness, its index their numbers."""
+        frame = pd.DataFrame(self.atlas.var).assign(usefulness=usefulness(self.atlas)["usefulness"])
         return frame.set_index(frame.index.astype(int))
 
     @cached_property

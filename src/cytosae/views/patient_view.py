@@ -18,7 +18,7 @@ from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.evidence import Shared
 from cytosae.views.number_words import count, fixed, percent, signed, whole
 from cytosae.views.opened_dataset import CellView, OpenedDataset, map_views
-from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Shown, Table, define, known, series, table_of
+from cytosae.views.page_parts import Fact, Head, Page, Shown, Table, define, known, series, table_of
 from cytosae.views.plots import Axis, Chart, Series
 
 ROWS, OWN_CELLS, PATCHES, REMOVED = 15, 5, 16, 36
@@ -54,8 +54,8 @@ class PatchView:
     label: str | None
 
 
-@dataclass(frozen=True)
-class PatientView:
+@dataclass(frozen=True, kw_only=True)
+class PatientView(Page):
     """One patient: a decision, the concepts, cells and patches that add up to it, and what would change it.
 
     The decision ``value`` is for ``target`` where it is above 0. Contributions of the rows of ``sum`` and of
@@ -63,19 +63,14 @@ class PatientView:
     ``removed_cells`` that would have to be taken away for another decision.
     """
 
-    head: Head
     patient: str
     target: str
     against: str
     diagnosis: str | None
     value: float
-    intercept: float
-    typical: float
     decision: str
-    tiles: tuple[Fact, ...]
     sum: Table | None
     residuals: tuple[Fact, ...]
-    n_concepts: int
     n_cells: int
     concepts: tuple[ConceptView, ...]
     supporting: tuple[CellView, ...]
@@ -88,8 +83,6 @@ class PatientView:
     removed: tuple[CellView, ...]
     removed_cells: int
     specific: Table | None
-    definitions: tuple[Definition, ...]
-    made_from: tuple[MadeFrom, ...]
 
 
 def view_of_patient(
@@ -127,13 +120,10 @@ def view_of_patient(
         against=against,
         diagnosis=known_of.diagnosis,
         value=explanation.value,
-        intercept=explanation.intercept,
-        typical=explanation.reference_value,
         decision=_decision(explanation),
         tiles=_tiles(explanation, found),
         sum=_sum(explanation, shared),
         residuals=tuple(Fact(name, known(getattr(explanation.residuals, name))) for name in RESIDUALS),
-        n_concepts=len(explanation.concepts),
         n_cells=explanation.n_cells,
         concepts=_concepts(explanation, shared, differs),
         supporting=supporting,
@@ -197,22 +187,24 @@ def _tiles(explanation: PatientExplanation, found: Counterfactual) -> tuple[Fact
 def _sum(explanation: PatientExplanation, shared: Shared) -> Table | None:
     """Intercept, the largest concepts, all others in one, and the decision."""
     first, rest = explanation.concepts.head(ROWS), explanation.concepts.iloc[ROWS:]
-    bar = f"{explanation.against or 'the others'} ← → {explanation.target}"
-    ends = ("contribution", "difference")
     rows = [_part("Intercept; decision of the typical patient", explanation.intercept, explanation.reference_value)]
     for latent, row in zip(first.index.astype(int), first.to_dict("records"), strict=True):
-        named = {"concept": f"Latent {latent}", "mostly on": shared.dataset.top_class(latent), bar: row["difference"]}
+        named = {"concept": f"Latent {latent}", "mostly on": shared.dataset.top_class(latent), "bar": row["difference"]}
         rows.append({**named, **row, "typical": row["reference"], "doubts": shared.marks.label(latent)})
     if len(rest):
-        rows.append(_part(f"The other {count(len(rest), 'concept')}", *(rest[name].sum() for name in ends)))
+        words = f"The other {count(len(rest), 'concept')}"
+        rows.append(_part(words, rest["contribution"].sum(), rest["difference"].sum()))
     rows.append(_part("Decision", explanation.value, explanation.value))
-    heads = ["concept", "mostly on", "cells", "coefficient", "barcode", "typical", *ends, bar, "doubts"]
-    shown: dict[str, Shown] = {"coefficient": "signed", "cells": "count", bar: "bar", **dict.fromkeys(ends, "fixed")}
+    bar = f"{explanation.against or 'the others'} ← → {explanation.target}"
+    heads = ["concept", "mostly on", "cells", "coefficient", "barcode", "typical"]
+    heads += ["contribution", "difference", "bar", "doubts"]
+    frame = pd.DataFrame([{head.capitalize(): row.get(head) for head in heads} for row in rows])
+    ways: dict[str, Shown] = {"Coefficient": "signed", "Cells": "count", "Contribution": "fixed", "Difference": "fixed"}
     return table_of(
-        pd.DataFrame([{head: row.get(head) for head in heads} for row in rows]),
+        frame.rename(columns={"Bar": bar}),
         f"The {whole(len(first))} largest of {count(len(explanation.concepts), 'concept')}, by how far the patient is "
         "from the typical one. Contributions and differences add up to the decision. Bars: difference.",
-        shown=shown,
+        shown={**ways, bar: "bar"},
         strong=[False] * (len(rows) - 1) + [True],
     )
 
@@ -230,11 +222,11 @@ def _all_cells(explanation: PatientExplanation, dataset: OpenedDataset) -> Table
     ]
     rows.append(("Intercept; typical patient", "", explanation.intercept, explanation.reference_value, None))
     rows.append(("Decision", "", value, value, value))
-    heads = ["cell", "label", "contribution", "difference", "decision from this cell alone"]
+    heads = ["Cell", "Label", "Contribution", "Difference", "Decision from this cell alone"]
     return table_of(
         pd.DataFrame([dict(zip(heads, row, strict=True)) for row in rows]),
         "Contributions and differences add up to the decision, which is the mean over cells of what each alone gives.",
-        shown={"contribution": "fixed", "difference": "fixed", "decision from this cell alone": "signed"},
+        shown={"Contribution": "fixed", "Difference": "fixed", "Decision from this cell alone": "signed"},
         strong=[False] * (len(rows) - 1) + [True],
     )
 
@@ -332,11 +324,11 @@ def _chart(curve: Curve, target: str, level: float | None) -> Chart:
 
     mean, low, high = (plain(values) for values in (curve.random_mean, curve.random_low, curve.random_high))
     steps = plain(curve.steps)
-    band = percent(BAND[1] - BAND[0])
+    band = whole(100 * (BAND[1] - BAND[0]))
     return Chart(
         words=(
             f"{curve.mode.capitalize()} of {curve.what}: area {signed(curve.area)}. Green: in order of contribution; "
-            f"grey: mean and {band} band of {whole(curve.orders)} random orders. Dashed: where the decision changes."
+            f"grey: mean and {band} % band of {whole(curve.orders)} random orders. Dashed: where the decision changes."
         ),
         x=Axis(f"{curve.what} {'taken away' if curve.mode == 'deletion' else 'put in'}"),
         y=Axis(f"decision for {target}"),

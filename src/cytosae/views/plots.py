@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cytosae.views.parts import Number
+from cytosae.views.page_parts import Number
 
 
 @dataclass(frozen=True)

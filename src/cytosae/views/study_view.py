@@ -11,7 +11,7 @@ from cytosae.views.dataset_view import DatasetView, view_of_dataset
 from cytosae.views.localisation_view import LocalisationView, view_of_localisation
 from cytosae.views.number_words import count, number, percent, whole
 from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.parts import Definition, Fact, Head, MadeFrom, Shown, define, facts_of
+from cytosae.views.page_parts import Fact, Head, MadeFrom, Page, Shown, define, facts_of
 
 if TYPE_CHECKING:
     from cytosae.atlas import Localisation
@@ -66,20 +66,16 @@ NOTICE = (
 )
 
 
-@dataclass(frozen=True)
-class StudyView:
+@dataclass(frozen=True, kw_only=True)
+class StudyView(Page):
     """A study at a glance: its data sets with their concepts, agreement with masks, and how all of it was made."""
 
-    head: Head
     datasets: tuple[DatasetView, ...]
     localisation: LocalisationView | None
-    tiles: tuple[Fact, ...]
     trained_on: tuple[str, ...]
     sae: tuple[Fact, ...]
     backbone: tuple[Fact, ...]
     times: tuple[Fact, ...]
-    definitions: tuple[Definition, ...]
-    made_from: tuple[MadeFrom, ...]
 
 
 def view_of_study(

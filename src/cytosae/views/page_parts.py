@@ -112,6 +112,16 @@ class Head:
     notice: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What every page has: its head, the few numbers that matter, words that are defined, what it was made from."""
+
+    head: Head
+    tiles: tuple[Fact, ...] = ()
+    definitions: tuple[Definition, ...]
+    made_from: tuple[MadeFrom, ...]
+
+
 def known(value: Any) -> float | None:
     """A number that JSON can hold; None for NaN, infinity and NA."""
     return None if value is None or pd.isna(value) or not np.isfinite(value) else float(value)
