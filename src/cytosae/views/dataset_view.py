@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cytosae.atlas.concept_choice import select_concepts
 from cytosae.atlas.matrix import stored_entries
-from cytosae.atlas.usefulness import select_concepts
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.number_words import whole
 from cytosae.views.opened_dataset import OpenedDataset

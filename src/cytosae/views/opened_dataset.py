@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.atlas.concept_choice import usefulness
 from cytosae.atlas.maps import reference_maps
-from cytosae.atlas.usefulness import usefulness
 from cytosae.common.progress import progress
 from cytosae.views.page_parts import MadeFrom, known, series, text
 
