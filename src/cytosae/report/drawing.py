@@ -114,7 +114,7 @@ def _(plot: Chart) -> Figure:
 @draw.register
 def _(plot: Intervals) -> Figure:
     tallest = max((len(panel.rows) for panel in plot.panels), default=1)
-    figure = Figure(figsize=(5.6 if len(plot.panels) == 1 else 7.4, 0.7 + 0.32 * tallest), layout="constrained")
+    figure = Figure(figsize=(6.6 if len(plot.panels) == 1 else 7.4, 0.7 + 0.32 * tallest), layout="constrained")
     panels = figure.subplots(1, len(plot.panels), sharex=True, squeeze=False)[0]
     for axes, panel in zip(panels, plot.panels, strict=True):
         _draw_intervals(axes, panel)

@@ -90,7 +90,7 @@ def view_of_cohort(
     return CohortView(
         head=Head(
             kicker="A cohort in concepts",
-            title=" against ".join(names) if len(names) < 3 else f"{len(names)} diagnoses told apart",
+            title=" against ".join(names[::-1]) if len(names) < 3 else f"{len(names)} diagnoses told apart",
             byline=f"{count(len(groups), 'patient')} · {whole(dataset.atlas.n_obs)} cells of {dataset.name}",
             verdict=models.verdict if models is not None else views[0].conclusion if views else evidence.compared,
             warnings=evidence.doubts,

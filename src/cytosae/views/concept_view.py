@@ -63,20 +63,9 @@ def views_of_concepts(
 ) -> tuple[ConceptView, ...]:
     """Concepts in this order.
 
-    Parameters
-    ----------
-    dataset : OpenedDataset
-        Where their reference cells come from.
-    latents : sequence of int
-        The concepts.
-    facts : mapping of int to tuple of Fact, or None
-        Numbers that matter on this page; what the atlas says of them stands behind, or alone.
-    marks : Marks or None
-        Why they are to be doubted.
-    others : sequence of OpenedDataset
-        Data sets on which the same concepts are shown as well.
-    references : int or None
-        Reference cells of each, None for all that the atlas has.
+    ``facts`` are the numbers that matter on this page: what the atlas says of a concept then stands behind them, and
+    alone where there are none. ``others`` are data sets on which the same concepts are shown as well, ``references``
+    the reference cells of each (None for all that the atlas has).
     """
     marks = marks or Marks()
     found = dataset.reference_cells(latents, references)

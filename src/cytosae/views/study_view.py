@@ -90,22 +90,9 @@ def view_of_study(
 ) -> StudyView:
     """Gather a study.
 
-    Parameters
-    ----------
-    datasets : sequence of OpenedDataset
-        A section each, in this order.
-    summary : mapping of str to Any
-        Measured figures of the SAE; `SAE_FACTS` names those that are known, others are left out.
-    localisation : Localisation or None
-        Agreement with masks, where there are any.
-    times : mapping of str to float, or None
-        Step -> seconds.
-    trained_on : sequence of str
-        Data sets that the SAE was trained on; empty: not said.
-    title : str
-        Headline.
-    concepts : int
-        Concepts in the gallery of each data set.
+    ``summary`` holds measured figures of the SAE (`SAE_FACTS` names those that are known), ``localisation`` the
+    agreement with masks, ``times`` the seconds of each step, ``trained_on`` the data sets that the SAE was trained on
+    (empty: not said); ``concepts`` are shown of each data set.
 
     Raises
     ------
