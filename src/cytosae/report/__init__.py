@@ -1,8 +1,5 @@
 """Self-contained HTML from views: one file that a reader can open anywhere, offline."""
 
-from __future__ import annotations
+import lazy_loader
 
-from cytosae.report.pages import render, write_page
-from cytosae.report.pictures import Pictures
-
-__all__ = ["Pictures", "render", "write_page"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
