@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["views.view_fixtures"]
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 

@@ -196,14 +196,18 @@ def explain(
     out
         HTML page to write, by default STUDY/explained/IMAGE.html.
     """
-    from cytosae.report import write_explanation
+    from cytosae.common.artifact import hash_file
+    from cytosae.report import Pictures, write_page
+    from cytosae.views import OpenedDataset, view_of_image
 
     output = Output(as_json=as_json)
     work = cytosae.Study(study)
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
     page = out or work.path / "explained" / f"{image.stem}.html"
-    write_explanation(page, image, explanation, work.atlas(name, backed="r"), work.cells(name))
+    opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
+    view = view_of_image(image.name, hash_file(image), explanation, opened)
+    write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")

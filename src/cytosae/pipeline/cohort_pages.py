@@ -1,262 +1,62 @@
-"""The pages of a cohort: what is shown of its artifacts, and what is said before anything else."""
+"""Writes the pages of a cohort."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from cytosae.cohort import (
-    colour_following,
-    explain_decision,
-    fit_configuration,
-    gather,
-    model_input,
-    patient_specific,
-    retest_reliability,
-    stability,
-)
-from cytosae.common.errors import InputError
 from cytosae.common.names import file_name
 from cytosae.pipeline.places import Place
-from cytosae.report import (
-    DatasetReport,
-    Evidence,
-    Marks,
-    comparison,
-    models_view,
-    write_cohort_report,
-    write_disease_page,
-    write_patient_page,
-)
+from cytosae.report import Pictures, write_page
+from cytosae.views import OpenedCohort, OpenedDataset, Ranking
 
 if TYPE_CHECKING:
-    from cytosae.cohort import ClassificationResult, ConceptClassifier, Stability
-    from cytosae.cohort.classification.features import CohortArrays
     from cytosae.pipeline.patients import Patients
-
-RESEARCH = "This is research on a set of cells, not a diagnosis of anybody."
 
 
 def write_pages(work: Patients, out: Path, *, config: Any, inputs: Mapping[str, str]) -> None:
     """Write ``out``, the page of the cohort, after the pages it links to, in the folder ``pages`` beside it."""
-    shown = _Shown(work)
-    folder = out.parent / "pages"
+    cohort = _opened(work)
+    pictures, folder = Pictures([cohort.dataset.cells]), out.parent / "pages"
     shutil.rmtree(folder, ignore_errors=True)
-    patients = {name: f"pages/{page_of(name)}" for name in shown.patients()}
-    diseases = {a: f"pages/disease-{file_name(a)}.html" for a, _ in work.comparisons}
-    for name, link in patients.items():
-        shown.patient_page(out.parent / link, name, back=f"../{out.name}")
-    beside = {name: link.removeprefix("pages/") for name, link in patients.items()}
-    comparisons = []
+    patients = cohort.telling_patients(work.config.pages)
+    contrasts = {a: work.source.read(Place("contrasts", work.pair(a, b))) for a, b in work.comparisons}
+    files = {("patient", name): page_of(name) for name in patients}
+    files |= {("disease", name): page_of(name, "disease") for name in contrasts}
+    beside = {**files, ("cohort", ""): f"../{out.name}"}
+    for name in patients:
+        write_page(folder / page_of(name), cohort.patient_named(name), pictures, links=beside)
     for a, b in work.comparisons:
-        comparisons.append(comparison(work.source.read(Place("contrasts", work.pair(a, b)))))
-        ranking, tables = work.source.read(Place("ranking", work.pair(a, b)))
-        write_disease_page(
-            out.parent / diseases[a],
-            comparisons[-1],
-            cells=ranking,
-            enrichment=tables.get("enrichment"),
-            enrichment_words=evaluation_words(tables.get("evaluation")),
-            marks=shown.marks,
-            patient_pages=beside,
-            links={"the cohort": f"../{out.name}"},
-            concepts=work.config.concepts,
-            **shown.common,
-        )
-    write_cohort_report(
-        out,
-        barcodes=shown.barcodes,
-        kind=shown.classifier.kind,
-        models=models_view(shown.result),
-        comparisons=comparisons,
-        stability=shown.stability(),
-        marks=shown.marks,
-        patient_pages=patients,
-        disease_pages=diseases,
-        concepts=work.config.concepts,
-        config=config,
-        inputs=inputs,
-        **shown.common,
-    )
-
-
-def page_of(patient: str) -> str:
-    """File of a patient's page; two patients never share one."""
-    return f"patient-{file_name(patient)}.html"
+        ranking = Ranking(*work.source.read(Place("ranking", work.pair(a, b))))
+        write_page(folder / page_of(a, "disease"), cohort.disease(contrasts[a], ranking), pictures, links=beside)
+    view = cohort.cohort(list(contrasts.values()), work.config.stability)
+    links = {name: f"pages/{file}" for name, file in files.items()}
+    write_page(out, view, pictures, links=links, config=config, inputs=inputs)
 
 
 def write_one_patient(work: Patients, patient: str, out: Path) -> Path:
     """Write the page of one patient."""
-    _Shown(work).patient_page(out, patient)
-    return out
+    cohort = _opened(work)
+    return write_page(out, cohort.patient_named(patient), Pictures([cohort.dataset.cells]))
 
 
-class _Shown:
-    """What all pages of a cohort share, read once."""
-
-    def __init__(self, work: Patients) -> None:
-        study, name = work.source, work.dataset
-        self.work = work
-        self.result, self.classifier = work.result(), work.classifier()
-        self.dataset = DatasetReport(work.atlas, study.cells(name), study.tokens(name))
-        self.sae = study.sae()
-        known = work.barcodes.obs["diagnosis"].isin(self.result.classes).to_numpy()
-        self.barcodes = work.barcodes[known].copy()
-        self.data = self._arrays()
-        # [patients, latents] as the model takes them; NaN for patients without a cell of the types that it looks at
-        self.seen = model_input(self.result.recommended, self.data, work.asked)
-        self.matrix = self.seen.barcodes
-        self.marks = self._marks()
-        self.evidence = _evidence(self.result, name)
-        self.common: dict[str, Any] = {"dataset": self.dataset, "sae": self.sae, "evidence": self.evidence}
-        self.own = self.result.predictions.query("model == @self.result.recommended.name").set_index("patient")
-
-    def patients(self) -> list[str]:
-        """Patients with a page: of each class those decided wrongly or most clearly, in turn."""
-        table = self.own.assign(wrong=self.own["call"] != self.own["diagnosis"])
-        if "decision" in table:
-            table["clear"] = table["decision"].abs()
-        else:
-            table["clear"] = table[[f"probability_{c}" for c in self.result.classes]].max(axis=1)
-        table = table.sort_values(["wrong", "clear"], ascending=False)
-        table = table[table.index.isin(np.array(self.data.patients)[~np.isnan(self.matrix).any(axis=1)])]
-        turn = table.groupby(["diagnosis", "wrong"]).cumcount()
-        order = table.assign(turn=turn).sort_values(["turn", "wrong"], ascending=[True, False], kind="stable")
-        return [str(name) for name in order.index[: self.work.config.pages]]
-
-    def patient_page(self, out: Path, patient: str, *, back: str | None = None) -> None:
-        """Write one patient's page."""
-        explanation = explain_decision(
-            self.classifier,
-            self.work.atlas,
-            patient,
-            sae=self.sae,
-            store=self.dataset.store,
-            column=self.work.config.patient,
-        )
-        notes = ["The model was fitted on all patients, this one among them."]
-        diagnosis = None
-        if patient in self.own.index:
-            row = self.own.loc[patient]
-            diagnosis = str(row["diagnosis"])
-            share = float(row[f"probability_{explanation.target}"])
-            notes.append(
-                f"Models fitted without this patient give {explanation.target} a probability of {share:.2f} on average."
-            )
-        write_patient_page(
-            out,
-            explanation,
-            diagnosis=diagnosis,
-            marks=self.marks,
-            specific=self._specific(patient),
-            notes=notes,
-            links={"the cohort": back} if back else {},
-            concepts=min(self.work.config.concepts, 8),
-            **self.common,
-        )
-
-    def stability(self) -> Stability | None:
-        """How far the top concepts depend on which patients are in the study."""
-        if self.work.config.stability < 2:
-            return None
-        asked = self.work.asked
-        matrix = np.where(np.isnan(self.matrix), np.nanmean(self.matrix, axis=0), self.matrix)
-
-        def refit(rows: NDArray[np.int64]) -> ConceptClassifier:
-            y = self.data.y[rows]
-            fit = fit_configuration(self.result.recommended, matrix[rows], y, asked, self.seen.directions)
-            used = np.flatnonzero((fit.coef != 0).any(0))
-            return replace(
-                self.classifier,
-                latents=used.astype(np.int64),
-                coef=fit.coef[:, used],
-                intercept=fit.intercept,
-                means=fit.means[used],
-            )
-
-        return stability(refit, matrix, self.data.y, resamples=self.work.config.stability, seed=asked.seed)
-
-    def _arrays(self) -> CohortArrays:
-        work = self.work
-        return gather(
-            work.barcodes,
-            work.atlas,
-            work.colours,
-            kinds=[self.result.recommended.kind],
-            classes=self.result.classes,
-            positive=self.result.classes[-1] if len(self.result.classes) == 2 else None,
-            group=None,
-            patient=work.config.patient,
-            retest=work.retest,
-        )
-
-    def _marks(self) -> Marks:
-        cells, everyone = self.data.cells, np.arange(len(self.data.patients))
-        following = np.zeros(self.work.atlas.n_vars, bool)
-        if cells is not None and cells.colours is not None and len(cells.type_names) > 1:
-            following = colour_following(cells, everyone)
-        kept = None
-        if self.data.retest is not None:
-            kept = retest_reliability(*self.data.retest[self.result.recommended.kind].of(everyone))
-        return Marks(following, kept, self.work.asked.reliability)
-
-    @cached_property
-    def _outliers(self) -> pd.DataFrame | None:
-        """Concepts in which patients differ from their group, of all patients at once; None where no group is large."""
-        try:
-            return patient_specific(self.work.barcodes, kind=self.classifier.kind)
-        except InputError:
-            return None
-
-    def _specific(self, patient: str) -> pd.DataFrame | None:
-        table = self._outliers
-        if table is None:
-            return None
-        own = pd.DataFrame(table[table["patient"] == patient])
-        index = pd.Index(own["latent"].astype(int), name="latent")
-        return pd.DataFrame({name: own[name].to_numpy() for name in ("value", "others", "z")}, index=index)
+def page_of(name: str, kind: str = "patient") -> str:
+    """File of the page of a patient or disease; two of them never share one."""
+    return f"{kind}-{file_name(name)}.html"
 
 
-def evaluation_words(table: pd.DataFrame | None) -> list[str]:
-    """What was measured of a ranking against experts, a sentence each."""
-    if table is None:
-        return []
-    words = []
-    for name, row in table.iterrows():
-        shares = [
-            f"{row[m]:.2f} ({row[f'{m}_low']:.2f} to {row[f'{m}_high']:.2f})"
-            for m in ("precision", "average_precision")
-        ]
-        words.append(
-            f"By {name}: {shares[0]} of a patient’s first ten cells are of the types that experts point at; average "
-            f"precision {shares[1]}."
-        )
-    return words
-
-
-def _evidence(result: ClassificationResult, dataset: str) -> Evidence:
-    rows = result.table.set_index("model")
-    best = rows.loc[result.recommended.name]
-    performance = (
-        f"AUROC {best['auroc']:.2f} ({best['auroc_low']:.2f} to {best['auroc_high']:.2f}) in cross-validation, all "
-        "choices inside the folds."
+def _opened(work: Patients) -> OpenedCohort:
+    source, name = work.source, work.dataset
+    return OpenedCohort(
+        dataset=OpenedDataset(work.atlas, source.cells(name), source.tokens(name), source.sae()),
+        barcodes=work.barcodes,
+        result=work.result(),
+        classifier=work.classifier(),
+        asked=work.asked,
+        colours=work.colours,
+        retest=work.retest,
+        patient=work.config.patient,
+        concepts=work.config.concepts,
     )
-    caveats = [RESEARCH]
-    for name, what in (("colour alone", "colour of the images"), ("order of imaging alone", "order of imaging")):
-        if name in rows.index:
-            caveats.append(f"The {what} alone reaches {float(rows.loc[name, 'auroc']):.2f} in the same folds.")
-    if np.isfinite(float(best.get("auroc_split", np.nan))):
-        caveats.append(
-            "Trained on one half of the colour range and tested on the other, the model reaches "
-            f"{best['auroc_split']:.2f}."
-        )
-    groups = tuple((str(name), int(n)) for name, n in result.patients.items())
-    return Evidence(groups=groups, dataset=dataset, performance=performance, caveats=tuple(caveats))

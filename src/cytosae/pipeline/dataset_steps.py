@@ -186,24 +186,22 @@ def report_step(config: StudyConfig, context: Context) -> Step:
 
 
 def _write_report(job: Job) -> None:
-    from cytosae.report import DatasetReport, write_report
+    from cytosae.report import Pictures, write_page
+    from cytosae.views import OpenedDataset, view_of_study
 
-    names = [str(place.of) for place in job.needed("cells")]
-    datasets = [DatasetReport(job.atlas(n, backed="r"), job.cells(n), job.tokens(n)) for n in names]
+    names, sae = [str(place.of) for place in job.needed("cells")], job.sae()
+    datasets = [OpenedDataset(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae) for n in names]
     masks, asked = job.needed("localisation"), job.asked["report"]
-    write_report(
-        job.path,
-        datasets=datasets,
-        sae=job.sae(),
-        sae_summary=job.artifact(Place("sae")).details,
-        backbone=datasets[0].store.manifest["backbone"],
+    view = view_of_study(
+        datasets,
+        summary=job.artifact(Place("sae")).details,
         localisation=job.read(masks[0]) if masks else None,
-        wall_times=job.context.times(),
+        times=job.context.times(),
         trained_on=job.asked["trained_on"],
         title=asked.title or f"Concepts of {', '.join(names)}",
         concepts=asked.concepts,
-        **job.record,
     )
+    write_page(job.path, view, Pictures([dataset.cells for dataset in datasets]), **job.record)
 
 
 def _tokens(names: Sequence[str]) -> tuple[Place, ...]:

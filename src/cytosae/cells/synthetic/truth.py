@@ -99,7 +99,7 @@ Drawn by cytosae; nothing in it comes from a patient. The diagnoses are modelled
 
 | file | content |
 |---|---|
-| `../manifest.csv` | one row a cell: image, label, patient, diagnosis, mask, domain (the laboratory), age, sex |
+| `../manifest.csv` | a row a cell: image, label, patient, diagnosis, mask, mask_source, domain (laboratory), age, sex |
 | `../images/PATIENT/CELL.png` | 8-bit RGB |
 | `../masks/PATIENT/CELL.png` | 8-bit grey: 0 background and other cells, 1 cytoplasm, 2 nucleus |
 | `../structures/PATIENT/CELL.png` | 16-bit grey: the sum of the bits below; a pixel can belong to several structures |

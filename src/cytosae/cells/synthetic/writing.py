@@ -112,6 +112,7 @@ def _write_manifest(folder: Path, model: CohortModel) -> None:
                 "patient": patient.name,
                 "diagnosis": patient.diagnosis,
                 "mask": f"masks/{row['cell']}.png",
+                "mask_source": "drawn",  # image and mask from one drawing: nobody outlined it
                 "domain": patient.laboratory,
                 "age": patient.age,
                 "sex": patient.sex,

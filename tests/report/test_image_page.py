@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from cytosae.common.artifact import hash_file
 from cytosae.pipeline import Study
-from cytosae.report import write_explanation
+from cytosae.report import Pictures, write_page
+from cytosae.views import OpenedDataset, view_of_image
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def test_page_is_whole_offline_and_escapes_names(study_of_smear, explained, tmp_
     study = Study(study_of_smear)
     evil = tmp_path / "<b>cell.png"
     evil.write_bytes(image.read_bytes())
-    page = write_explanation(tmp_path / "x.html", evil, explanation, study.atlas("smear"), study.cells("smear"))
+    opened = OpenedDataset(study.atlas("smear"), study.cells("smear"), study.tokens("smear"), study.sae())
+    view = view_of_image(evil.name, hash_file(evil), explanation, opened)
+    page = write_page(tmp_path / "x.html", view, Pictures([opened.cells], {view.cell.cell: evil}))
     html = page.read_text(encoding="utf-8")
     assert "<b>cell" not in html
     assert len(re.findall(r'<article class="concept"', html)) == 5

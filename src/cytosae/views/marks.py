@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.report.cohort_content import interval
+from cytosae.views.number_words import two
+from cytosae.views.page_parts import Fact, known
 
 
-class Mark(NamedTuple):
+@dataclass(frozen=True)
+class Mark:
     """Why a concept is to be doubted: a few words, and a sentence."""
 
     label: str
@@ -25,9 +26,12 @@ class Marks:
 
     Attributes
     ----------
-    following : [m] bool, latents that follow colour (`cytosae.cohort.colour_following`)
-    reliability : [m] intraclass correlation in a changed stain (`cytosae.cohort.retest_reliability`); None: not tested
-    least : below it a concept is said to change with the stain
+    following : ndarray of bool, shape (m,)
+        Latents that follow colour (`cytosae.cohort.colour_following`).
+    reliability : ndarray of float, shape (m,), or None
+        Intraclass correlation in a changed stain (`cytosae.cohort.retest_reliability`); None: not tested.
+    least : float
+        Below it a concept is said to change with the stain.
     """
 
     following: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
@@ -42,7 +46,7 @@ class Marks:
             sentences.append("The colour of the image explains more of its activation than the type of the cell does.")
         if self.reliability is not None and self.reliability[latent] < self.least:
             labels.append("changes with the stain")
-            value = interval(self.reliability[latent], np.nan, np.nan)
+            value = two(float(self.reliability[latent]))
             sentences.append(
                 f"In another stain the same cells show it otherwise: its reliability is {value}, below {self.least:g}."
             )
@@ -53,11 +57,11 @@ class Marks:
         mark = self.of(latent)
         return mark.label if mark else ""
 
-    def facts(self, latent: int) -> list[tuple[str, str]]:
+    def facts(self, latent: int) -> tuple[Fact, ...]:
         """What a card says of the latent."""
         if self.reliability is None:
-            return []
-        return [("Reliability in another stain", interval(self.reliability[latent], np.nan, np.nan))]
+            return ()
+        return (Fact("Reliability in another stain", known(self.reliability[latent]), "two"),)
 
     def count(self, latents: Iterable[int]) -> int:
         """How many of these have a mark."""

@@ -1,0 +1,144 @@
+"""A concept as it is shown: its reference cells with maps, the numbers that matter, and why it is to be doubted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cytosae.views.marks import Mark, Marks
+from cytosae.views.opened_dataset import CellView, OpenedDataset
+from cytosae.views.page_parts import Fact, Shown, facts_of, known, text
+from cytosae.views.plots import Bar
+
+CARRIED = 3
+"""Reference cells shown of a concept on each other data set."""
+
+
+@dataclass(frozen=True)
+class CarriedView:
+    """How a concept does on another data set; ``cells_active`` 0 where it never fires there."""
+
+    dataset: str
+    cells_active: int
+    activation_frequency: float
+    mean_activation: float | None
+    top_class: str | None
+    references: tuple[CellView, ...]
+
+
+@dataclass(frozen=True)
+class ConceptView:
+    """One concept: what its reference cells have in common, these cells with maps, and its numbers.
+
+    ``facts`` are the numbers that matter, ``more`` all others; ``mark`` says why it is to be doubted; ``profile`` is
+    its mean activation on each class; ``carried`` is how it does on other data sets; ``own`` are cells that the page is
+    about, with maps of this concept.
+    """
+
+    latent: int
+    rank: int
+    dataset: str
+    headline: str
+    references: tuple[CellView, ...]
+    facts: tuple[Fact, ...] = ()
+    more: tuple[Fact, ...] = ()
+    mark: Mark | None = None
+    profile: tuple[Bar, ...] = ()
+    carried: tuple[CarriedView, ...] = ()
+    own: tuple[CellView, ...] = ()
+    own_words: str = ""
+
+
+def views_of_concepts(
+    dataset: OpenedDataset,
+    latents: Sequence[int],
+    *,
+    facts: Mapping[int, tuple[Fact, ...]] | None = None,
+    marks: Marks | None = None,
+    others: Sequence[OpenedDataset] = (),
+    references: int | None = None,
+) -> tuple[ConceptView, ...]:
+    """Concepts in this order.
+
+    ``facts`` are the numbers that matter on this page: what the atlas says of a concept then stands behind them, and
+    alone where there are none. ``others`` are data sets on which the same concepts are shown as well, ``references``
+    the reference cells of each (None for all that the atlas has).
+    """
+    marks = marks or Marks()
+    found = dataset.reference_cells(latents, references)
+    elsewhere = [(other, other.reference_cells(latents, CARRIED)) for other in others]
+    views = []
+    for rank, latent in enumerate(latents, start=1):
+        few, more = atlas_facts(dataset, latent)
+        if facts is not None:
+            few, more = (*facts[latent], *marks.facts(latent)), (*few, *more)
+        views.append(
+            ConceptView(
+                latent=latent,
+                rank=rank,
+                dataset=dataset.name,
+                headline=headline(found[latent]),
+                references=found[latent],
+                facts=few,
+                more=more,
+                mark=marks.of(latent),
+                profile=profile(dataset, latent),
+                carried=tuple(_carried(other, latent, cells[latent]) for other, cells in elsewhere),
+            )
+        )
+    return tuple(views)
+
+
+def atlas_facts(dataset: OpenedDataset, latent: int) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
+    """What the atlas says of a concept: what matters first, and the rest (docs/atlas.md defines them)."""
+    few: dict[str, tuple[str, Shown]] = {
+        "activation_frequency": ("Cells active", "percent"),
+        "mean_activation": ("Mean activation", "number"),
+        "label_entropy": ("Label entropy, nats", "number"),
+        "central_share": ("Central share", "percent"),
+    }
+    more: dict[str, tuple[str, Shown]] = {
+        "cells_active": ("Number of cells active", "count"),
+        "token_frequency": ("Tokens active", "percent"),
+        "max_token_activation": ("Strongest token", "number"),
+        "class_selectivity": ("Class selectivity", "number"),
+        "position_dependence": ("Position dependence", "number"),
+        "usefulness": ("Usefulness", "number"),
+    }
+    row = dataset.var.loc[latent]
+    return facts_of(row, few), facts_of(row, more)
+
+
+def profile(dataset: OpenedDataset, latent: int) -> tuple[Bar, ...]:
+    """Mean activation on each class, largest first."""
+    means = np.asarray(dataset.atlas.varm["class_mean"])[dataset.var.index.get_loc(latent)]
+    bars = [Bar(str(name), known(mean)) for name, mean in zip(dataset.atlas.uns["classes"], means, strict=True)]
+    return tuple(sorted(bars, key=lambda bar: (-(bar.value or 0.0), bar.name)))
+
+
+def headline(references: Sequence[CellView]) -> str:
+    """What the reference cells of a concept are, in words."""
+    labels = [reference.label for reference in references if reference.label is not None]
+    if not labels:
+        return f"{len(references)} unlabelled reference cells"
+    counts = Counter(labels).most_common()
+    name, n = counts[0]
+    if n == len(references):
+        return f"all {n} reference cells: {name}"
+    if 2 * n > len(references):
+        return f"{n} of {len(references)} reference cells: {name}"
+    return "mixed: " + ", ".join(f"{label} {k}" for label, k in counts[:3])
+
+
+def _carried(dataset: OpenedDataset, latent: int, references: tuple[CellView, ...]) -> CarriedView:
+    return CarriedView(
+        dataset=dataset.name,
+        cells_active=int(dataset.fact(latent, "cells_active")),
+        activation_frequency=float(dataset.fact(latent, "activation_frequency")),
+        mean_activation=known(dataset.fact(latent, "mean_activation")),
+        top_class=text(dataset.fact(latent, "top_class")),
+        references=references,
+    )

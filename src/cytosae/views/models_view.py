@@ -1,0 +1,256 @@
+"""A classification as it is shown: the few rows that matter, all rows, what confounders leave of them, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_curve
+
+from cytosae.views.number_words import listed, p_value, percent, two
+from cytosae.views.page_parts import Number, Shown, Table, known, measured, say, series, table_of
+from cytosae.views.plots import Axis, Chart, IntervalPanel, IntervalRow, Intervals, Series
+
+if TYPE_CHECKING:
+    from cytosae.cohort.classification.result import ClassificationResult
+
+FAMILIES = {
+    "concepts": "Concepts",
+    "baseline": "Baselines",
+    "confounder": "Confounders alone",
+    "control": "Negative controls",
+}
+"""Family in the table of a classification -> words, in the order shown."""
+
+RIVALS = {
+    "cell-type shares": "the types of the cells alone",
+    "background": "the background without the cell",
+    "colour alone": "the colour of the images alone",
+    "order of imaging": "the order of imaging alone",
+    "random-weight SAE": "a dictionary with random weights",
+    "shuffled diagnoses: the choice": "diagnoses that were dealt out at random",
+}
+"""Beginning of a row's name -> what it is in words: the rows that matter beside the recommended one, in this order."""
+
+
+@dataclass(frozen=True)
+class ModelsView:
+    """A classification: how well the recommended model does, what does as well without concepts, and every row.
+
+    ``name`` is the recommended model, ``positive`` the class whose probability is listed; ``compared`` and ``key`` show
+    it beside the rows that matter.
+    """
+
+    name: str
+    positive: str
+    verdict: str
+    auroc: Number
+    compared: Intervals
+    key: Table | None
+    all: Table | None
+    confounding: Table | None
+    roc: Chart
+    reliability: Chart | None
+    findings: tuple[str, ...]
+
+
+def view_of_models(result: ClassificationResult, *, curves: int = 5) -> ModelsView:
+    """Gather a classification; ``curves`` models at most among the receiver operating characteristics."""
+    rows = result.table.set_index("model", drop=False)
+    name, classes = result.recommended.name, result.classes
+    best: Any = rows.loc[name]
+    auroc, rivals = measured(best, "auroc"), rivals_of(result)
+    return ModelsView(
+        name=name,
+        positive=positive_of(result),
+        verdict=_verdict(classes, auroc, rivals),
+        auroc=auroc,
+        compared=_compared(name, auroc, rivals),
+        key=_table(result, [name, *rivals], {"auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}),
+        all=_table(result, _ordered(rows), _columns(result, rows), families=True),
+        confounding=_confounding(rows, name),
+        roc=_roc(result, rows, curves),
+        reliability=_reliability(result),
+        findings=_findings(result, best),
+    )
+
+
+def positive_of(result: ClassificationResult) -> str:
+    """Of two classes the one to be found, of more the first."""
+    return result.classes[1] if len(result.classes) == 2 else result.classes[0]
+
+
+def rivals_of(result: ClassificationResult) -> dict[str, Number]:
+    """Model -> AUROC of the rows that matter beside the recommended one; random weights by the same barcode."""
+    rows = result.table.set_index("model", drop=False)
+    random = f"random-weight SAE ({result.recommended.kind})"
+    found = {}
+    for start in RIVALS:
+        named = [str(name) for name in rows.index if str(name).startswith(start)]
+        chosen = random if random in named else next(iter(named), None)
+        if chosen is not None and chosen != result.recommended.name:
+            found[chosen] = measured(rows.loc[chosen].to_dict(), "auroc")
+    return found
+
+
+def rival_words(name: str) -> str:
+    """What a row that matters is, in words."""
+    return next(words for start, words in RIVALS.items() if name.startswith(start))
+
+
+def doubts_of(result: ClassificationResult) -> tuple[str, ...]:
+    """What does as well as the recommended model, within its interval, and has no concepts in it."""
+    auroc, rivals = measured(result.table.set_index("model").loc[result.recommended.name], "auroc"), rivals_of(result)
+    least = auroc.value if auroc.low is None else auroc.low
+    equal = {name: other for name, other in rivals.items() if least is not None and (other.value or 0) >= least}
+    if not equal:
+        return ()
+    named = [f"{rival_words(name)} ({say(other.value)})" for name, other in equal.items()]
+    return (
+        f"No worse than the concepts, within their interval: {listed(named)}. The decision may not be about what the "
+        "concepts show.",
+    )
+
+
+def _verdict(classes: tuple[str, ...], auroc: Number, rivals: Mapping[str, Number]) -> str:
+    told = f"{classes[1]} from {classes[0]}" if len(classes) == 2 else f"{len(classes)} diagnoses apart"
+    first = f"Concepts of the cells tell {told} with AUROC {say(auroc)} in cross-validation"
+    if auroc.low is not None and auroc.low <= 0.5:
+        first = f"Concepts of the cells are not shown to tell {told}: AUROC {say(auroc)} in cross-validation"
+    beside = next(iter(rivals), None)
+    return f"{first}; {rival_words(beside)} reach {say(rivals[beside])}." if beside else f"{first}."
+
+
+def _compared(name: str, auroc: Number, rivals: Mapping[str, Number]) -> Intervals:
+    rows = [IntervalRow("recommended", auroc, strong=True)]
+    rows += [IntervalRow(rival_words(rival).removesuffix(" alone"), other) for rival, other in rivals.items()]
+    words = (
+        f"AUROC with its 95 % interval in the same folds of patients: {name}, and what it has to be better than. "
+        "Dashed: chance."
+    )
+    return Intervals(words, Axis("AUROC"), (IntervalPanel("", tuple(rows), 0.5),))
+
+
+def _ordered(rows: pd.DataFrame) -> list[str]:
+    families = [*FAMILIES, *sorted(set(rows["family"]) - set(FAMILIES))]
+    return [str(name) for family in families for name in rows.index[rows["family"] == family]]
+
+
+def _columns(result: ClassificationResult, rows: pd.DataFrame) -> dict[str, str]:
+    columns = {
+        "auroc": "AUROC",
+        "balanced_accuracy": "Balanced accuracy",
+        "macro_f1": "Macro F1",
+        "sensitivity": f"Sensitivity at specificity {result.config.get('specificity', 0.9):g}",
+        "brier": "Brier",
+    }
+    return {name: words for name, words in columns.items() if name in rows}
+
+
+def _table(
+    result: ClassificationResult, names: Sequence[str], columns: Mapping[str, str], *, families: bool = False
+) -> Table | None:
+    """These rows of the table of models, the recommended one in bold."""
+    rows = result.table.set_index("model", drop=False)
+    chosen = [rows.loc[name] for name in names]
+    frame = pd.DataFrame({"Model": list(names)})
+    for column, words in columns.items():
+        frame[words] = [measured(row, column) for row in chosen]
+    shown: dict[str, Shown] = dict.fromkeys(columns.values(), "two")
+    if len(result.comparisons):
+        # Difference of AUROC with its interval, and the p of the corrected resampled t-test.
+        against = result.comparisons.rename(columns={"low": "difference_low", "high": "difference_high"})
+        others = against.set_index("model").reindex(names)
+        frame["Recommended less this"] = [measured(row, "difference") for _, row in others.iterrows()]
+        frame["p"] = others["p_t"].to_numpy()
+        shown |= {"Recommended less this": "two", "p": "p"}
+    return table_of(
+        frame,
+        "All in the same folds of patients, every choice made inside them. In brackets: 95 % intervals. In bold: the "
+        "one recommended.",
+        shown=shown,
+        strong=[name == result.recommended.name for name in names],
+        families=[FAMILIES.get(row["family"], str(row["family"])) for row in chosen] if families else None,
+    )
+
+
+def _confounding(rows: pd.DataFrame, recommended: str) -> Table | None:
+    """What colour and other confounders have to do with each model; nothing where they were not known."""
+    columns: dict[str, tuple[str, Shown]] = {
+        "r2_colour": ("Explained by colour", "percent"),
+        "auroc_without_colour": ("AUROC without colour", "two"),
+        "r2_confounders": ("Explained by all confounders", "percent"),
+        "auroc_without_confounders": ("AUROC without them", "two"),
+        "auroc_matched": ("AUROC on colour-matched patients", "two"),
+        "auroc_split": ("AUROC, colour split", "two"),
+        "auroc_split_worst": ("… worst direction", "two"),
+    }
+    there = [name for name in columns if name in rows and np.isfinite(rows[name].to_numpy(dtype=float)).any()]
+    found = pd.DataFrame(rows[["model", "auroc", *there]]).dropna(subset=there, how="all")
+    return table_of(
+        found.rename(columns={"model": "Model", "auroc": "AUROC", **{name: columns[name][0] for name in there}}),
+        "What is left when colour and other confounders are accounted for.",
+        shown={"AUROC": "two", **dict(columns.values())},
+        strong=(found["model"] == recommended).tolist(),
+    )
+
+
+def _findings(result: ClassificationResult, best: Any) -> tuple[str, ...]:
+    """What else is known of the recommended model, and why it is recommended."""
+    sentences = [f"Why this one: {result.reason}", *result.notes]
+    if known(best.get("r2_colour")) is not None:
+        left = two(known(best.get("auroc_without_colour")))
+        colour = f"Colour alone explains {percent(float(best['r2_colour']))} of its decisions"
+        sentences.insert(0, f"{colour}; without that part the AUROC is {left}.")
+    if np.isfinite(result.p_shuffled):
+        chance = p_value(result.p_shuffled)
+        sentences.append(f"Against shuffled diagnoses, for which models are chosen by the same rule, p is {chance}.")
+    return tuple(sentences)
+
+
+def _roc(result: ClassificationResult, rows: pd.DataFrame, most: int) -> Chart:
+    """Two classes: the recommended model and the best of the others; more: the recommended one, class by class."""
+    classes, name = result.classes, result.recommended.name
+    if len(classes) == 2:
+        predicted = set(result.predictions["model"])
+        others = rows.query("family != 'concepts'").sort_values(by="auroc", ascending=False)["model"]
+        models = [name, *[other for other in others if other in predicted][: most - 1]]
+        named = {f"{model}, {two(float(rows.loc[model, 'auroc']))}": (model, classes[1]) for model in models}
+    else:
+        named = {each: (name, each) for each in classes}
+    drawn = []
+    for place, (words, (model, positive)) in enumerate(named.items()):
+        own = result.predictions[result.predictions["model"] == model]
+        x, y, _ = roc_curve(np.asarray(own["diagnosis"] == positive), np.asarray(own[f"probability_{positive}"]))
+        drawn.append(Series(words, series(x), series(y), drawn="steps", strong=place == 0))
+    words = "ROC curves of probabilities averaged over repetitions; the AUROC in the table is a mean over repetitions."
+    return Chart(words, Axis("1 − specificity"), Axis("sensitivity"), tuple(drawn), unit=True)
+
+
+def _reliability(result: ClassificationResult) -> Chart | None:
+    name, positive = result.recommended.name, positive_of(result)
+    bins = result.reliability.query("model == @name and `class` == @positive")
+    if bins.empty:
+        return None
+    own = result.predictions[result.predictions["model"] == name]
+    truth, probability = np.asarray(own["diagnosis"] == positive), np.asarray(own[f"probability_{positive}"])
+    patients = [
+        Series(words, series(probability[truth == there]), (edge,) * int((truth == there).sum()), drawn="ticks")
+        for words, there, edge in ((f"patients with {positive}", True, 1.0), ("other patients", False, 0.0))
+    ]
+    shares = Series(
+        "patients in bins",
+        *(series(bins[column]) for column in ("predicted", "observed", "low", "high")),
+        drawn="points",
+        strong=True,
+    )
+    return Chart(
+        "Reliability of the recommended model: patients in bins of equal size, 95 % intervals; marks: patients.",
+        Axis(f"predicted probability of {positive}"),
+        Axis(f"observed share of {positive}"),
+        (shares, *patients),
+        unit=True,
+    )

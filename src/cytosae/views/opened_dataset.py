@@ -1,0 +1,145 @@
+"""Cells as a page refers to them, and the opened artifacts of a data set that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.atlas.concept_choice import usefulness
+from cytosae.atlas.maps import reference_maps
+from cytosae.common.progress import progress
+from cytosae.views.page_parts import MadeFrom, known, series, text
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cytosae.cells import CellTable
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+FULL_COLOUR = 0.98
+"""Quantile of the active patches of the cells shown together at which a map has its full colour."""
+CELLS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class MapView:
+    """Values on the patch grid of a cell, ``side`` along an edge, row by row from the upper left; ``top``: full colour.
+
+    They are activations, or contributions of either sign.
+    """
+
+    side: int
+    values: tuple[float, ...]
+    top: float
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A cell that is shown: a reference to its image by ``cell_id``, never the image.
+
+    ``value`` is what it was chosen or ordered by, ``latent`` that of the map (None where it sums over latents),
+    ``outline`` the structure of its mask whose edge is shown.
+    """
+
+    cell: str
+    label: str | None = None
+    value: float | None = None
+    map: MapView | None = None
+    latent: int | None = None
+    words: str = ""
+    outline: str = ""
+
+
+@dataclass(frozen=True)
+class OpenedDataset:
+    """Opened artifacts of one data set: its atlas, cell table and tokens, and the SAE that the maps are computed by."""
+
+    atlas: AnnData
+    cells: CellTable
+    store: TokenStore
+    sae: SparseAutoencoder
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.cells.name
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """The atlas's table of latents with their usefulness, its index their numbers."""
+        frame = pd.DataFrame(self.atlas.var).assign(usefulness=usefulness(self.atlas)["usefulness"])
+        return frame.set_index(frame.index.astype(int))
+
+    @cached_property
+    def labels(self) -> dict[str, str | None]:
+        """Label of each cell by ``cell_id``."""
+        frame = self.cells.frame
+        return {str(cell): text(label) for cell, label in zip(frame["cell_id"], frame["label"], strict=True)}
+
+    @cached_property
+    def row_in_store(self) -> dict[str, int]:
+        """Row of each cell among the tokens."""
+        return {str(cell): row for row, cell in enumerate(self.store.cell_ids)}
+
+    def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
+        """(cell_id, latent) -> (side, side) activations; each cell is read and encoded once."""
+        latents_of: dict[str, list[int]] = {}
+        for cell, latent in pairs:
+            latents_of.setdefault(cell, []).append(latent)
+        cells, made = sorted(latents_of, key=self.row_in_store.__getitem__), {}
+        with progress(f"Maps of {self.name}", len(cells), "cells") as bar:
+            for start in range(0, len(cells), CELLS_AT_ONCE):
+                block = cells[start : start + CELLS_AT_ONCE]
+                rows = {self.row_in_store[cell]: cell for cell in block}
+                wanted = [(row, latent) for row, cell in rows.items() for latent in latents_of[cell]]
+                found = reference_maps(self.store, wanted, sae=self.sae)
+                made |= {(rows[row], latent): grid for (row, latent), grid in found.items()}
+                bar.advance(len(block))
+        return made
+
+    def cell_views(
+        self, cells: Sequence[str], values: Sequence[float], latent: int, maps: Mapping[Any, NDArray[Any]]
+    ) -> tuple[CellView, ...]:
+        """Cells with their maps of ``latent``, which share one scale."""
+        shown = map_views([maps[cell, latent] for cell in cells])
+        return tuple(
+            CellView(cell, self.labels[cell], known(value), grid, latent)
+            for cell, value, grid in zip(cells, values, shown, strict=True)
+        )
+
+    def reference_cells(self, latents: Sequence[int], n: int | None = None) -> dict[int, tuple[CellView, ...]]:
+        """The reference cells of each latent, ``n`` at most, strongest first."""
+        reference, names = self.atlas.uns["reference_cells"], self.atlas.obs_names
+        cells = {k: [str(names[row]) for row in reference["rows"][k][:n] if row >= 0] for k in latents}
+        maps = self.maps((cell, latent) for latent, own in cells.items() for cell in own)
+        values = {latent: reference["values"][latent][: len(own)] for latent, own in cells.items()}
+        return {latent: self.cell_views(own, values[latent], latent, maps) for latent, own in cells.items()}
+
+    def fact(self, latent: int, column: str) -> Any:
+        """What the atlas says of a latent."""
+        return self.var.at[latent, column]
+
+    def top_class(self, latent: int) -> str:
+        """Class on which the latent's mean is largest; empty where none is known."""
+        return text(self.fact(latent, "top_class")) or ""
+
+    @property
+    def made_from(self) -> tuple[MadeFrom, ...]:
+        """Fingerprints of SAE, cells and tokens."""
+        provenance = self.atlas.uns["provenance"]
+        return tuple(MadeFrom(kind, str(provenance[kind])) for kind in ("sae", "cells", "tokens") if kind in provenance)
+
+
+def map_views(grids: Sequence[NDArray[Any]], top: float | None = None) -> list[MapView]:
+    """Maps that are shown together, on one scale: ``top``, or the `FULL_COLOUR` quantile of what is not 0 in them."""
+    if top is None:
+        sizes = np.abs(np.concatenate([grid.ravel() for grid in grids])) if grids else np.zeros(0)
+        top = float(np.quantile(sizes[sizes > 0], FULL_COLOUR)) if (sizes > 0).any() else 0.0
+    return [MapView(len(grid), series(grid.ravel()), float(top)) for grid in grids]

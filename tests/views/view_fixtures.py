@@ -1,0 +1,216 @@
+"""Views of small made-up studies and cohorts, for the tests of views and of pages; each is made once a session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+EVIL = "<script>alert('x')</script>"
+SUMMARY = {
+    "l0": 3.2,
+    "explained_variance": 0.87,
+    "variance_of_positions": 0.49,
+    "explained_variance_after_position": 0.75,
+    "dead_share": 1 / 30,
+}
+
+
+def make_dataset(folder, name, seed):
+    from atlas.stub_chain import make_chain
+    from PIL import Image
+
+    from cytosae.atlas import build_atlas
+    from cytosae.views import OpenedDataset
+
+    sae, store, cells = make_chain(24, seed=seed, classes=("basophil", EVIL, "neutrophil"))
+    sae = make_chain(2)[0]
+    cells.name, cells.root = name, folder
+    store.manifest["backbone"] |= {"name": "tiny", "side": 4, "block": 4, "weights_hash": "ab" * 32}
+    rng = np.random.default_rng(seed)
+    for image in cells.frame["image"]:
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / image)
+        mask = f"mask-{image}"
+        Image.fromarray(np.full((20, 24), 2, np.uint8)).save(folder / mask)
+    cells.frame["mask"] = pd.array([f"mask-{image}" for image in cells.frame["image"]], dtype="string")
+    cells.skipped = pd.DataFrame({"path": [f"{EVIL}.png"], "reason": ["truncated & <b>broken</b>"]})
+    cells.duplicates = pd.DataFrame(
+        {
+            "cell_id": ["a"],
+            "kept": ["a.png"],
+            "dropped": ["b.png"],
+            "kept_label": ["basophil"],
+            "dropped_label": ["neutrophil"],
+            "labels_differ": [True],
+        }
+    )
+    return OpenedDataset(build_atlas(sae, store, cells), cells, store, sae)
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory):
+    """Two opened data sets of one SAE."""
+    return [make_dataset(tmp_path_factory.mktemp(name), name, seed) for name, seed in (("first", 0), ("second", 1))]
+
+
+@pytest.fixture(scope="session")
+def localised(datasets):
+    import scipy.sparse as sp
+
+    from cytosae.atlas.unit_search import LocalisationConfig, search_units
+
+    rng = np.random.default_rng(0)
+    area = (rng.random((20, 16)) < 0.4).astype(np.float32)
+    units = {"SAE latent": rng.random((320, 5)), "backbone neuron": rng.standard_normal((320, 6))}
+    units["backbone neuron"][:, 2] = area.ravel() + 0.1 * rng.random(320)
+    units["SAE latent"] = sp.csc_array(units["SAE latent"])
+    names = np.array(["first"] * 10 + ["second"] * 10)
+    config = LocalisationConfig(bootstrap=100)
+    found = search_units(units, {"nucleus": area, "cytoplasm": 1 - area}, names, np.arange(20) % 2 == 0, config)
+    return replace(found, held_out={one.name: one.cells.frame["cell_id"].tolist()[:5] for one in datasets})
+
+
+@pytest.fixture(scope="session")
+def study_view(datasets, localised):
+    from cytosae.views import view_of_study
+
+    return view_of_study(
+        datasets,
+        summary=SUMMARY,
+        localisation=localised,
+        times={"Training": 187.2},
+        trained_on=["first"],
+        title=f"Report of {EVIL}",
+        concepts=5,
+    )
+
+
+def write_images(folder, cells):
+    """A picture of each cell: a disc whose colour goes with its type."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    colours = {name: rng.integers(60, 180, 3) for name in sorted(set(cells.frame["true_label"]))}
+    for image, label in zip(cells.frame["image"], cells.frame["true_label"], strict=True):
+        picture = np.full((48, 48, 3), 225, np.uint8)
+        picture[(x**2 + y**2) < rng.uniform(0.25, 0.5)] = colours[label]
+        (folder / image).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(folder / image)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """The small cohort with pictures, what stands behind it, and a concept to be doubted."""
+    from cohort.small_chain import APL_LATENT, TAU, make_small_chain
+
+    from cytosae.atlas import build_atlas
+    from cytosae.views import Evidence, Group, Marks, OpenedDataset, Shared
+
+    sae, store, cells = make_small_chain()
+    cells.root = tmp_path_factory.mktemp("pictures")
+    write_images(cells.root, cells)
+    evidence = Evidence(
+        groups=(Group("APL", 12), Group("AML", 12)),
+        dataset="small",
+        performance="AUROC 0.97 (95 % interval 0.90 to 1.00) in repeated cross-validation.",
+        caveats=(f"Colour alone reaches 0.5 & {EVIL}.",),
+        doubts=("Random weights do as well.",),
+    )
+    planted = np.arange(64) == APL_LATENT
+    marks = Marks(planted, np.where(planted, 0.31, 0.83))
+    return Shared(OpenedDataset(build_atlas(sae, store, cells, tau=TAU), cells, store, sae), evidence, marks)
+
+
+@pytest.fixture(scope="session")
+def patients(shared):
+    """Barcodes of the small cohort."""
+    from cytosae.cohort import barcodes
+
+    return barcodes(shared.dataset.atlas)
+
+
+@pytest.fixture(scope="session")
+def contrasted(patients):
+    from cytosae.cohort import contrast
+
+    return contrast(patients, "APL", "AML", resamples=50)
+
+
+@pytest.fixture(scope="session")
+def explanation(shared, patients):
+    from cohort.explanation.test_explanation import linear
+
+    from cytosae.cohort import explain_decision
+
+    opened = shared.dataset
+    reference = patients.layers["presence"].mean(0)
+    model = linear("presence", seed=3)
+    return explain_decision(
+        model, opened.atlas, "P03", reference=reference, sae=opened.sae, store=opened.store, top_cells=4
+    )
+
+
+@pytest.fixture(scope="session")
+def patient_view(shared, explanation):
+    from cytosae.views import KnownOfPatient, view_of_patient
+
+    specific = pd.DataFrame({"z": [4.2]}, index=pd.Index([30], name="latent"))
+    known_of = KnownOfPatient(EVIL, ["2 cells lie outside."], specific)
+    return view_of_patient(explanation, shared, known_of, orders=20)
+
+
+@pytest.fixture(scope="session")
+def classified(shared, patients):
+    """A classification of the small cohort, with the fewest repetitions."""
+    from cytosae.cells.stain.colour import COLOUR_COLUMNS
+    from cytosae.cohort import AttentionConfig, ClassificationConfig, classify
+
+    config = ClassificationConfig(folds=3, repeats=1, kinds=("presence",), shuffles=1, bootstrap=20, slow_repeats=1)
+    config = replace(config, attention=AttentionConfig(most_epochs=1), positive="APL")
+    atlas = shared.dataset.atlas
+    values = np.random.default_rng(0).normal(120, 9, (atlas.n_obs, 6))
+    colours = pd.DataFrame(values, index=atlas.obs_names, columns=list(COLOUR_COLUMNS))
+    return classify(patients, atlas, colours=colours, config=config)
+
+
+@pytest.fixture(scope="session")
+def cohort_view(shared, patients, contrasted, classified):
+    from cohort.explanation.test_explanation import linear
+
+    from cytosae.cohort import stability
+    from cytosae.views import view_of_cohort
+
+    groups = patients.obs["diagnosis"].to_numpy()
+
+    def refit(rows):
+        x = np.asarray(patients.layers["presence"])[rows]
+        difference = x[groups[rows] == "APL"].mean(0) - x[groups[rows] == "AML"].mean(0)
+        return linear("presence", latents=np.arange(64), coef=difference[None], means=x.mean(0))
+
+    found = stability(refit, patients.layers["presence"], groups, top=5, resamples=4)
+    return view_of_cohort(patients, shared, result=classified, contrasts=[contrasted], stability=found, concepts=3)
+
+
+@pytest.fixture(scope="session")
+def disease_view(shared, contrasted):
+    from cytosae.cohort import pathognomonic_cells
+    from cytosae.views import Ranking, view_of_disease
+
+    cells = pathognomonic_cells(shared.dataset.atlas, "APL", "AML")
+    hits = {"ranking": ["concepts"], "precision": [0.4], "precision_low": [0.3], "precision_high": [0.5]}
+    measured = pd.DataFrame({"precision": [0.4], "average_precision": [0.7]}, index=["concepts"])
+    ranking = Ranking(cells, {"enrichment": pd.DataFrame(hits), "evaluation": measured})
+    return view_of_disease(contrasted, shared, ranking, concepts=3, patients=4, each=3)
+
+
+@pytest.fixture(scope="session")
+def image_view(shared):
+    from cytosae.atlas.image_explanation import explain_cell
+    from cytosae.views import view_of_image
+
+    opened = shared.dataset
+    explanation = explain_cell(opened.store.read(7, 8)[0], opened.sae, opened.atlas, concepts=5)
+    return view_of_image(f"{EVIL}.png", "ab" * 32, explanation, opened)
