@@ -58,7 +58,7 @@ def test_where_two_files_may_be_meant_none_is_taken(put: Put, tmp_path: Path) ->
 def test_images_of_another_machine_are_found_below_images_root(put: Put, tmp_path: Path, start: str, root: str) -> None:
     for name in ("p1/1.png", "p2/1.png"):
         put(f"moved/cells/deep/{name}")
-    put("moved/masks/1.png", mode="L")
+    put("moved/masks/1.png", mode="1")
     slash = "\\" if "\\" in start else "/"
     rows = [slash.join([start, "cells", "deep", patient, "1.png"]) for patient in ("p1", "p2")]
     path = listed(tmp_path, *rows)
@@ -71,7 +71,7 @@ def test_images_of_another_machine_are_found_below_images_root(put: Put, tmp_pat
 
 def test_relative_paths_are_relative_to_images_root(put: Put, tmp_path: Path) -> None:
     put("moved/img/1.png")
-    put("moved/masks/1.png", mode="L")
+    put("moved/masks/1.png", mode="1")
     path = listed(tmp_path, "img/1.png,masks/1.png", header="image,mask")
     cells = read_cells(path, images_root=tmp_path / "moved")
     assert cells.root == tmp_path / "moved"

@@ -159,6 +159,10 @@ def test_a_name_that_is_not_utf8_is_a_sentence(put: Put, tmp_path: Path, name: b
         ("images/a/1.png", "masks/a/1.tif"),
         ("a/1.png", "masks/a/1.bmp"),
         ("a/1.png", "a/masks/1.png"),
+        ("images/a/1.png", "masks/a/1_mask.png"),
+        ("a/1.jpg", "a/1_mask.png"),
+        ("1.png", "1-Mask.TIF"),
+        ("a/1.v2.png", "a/1.v2.mask.bmp"),
         ("set/images/1.jpg", "set/mask/1.tiff"),
         ("images/1.jpg", "Masks/1.png"),
         ("images/Mu\u0308/1.jpg", "masks/M\u00fc/1.png"),
@@ -170,6 +174,7 @@ def test_a_mask_belongs_to_the_image_of_its_place_whatever_its_suffix(
     put(image)
     put(mask, mode="L")
     scan = scan_folder(tmp_path)
+    assert scan.images == (image,)
     assert scan.mask_of(image) == mask
     assert scan.mask_of(image.replace("1.", "2.")) is None
 

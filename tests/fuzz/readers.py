@@ -221,7 +221,7 @@ def image_readers() -> Iterator[Reader]:
     def by_tifffile(file: str, array: np.ndarray, **options: object) -> Callable[[Path], None]:
         return lambda folder: imwrite(folder / file, array, **options)  # type: ignore[arg-type]
 
-    deep = pixels.astype(np.uint16) * 257
+    deep, composite = pixels.astype(np.uint16) * 257, {"axes": "CYX", "mode": "composite"}
     kinds = {
         "rgb.png": by_pillow("rgb.png"),
         "palette.png": by_pillow("palette.png", image.quantize(16)),
@@ -240,6 +240,8 @@ def image_readers() -> Iterator[Reader]:
         "jpeg.tif": by_tifffile("jpeg.tif", pixels, photometric="rgb", compression="jpeg"),
         "float.tif": by_tifffile("float.tif", pixels[..., 0].astype(np.float32) / 255, photometric="minisblack"),
         "planes.tif": by_tifffile("planes.tif", pixels.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
+        "channels.tif": by_tifffile("channels.tif", pixels.transpose(2, 0, 1), imagej=True, metadata=composite),
+        "ycbcr.tif": by_tifffile("ycbcr.tif", pixels, photometric="ycbcr", compression="lzw", metadata=None),
         "tiles.tif": by_tifffile("tiles.tif", pixels, photometric="rgb", tile=(16, 16), bigtiff=True),
     }
     for file, make in kinds.items():

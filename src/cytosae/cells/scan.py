@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ LITTER = frozenset(
     "__macosx @eadir $recycle.bin lost+found __pycache__ thumbs.db desktop.ini ehthumbs.db".split()  # noqa: SIM905
 )
 MASK_FOLDERS = frozenset({"masks", "mask"})
+_MASK_NAME = re.compile(r"(.*[^/])[ _.-]masks?", re.IGNORECASE | re.DOTALL)
 TABLES = frozenset({".csv", ".tsv", ".txt", ".dat", ".parquet", ".xlsx"})
 """Suffixes of tables that a layout may read besides its images."""
 STUDY = "study.toml"
@@ -32,9 +34,9 @@ class Scan:
     root : Path
         The folder.
     images : tuple of str
-        Files with an image suffix that are no litter and in no `masks` folder.
+        Files with an image suffix that are no litter and no masks.
     masks : frozenset of str
-        The same inside `masks` folders.
+        The same inside `masks` folders, and `x_mask` beside an image `x`.
     litter : tuple of str
         What file managers and archivers leave behind, hidden files included; a folder (whose content is not looked at)
         ends with a slash.
@@ -65,10 +67,14 @@ class Scan:
     def mask_of(self, image: str) -> str | None:
         """Mask of an image: the same path with one folder turned into (or given) `masks`, whatever the suffix.
 
-        Of several the one called exactly as the image is taken, else a `.png`; None where neither settles it.
+        Its name may end with `_mask`, and then it may lie beside the image, too. Of several the one called exactly as
+        the image is taken, else a `.png`; None where neither settles it.
         """
         *folders, name = image.split("/")
         stem = PurePosixPath(name).stem
+        beside = self._masks.get(plain_form("/".join([*folders, stem])), [])
+        if len(beside) == 1:
+            return beside[0]
         for position in reversed(range(len(folders) + 1 if self.masks else 0)):
             for rest in [folders[position + 1 :], folders[position:]][position == len(folders) :]:
                 found = self._masks.get(plain_form("/".join([*folders[:position], "masks", *rest, stem])), [])
@@ -83,7 +89,7 @@ class Scan:
         for name in sorted(self.masks):
             path = PurePosixPath(name)
             folders = ["masks" if part.lower() in MASK_FOLDERS else part for part in path.parent.parts]
-            by_key.setdefault(plain_form("/".join([*folders, path.stem])), []).append(name)
+            by_key.setdefault(plain_form("/".join([*folders, _masked(path.stem) or path.stem])), []).append(name)
         return by_key
 
 
@@ -180,15 +186,23 @@ class _Found:
         (self.others if not image else self.masks if in_masks else self.images).append(name)
 
     def scan(self) -> Scan:
+        there = {name.rpartition(".")[0] for name in self.images}
+        beside = {name for name in self.images if _masked(name.rpartition(".")[0]) in there}
         return Scan(
             self.root,
-            tuple(sorted(self.images)),
-            frozenset(self.masks),
+            tuple(sorted(set(self.images) - beside)),
+            frozenset({*self.masks, *beside}),
             tuple(sorted(self.litter)),
             tuple(sorted(self.others)),
             tuple(sorted(self.unreadable)),
             tuple(sorted(self.own)),
         )
+
+
+def _masked(stem: str) -> str | None:
+    """What a file is the mask of, by its name."""
+    found = _MASK_NAME.fullmatch(stem)
+    return found[1] if found else None
 
 
 def _check_name(root: Path, name: str) -> None:

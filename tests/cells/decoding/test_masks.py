@@ -119,7 +119,7 @@ def test_the_table_says_what_became_of_each_mask(tmp_path: Path) -> None:
     assert frame["status"].to_dict() == {
         "images/parts.png": "ok",
         "images/small.png": "mask not used: masks/small.png: it is 40 x 20 px, the image 40 x 30",
-        "images/unclear.png": "mask not used: masks/unclear.png: a mask of 2 values beside 0 (1, 255); 1 and 2 "
+        "images/unclear.png": "mask not used: masks/unclear.png: a mask of 2 values beside 0 (1, 255), where 1 and 2 "
         "(cytoplasm, nucleus), 127 or 128 and 255, or any single one (the cell) are understood",
         "images/whole.png": WHOLE,
     }

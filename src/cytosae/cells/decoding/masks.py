@@ -55,7 +55,7 @@ def read_mask(samples: Samples) -> Bytes:
     if frozenset(held) not in MEANINGS:
         raise InputError(
             f"a mask of {len(held)} values beside 0 ({', '.join(map(str, held[:4]))}{', ...' if len(held) > 4 else ''})"
-            "; 1 and 2 (cytoplasm, nucleus), 127 or 128 and 255, or any single one (the cell) are understood"
+            ", where 1 and 2 (cytoplasm, nucleus), 127 or 128 and 255, or any single one (the cell) are understood"
         )
     meaning, note = MEANINGS[frozenset(held)]
     classes = np.zeros(65536 if high > 255 else 256, np.uint8)
