@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 
 import pytest
 
 from cytosae.common.artifact import SCHEMAS, is_current, read_artifact, recipe_of, write_artifact, write_file_artifact
-from cytosae.common.errors import ArtifactError
+from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.unfinished import displaced, sweep_below, unfinished
 
 
@@ -113,6 +114,57 @@ def test_damage_is_refused_in_a_sentence(tmp_path, damage, sentence):
     with pytest.raises(ArtifactError, match=sentence):
         read_artifact(tmp_path / "sae", "sae")
     assert not is_current(tmp_path / "sae", "sae", "any")
+
+
+def rewrite(folder, **changes):
+    record = json.loads((folder / "artifact.json").read_text())
+    record = {key: value for key, value in (record | changes).items() if value is not ...}
+    (folder / "artifact.json").write_text(json.dumps(record))
+
+
+NEEDED = {"kind": str, "schema": int, "package": str, "inputs": dict, "files": dict, "created": str, "details": dict}
+WRONG = [
+    *((name, value) for name in NEEDED for value in (..., None, True, [], ["a"])),
+    *((name, 3) for name in NEEDED if NEEDED[name] is not int),
+    *((name, "text") for name in NEEDED if NEEDED[name] is not str),
+    *((name, {"a": None}) for name in NEEDED if name != "details"),
+    *(
+        ("files", {"data.txt": entry})
+        for entry in ({"bytes": 5}, {"sha256": "", "bytes": "5"}, {"sha256": 1, "bytes": 5})
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG)
+def test_a_record_is_checked_whole(tmp_path, name, wrong):
+    make(tmp_path / "sae")
+    rewrite(tmp_path / "sae", **{name: wrong})
+    with pytest.raises(
+        ArtifactError, match=rf"artifact\.json cannot be read \(artifact.*{name}.*\); delete .*sae and run"
+    ):
+        read_artifact(tmp_path / "sae", "sae")
+
+
+def test_what_a_newer_version_added_to_a_record_does_no_harm(tmp_path):
+    make(tmp_path / "sae")
+    before = read_artifact(tmp_path / "sae")
+    rewrite(tmp_path / "sae", licence="apache-2.0", path="elsewhere")
+    assert read_artifact(tmp_path / "sae", "sae") == before
+
+
+def test_not_a_number_in_a_configuration_is_null_and_still_current(tmp_path):
+    with write_artifact(tmp_path / "sae", "sae", config={"rate": math.nan}, details={"loss": math.inf}) as folder:
+        (folder / "data.txt").write_text("x")
+    json.loads((tmp_path / "sae" / "artifact.json").read_text(), parse_constant=pytest.fail)
+    assert is_current(tmp_path / "sae", "sae", recipe_of("sae", {"rate": math.nan}, {}))
+
+
+def test_what_a_newer_version_wrote_is_never_taken_for_something_to_replace(tmp_path):
+    make(tmp_path / "sae")
+    recipe = read_artifact(tmp_path / "sae").recipe
+    rewrite(tmp_path / "sae", schema=99, files=..., package=...)  # whatever else it changed
+    with pytest.raises(NewerArtifactError, match=r"in schema 99 of 'sae', newer than this version reads \(1\); update"):
+        is_current(tmp_path / "sae", "sae", recipe)
 
 
 def test_foreign_kind_and_newer_schema_are_refused(tmp_path):

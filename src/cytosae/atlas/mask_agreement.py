@@ -6,11 +6,10 @@ threshold for all cells. Unit and threshold are chosen on one part of the cells 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.build import encode_cells
 from cytosae.atlas.unit_search import Localisation, LocalisationConfig, patch_areas, search_units
-from cytosae.common.artifact import read_artifact, write_file_artifact, write_json
+from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import InputError
+from cytosae.common.records import read_record, write_json
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
@@ -76,9 +76,26 @@ def save_localisation(result: Localisation, path: Path, *, inputs: Mapping[str, 
 def open_localisation(path: Path) -> Localisation:
     """Read what `save_localisation` wrote."""
     read_artifact(path, "localisation")
-    plain = json.loads(path.read_text(encoding="utf-8"))
-    tables = {name: pd.DataFrame(plain[name]) for name in ("table", "by_dataset")}
-    return Localisation(**{**plain, **tables, "config": LocalisationConfig(**plain["config"])})
+    plain = read_record(_Plain, path, "run its step again")
+    fields: dict[str, Any] = {name: plain[name] for name in _Plain.__annotations__}
+    fields |= {name: _table(fields[name]) for name in ("table", "by_dataset")}
+    return Localisation(**fields)
+
+
+class _Plain(TypedDict):
+    table: list[dict[str, Any]]
+    ceiling: dict[str, float]
+    by_dataset: list[dict[str, Any]]
+    n_search: int
+    n_test: int
+    config: LocalisationConfig
+    held_out: dict[str, list[str]]
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    absent = table.columns[table.isna().all()]
+    return table.astype(dict.fromkeys(absent, float))
 
 
 def _cells_with_masks(

@@ -18,6 +18,7 @@ from cytosae.atlas.build import cell_blocks, plan_atlas
 from cytosae.atlas.statistics import LatentStatistics
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import ArtifactError
+from cytosae.common.records import reading
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
@@ -99,16 +100,17 @@ def open_atlas(path: Path, *, verify: bool = True, backed: Literal["r", False] =
     there as usual, and ``atlas.to_memory()`` is the whole. The file stays open as long as the atlas is in use.
     """
     read_artifact(path, "atlas", verify=verify)
-    if backed is False:
-        return ad.read_h5ad(path)
-    file: Any = h5py.File(path, "r")
-    slots: dict[str, Any] = {name: read_elem(file[name]) for name in ("obs", "var", "uns", "varm")}
-    return ad.AnnData(
-        X=_left_there(file["X"]),
-        layers={name: _left_there(layer) for name, layer in file["layers"].items()},
-        obsm={name: _left_there(array) for name, array in file["obsm"].items()},
-        **slots,
-    )
+    with reading(path, "run the step again"):
+        if backed is False:
+            return ad.read_h5ad(path)
+        file: Any = h5py.File(path, "r")
+        slots: dict[str, Any] = {name: read_elem(file[name]) for name in ("obs", "var", "uns", "varm")}
+        return ad.AnnData(
+            X=_left_there(file["X"]),
+            layers={name: _left_there(layer) for name, layer in file["layers"].items()},
+            obsm={name: _left_there(array) for name, array in file["obsm"].items()},
+            **slots,
+        )
 
 
 def _left_there(element: Any) -> Any:

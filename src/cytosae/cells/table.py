@@ -16,6 +16,7 @@ import pandas as pd
 
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError
+from cytosae.common.records import reading
 
 TEXT_COLUMNS = ("cell_id", "image", "label", "patient", "diagnosis", "mask", "status", "cell_type")
 COLUMNS = ("cell_id", "image", "label", "patient", "diagnosis", "mask", "width", "height", "status", "cell_type")
@@ -152,15 +153,16 @@ class CellTable:
         """
         path = Path(path)
         details = read_artifact(path, "cells").details
-        skipped = pd.read_csv(path / "skipped.csv", dtype="string", keep_default_na=False)
-        dtypes: Any = dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string") | {"labels_differ": bool}
-        duplicates = pd.read_csv(path / "duplicates.csv", dtype=dtypes, keep_default_na=False, na_values=[""])
-        duplicates["differs"] = pd.Series([_names(text) for text in duplicates["differs"].fillna("")], dtype=object)
-        frame = pd.read_parquet(path / "cells.parquet")
-        frame = frame.astype({name: "string" for name in TEXT_COLUMNS if name in frame})
-        where = Path(root) if root is not None else Path(details["root"])
-        notes = tuple(details.get("notes", ()))
-        return cls(details["name"], where, frame, skipped, duplicates, details["layout"], notes)
+        with reading(path, "read the cells again"):
+            skipped = pd.read_csv(path / "skipped.csv", dtype="string", keep_default_na=False)
+            dtypes: Any = dict.fromkeys(DUPLICATE_COLUMNS[:-1], "string") | {"labels_differ": bool}
+            duplicates = pd.read_csv(path / "duplicates.csv", dtype=dtypes, keep_default_na=False, na_values=[""])
+            duplicates["differs"] = pd.Series([_names(text) for text in duplicates["differs"].fillna("")], dtype=object)
+            frame = pd.read_parquet(path / "cells.parquet")
+            frame = frame.astype({name: "string" for name in TEXT_COLUMNS if name in frame})
+            where = Path(root) if root is not None else Path(details["root"])
+            notes = tuple(details.get("notes", ()))
+            return cls(details["name"], where, frame, skipped, duplicates, details["layout"], notes)
 
     def _took(self, column: str) -> str:
         names: Any = self.frame[column].dropna().value_counts()

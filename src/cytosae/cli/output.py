@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cytosae.common.configuration import to_plain
+from cytosae.common.configuration import finite, to_plain
 
 if TYPE_CHECKING:
     from cytosae.pipeline import StepResult
@@ -91,14 +91,14 @@ class Output:
         """End the command's output; with ``--json`` this prints the document."""
         if self.as_json:
             steps = {"steps": self._steps} if self._steps else {}
-            json.dump({**self._document, **steps}, sys.stdout, indent=2, default=_plain)
+            json.dump(finite({**self._document, **steps}), sys.stdout, indent=2, default=_plain, allow_nan=False)
             sys.stdout.write("\n")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
-    return value.item() if hasattr(value, "item") else str(value)
+    return finite(value.item()) if hasattr(value, "item") else str(value)
 
 
 def _value(value: Any) -> str:

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from cytosae.common.configuration import to_plain
-from cytosae.common.errors import ArtifactError
+from cytosae.common.configuration import finite
+from cytosae.common.errors import ArtifactError, NewerArtifactError
+from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import displaced, remove, sweep, unfinished
 
 RECORD = "artifact.json"
@@ -38,6 +39,29 @@ SCHEMAS = {
     "classifier": 1,
     "report": 1,
 }
+
+
+class FileEntry(TypedDict):
+    """What a record says of one file."""
+
+    sha256: str
+    bytes: int
+
+
+class _Version(TypedDict):
+    kind: str
+    schema: int
+
+
+class Record(_Version):
+    """What is written beside an artifact; see `Artifact`."""
+
+    package: str
+    config: Any
+    inputs: dict[str, str]
+    files: dict[str, FileEntry]
+    created: str
+    details: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,9 +84,9 @@ class Artifact:
     kind: str
     schema: int
     package: str
-    config: Mapping[str, Any]
+    config: Any
     inputs: Mapping[str, str]
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, FileEntry]
     created: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,7 +103,7 @@ class Artifact:
 
 def digest(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of a plain value."""
-    return hashlib.sha256(json.dumps(to_plain(value), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(finite(value), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def recipe_of(kind: str, config: Any, inputs: Mapping[str, str]) -> str:
@@ -126,7 +150,7 @@ def publish_directory(
     config: Any = None,
     inputs: Mapping[str, str] | None = None,
     details: Mapping[str, Any] | None = None,
-    files: Mapping[str, Mapping[str, Any]] | None = None,
+    files: Mapping[str, FileEntry] | None = None,
 ) -> None:
     """Make a finished directory the artifact at ``path``: write its record, flush it, rename it into place.
 
@@ -185,19 +209,10 @@ def read_artifact(path: Path, kind: str | None = None, *, verify: bool = True) -
         raise ArtifactError(
             f"{path} is no finished cytosae artifact ({record.name} is missing); run the step that makes it."
         )
-    try:
-        data = json.loads(record.read_text(encoding="utf-8"))
-        artifact = Artifact(path=path, **data)
-    except (ValueError, TypeError) as problem:
-        raise ArtifactError(f"{record} cannot be read ({problem}); delete {path} and run its step again.") from problem
+    artifact = _read(path, record)
     if kind is not None and artifact.kind != kind:
         raise ArtifactError(
             f"{path} holds {artifact.kind!r}, where {kind!r} is needed; give the path of a {kind} artifact."
-        )
-    if artifact.schema > SCHEMAS.get(artifact.kind, 0):
-        raise ArtifactError(
-            f"{path} was written by cytosae {artifact.package} in schema {artifact.schema} of {artifact.kind!r}, newer "
-            f"than this version reads ({SCHEMAS.get(artifact.kind, 0)}); update cytosae."
         )
     _check_files(artifact, verify=verify)
     return artifact
@@ -209,28 +224,22 @@ def record_path(path: Path) -> Path:
 
 
 def is_current(path: Path, kind: str, recipe: str, *, verify: bool = True) -> bool:
-    """Whether a complete, undamaged artifact of this recipe is at ``path`` (``verify`` as in `read_artifact`)."""
+    """Whether a complete, undamaged artifact of this recipe is at ``path`` (``verify`` as in `read_artifact`).
+
+    One that a newer version has written is refused: this version would replace it without knowing what it is.
+    """
     try:
         return read_artifact(path, kind, verify=verify).recipe == recipe
+    except NewerArtifactError:
+        raise
     except ArtifactError:
         return False
 
 
-def describe_files(directory: Path) -> dict[str, dict[str, Any]]:
+def describe_files(directory: Path) -> dict[str, FileEntry]:
     """Relative name -> {"sha256", "bytes"} of every file below ``directory``, the record itself excepted."""
     files = sorted(p for p in directory.rglob("*") if p.is_file() and p != directory / RECORD)
     return {p.relative_to(directory).as_posix(): {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in files}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a plain value as indented JSON, atomically (written beside, then renamed)."""
-    temporary = unfinished(path)
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(to_plain(value), file, indent=2, allow_nan=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def package_version() -> str:
@@ -254,22 +263,41 @@ def _record(
         "kind": kind,
         "schema": SCHEMAS[kind],
         "package": package_version(),
-        "config": to_plain(config) or {},
+        "config": finite(config) or {},
         "inputs": dict(inputs or {}),
-        "details": to_plain(details) or {},
+        "details": finite(details) or {},
         "files": dict(files),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
+def _read(path: Path, file: Path) -> Artifact:
+    mend = f"delete {path} and run its step again"
+    known: Any = read_record(_Version, file, mend)
+    newest = SCHEMAS.get(known["kind"], 0)
+    if known["schema"] > newest:
+        raise NewerArtifactError(
+            f"{path} was written by cytosae {known.get('package')} in schema {known['schema']} of {known['kind']!r}, "
+            f"newer than this version reads ({newest}); update cytosae."
+        )
+    record: Any = read_record(Record, file, mend)
+    # What this version does not know, a newer one has added without changing the rest.
+    fields = {name: value for name, value in record.items() if name in Artifact.__dataclass_fields__}
+    return Artifact(**{**fields, "path": path})
+
+
 def _check_files(artifact: Artifact, *, verify: bool) -> None:
     base = artifact.path if artifact.path.is_dir() else artifact.path.parent
+    mend = "restore it or run the step again."
     for name, entry in artifact.files.items():
         file = base / name
-        if not file.is_file():
-            raise ArtifactError(f"{file} is missing from a finished artifact; restore it or run the step again.")
-        if file.stat().st_size != entry["bytes"] or (verify and hash_file(file) != entry["sha256"]):
-            raise ArtifactError(f"{file} differs from its recorded checksum; restore it or run the step again.")
+        try:
+            if not file.is_file():
+                raise ArtifactError(f"{file} is missing from a finished artifact; {mend}")
+            if file.stat().st_size != entry["bytes"] or (verify and hash_file(file) != entry["sha256"]):
+                raise ArtifactError(f"{file} differs from its recorded checksum; {mend}")
+        except OSError as problem:
+            raise ArtifactError(f"{file} cannot be read ({problem.strerror or problem}); {mend}") from problem
 
 
 def _replace_directory(new: Path, path: Path) -> None:

@@ -1,13 +1,14 @@
-"""Frozen dataclasses to plain JSON and back; the only place that knows how a choice of types is written down."""
+"""Typed values to plain JSON ones and back; the only place that knows how a choice of types is written down."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypeVar
 
 from cytosae.common.errors import UsageError
 
@@ -30,10 +31,19 @@ def to_plain(config: Any) -> Any:
     return str(config) if isinstance(config, Path) else config
 
 
-def from_plain(kind: type[T] | Any, data: Any, *, where: str = "configuration") -> T:
-    """Build ``kind`` (a dataclass, or a union of dataclasses told apart by ``"type"``) from JSON values.
+def finite(value: Any) -> Any:
+    """`to_plain`, and null for NaN and the infinities, which JSON lacks."""
+    return _without_nan(to_plain(value))
 
-    Unknown and missing fields, unknown type names and values of the wrong type raise `UsageError` naming ``where``.
+
+def from_plain(kind: type[T] | Any, data: Any, *, where: str = "configuration") -> T:
+    """Build ``kind`` from JSON values.
+
+    A dataclass, or one of several told apart by ``"type"``, is what is asked for: it has no fields beyond its own. A
+    ``TypedDict`` is a record: fields that it does not know, a newer version's, are kept, and null is NaN where a float
+    is needed. Other kinds are those of JSON, lists, tuples and mappings of them.
+
+    Missing fields, unknown type names and values of the wrong type raise `UsageError` naming ``where``.
     """
     return _convert(kind, data, where)
 
@@ -61,13 +71,34 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
             options = ", ".join(map(str, typing.get_args(kind)))
-            raise UsageError(f"{where} is {value!r}; choose one of: {options}.")
+            raise UsageError(f"{where} is {_shown(value)}; choose one of: {options}.")
         return value
     if origin in (tuple, list):
         if not isinstance(value, (list, tuple)):
-            raise UsageError(f"{where} is {value!r}; a list is needed.")
+            raise UsageError(f"{where} is {_shown(value)}; a list is needed.")
         return origin(_convert(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if typing.is_typeddict(kind) or origin is dict:
+        return _convert_mapping(kind, value, where)
     return _convert_scalar(kind, value, where)
+
+
+def _convert_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where} is {_shown(value)}; a table is needed.")
+    if not typing.is_typeddict(kind):
+        of_values = typing.get_args(kind)[1]
+        return {key: _convert(of_values, item, f"{where}.{key}") for key, item in value.items()}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    missing = [name for name, hint in hints.items() if name not in value and typing.get_origin(hint) is not NotRequired]
+    if missing:
+        raise UsageError(f"{where} has no {missing[0]!r}.")
+    known = {name: _convert_entry(hints[name], value[name], f"{where}.{name}") for name in hints if name in value}
+    return {**value, **known}
+
+
+def _convert_entry(hint: Any, value: Any, where: str) -> Any:
+    kind = typing.get_args(hint)[0] if typing.get_origin(hint) is NotRequired else hint
+    return math.nan if kind is float and value is None else _convert(kind, value, where)
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
@@ -76,7 +107,7 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     if isinstance(kind, type) and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-        raise UsageError(f"{where} is {value!r}; a value of type {kind.__name__} is needed.")
+        raise UsageError(f"{where} is {_shown(value)}; a value of type {kind.__name__} is needed.")
     return value
 
 
@@ -85,7 +116,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         return None
     classes: dict[str, Any] = {getattr(o, "__name__", ""): o for o in options if dataclasses.is_dataclass(o)}
     if classes and isinstance(value, Mapping):
-        name = value.get("type")
+        name = str(value.get("type"))
         if name not in classes:
             raise UsageError(f"{where} has the type {name!r}; choose one of: {', '.join(classes)}.")
         return _convert_dataclass(classes[name], value, where)
@@ -96,14 +127,14 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         except UsageError:
             continue
     names = ", ".join([getattr(option, "__name__", str(option)) for option in plain] + list(classes))
-    raise UsageError(f"{where} is {value!r}; one of these types is needed: {names}.")
+    raise UsageError(f"{where} is {_shown(value)}; one of these types is needed: {names}.")
 
 
 def _convert_dataclass(kind: type, value: Any, where: str) -> Any:
     if isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
-        raise UsageError(f"{where} is {value!r}; a table of the fields of {kind.__name__} is needed.")
+        raise UsageError(f"{where} is {_shown(value)}; a table of the fields of {kind.__name__} is needed.")
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     if value.get("type", kind.__name__) != kind.__name__:
@@ -116,3 +147,17 @@ def _convert_dataclass(kind: type, value: Any, where: str) -> Any:
         return kind(**arguments)
     except TypeError as problem:
         raise UsageError(f"{where} is incomplete for {kind.__name__}: {problem}.") from problem
+
+
+def _without_nan(plain: Any) -> Any:
+    if isinstance(plain, float):
+        return plain if math.isfinite(plain) else None
+    if isinstance(plain, dict):
+        return {key: _without_nan(value) for key, value in plain.items()}
+    return [_without_nan(value) for value in plain] if isinstance(plain, list) else plain
+
+
+def _shown(value: Any) -> str:
+    """A value as a sentence shows it, in one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

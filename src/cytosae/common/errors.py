@@ -23,6 +23,10 @@ class ArtifactError(CytosaeError):
     """An artifact on disk is missing, foreign, too new, incomplete or damaged."""
 
 
+class NewerArtifactError(ArtifactError):
+    """An artifact was written by a newer version: it is whole, and nothing may take its place without a word."""
+
+
 class WeightsError(CytosaeError):
     """Weights are missing, do not fit the model, or are unsafe to read."""
 

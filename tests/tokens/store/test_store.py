@@ -74,7 +74,7 @@ def test_a_file_system_that_reads_in_small_pieces_gives_the_same(store: TokenSto
 def test_a_shard_that_ends_too_early_is_named(copy: Path) -> None:
     store = open_tokens(copy)
     os.truncate(copy / "shard-00001.safetensors", 1000)
-    with pytest.raises(ArtifactError, match=r"shard-00001\.safetensors ends too early"):
+    with pytest.raises(ArtifactError, match=r"shard-00001\.safetensors cannot be read \(it ends too early"):
         store.read(0, 20)
 
 

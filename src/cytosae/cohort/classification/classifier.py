@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,11 @@ from scipy.special import softmax
 from cytosae.cohort.classification.features import Array, CohortArrays, cell_types_of, gather, mean_by_patient
 from cytosae.cohort.classification.linear import LinearFit, fit_elastic_net, fit_l2
 from cytosae.cohort.classification.models import Configuration, design
-from cytosae.cohort.classification.novelty import Familiar, familiar
+from cytosae.cohort.classification.novelty import Familiar, FamiliarFacts, familiar
 from cytosae.cohort.config import ClassificationConfig, Kind
-from cytosae.common.artifact import read_artifact, write_artifact, write_json
-from cytosae.common.errors import ArtifactError, InputError
+from cytosae.common.artifact import read_artifact, write_artifact
+from cytosae.common.errors import InputError
+from cytosae.common.records import read_record, reading, write_json
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -207,7 +207,7 @@ def save_classifier(
 ) -> Path:
     """Write an artifact of kind "classifier": ``classifier.safetensors`` and ``classifier.json``."""
     arrays = {name: np.ascontiguousarray(getattr(classifier, name)) for name in _ARRAYS}
-    facts = {name: getattr(classifier, name) for name in _FACTS}
+    facts = {name: getattr(classifier, name) for name in _Facts.__annotations__}
     more, familiar_facts = classifier.familiar.to_arrays()
     details = {"classes": list(classifier.classes), "latents": len(classifier.latents), "sae": classifier.sae}
     with write_artifact(path, "classifier", config=config, inputs=inputs, details=details) as folder:
@@ -219,19 +219,31 @@ def save_classifier(
 def open_classifier(path: Path, *, verify: bool = True) -> ConceptClassifier:
     """Read a classifier; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
     read_artifact(path, "classifier", verify=verify)
-    try:
+    mend = "fit it again"
+    with reading(path, mend):
         arrays = load_file(path / "classifier.safetensors")
-        facts = json.loads((path / "classifier.json").read_text(encoding="utf-8"))
+        facts = read_record(_Record, path / "classifier.json", mend)
         known = Familiar.from_arrays(arrays, facts["familiar"])
-        values: dict[str, Any] = {**{n: arrays[n] for n in _ARRAYS}, **{n: facts[n] for n in _FACTS}}
-        values |= {name: tuple(values[name]) for name in ("classes", "cell_types")}
+        values: dict[str, Any] = {**{n: arrays[n] for n in _ARRAYS}, **{n: facts[n] for n in _Facts.__annotations__}}
         return ConceptClassifier(**values, familiar=known)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise ArtifactError(f"{path} holds no complete classifier ({problem!r}); fit it again.") from problem
 
 
 _ARRAYS = ("latents", "coef", "intercept", "prevalence", "means")
-_FACTS = ("classes", "kind", "n_latents", "tau", "cell_types", "sae", "backbone", "strength")
+
+
+class _Facts(TypedDict):
+    classes: tuple[str, ...]
+    kind: Kind
+    n_latents: int
+    tau: float
+    cell_types: tuple[str, ...]
+    sae: str
+    backbone: str
+    strength: float
+
+
+class _Record(_Facts):
+    familiar: FamiliarFacts
 
 
 @dataclass(frozen=True)

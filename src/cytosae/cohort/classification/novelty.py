@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,17 @@ class Neighbourhood:
         along = away @ self.axes.T
         beside = np.maximum((away**2).sum(1) - (along**2).sum(1), 0)
         return np.sqrt((along**2 / self.variances).sum(1) + beside / self.rest)
+
+
+class FamiliarFacts(TypedDict):
+    """The plain values of a `Familiar`."""
+
+    cells_least: int
+    patients: int
+    tokens_rest: float
+    tokens_limit: float | None
+    colours_rest: NotRequired[float]
+    colours_limit: NotRequired[float | None]
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,13 @@ class Familiar:
         return {key: np.ascontiguousarray(value) for key, value in arrays.items()}, facts
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Familiar:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], facts: FamiliarFacts) -> Familiar:
         """The inverse of `to_arrays`."""
 
         def part(name: str) -> Neighbourhood:
             values = [arrays[f"{name}_{field}"] for field in ("centre", "axes", "variances")]
-            return Neighbourhood(*values, rest=facts[f"{name}_rest"], limit=facts[f"{name}_limit"])
+            limit = facts[f"{name}_limit"]  # JSON has no infinity
+            return Neighbourhood(*values, rest=facts[f"{name}_rest"], limit=np.inf if limit is None else limit)
 
         return cls(
             tokens=part("tokens"),

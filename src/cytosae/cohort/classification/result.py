@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from cytosae.cohort.classification.models import Configuration
-from cytosae.common.artifact import read_artifact, write_file_artifact, write_json
-from cytosae.common.configuration import from_plain, to_plain
-from cytosae.common.errors import ArtifactError
+from cytosae.common.artifact import read_artifact, write_file_artifact
+from cytosae.common.configuration import finite
+from cytosae.common.records import read_record, reading, write_json
 
 FRAMES = ("table", "predictions", "comparisons", "reliability", "shuffled")
+Columns = dict[str, list[Any]]
+"""A table as JSON has it."""
+
+
+class Plain(TypedDict):
+    """A `ClassificationResult` as JSON has it."""
+
+    classes: tuple[str, ...]
+    patients: dict[str, int]
+    table: Columns
+    predictions: Columns
+    comparisons: Columns
+    reliability: Columns
+    shuffled: Columns
+    recommended: Configuration
+    reason: str
+    p_shuffled: float
+    notes: tuple[str, ...]
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,32 +85,15 @@ class ClassificationResult:
 
     def to_plain(self) -> dict[str, Any]:
         """JSON values; a missing number is None."""
-        plain: dict[str, Any] = {
-            "classes": list(self.classes),
-            "patients": dict(self.patients),
-            "recommended": to_plain(self.recommended),
-            "reason": self.reason,
-            "p_shuffled": None if np.isnan(self.p_shuffled) else self.p_shuffled,
-            "notes": list(self.notes),
-            "config": dict(self.config),
-        }
-        return plain | {name: _plain_frame(getattr(self, name)) for name in FRAMES}
+        frames = {name: _columns(getattr(self, name)) for name in FRAMES}
+        return finite({**vars(self), **frames})
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> ClassificationResult:
+    def from_plain(cls, plain: Plain) -> ClassificationResult:
         """The inverse of `to_plain`."""
-        frames = {name: _frame(plain[name]) for name in FRAMES}
-        p = plain["p_shuffled"]
-        return cls(
-            classes=tuple(plain["classes"]),
-            patients=dict(plain["patients"]),
-            recommended=from_plain(Configuration, plain["recommended"]),
-            reason=plain["reason"],
-            p_shuffled=float("nan") if p is None else p,
-            notes=tuple(plain["notes"]),
-            config=plain["config"],
-            **frames,
-        )
+        fields: dict[str, Any] = {name: plain[name] for name in Plain.__annotations__}
+        fields |= {name: _frame(fields[name]) for name in FRAMES}
+        return cls(**fields)
 
     def save(self, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
         """Write an artifact of kind "classification", one JSON file."""
@@ -106,21 +107,16 @@ class ClassificationResult:
 def open_classification(path: Path, *, verify: bool = True) -> ClassificationResult:
     """Read a classification; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
     read_artifact(path, "classification", verify=verify)
-    try:
-        return ClassificationResult.from_plain(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as problem:
-        raise ArtifactError(f"{path} holds no complete classification ({problem!r}); run the step again.") from problem
+    mend = "run the step again"
+    with reading(path, mend):
+        return ClassificationResult.from_plain(read_record(Plain, path, mend))
 
 
-def _plain_frame(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
-    for name in frame.columns:
-        values = frame[name].tolist()
-        columns[str(name)] = [None if isinstance(value, float) and np.isnan(value) else value for value in values]
-    return columns
+def _columns(frame: pd.DataFrame) -> Columns:
+    return {str(name): frame[name].tolist() for name in frame.columns}
 
 
-def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+def _frame(columns: Columns) -> pd.DataFrame:
     made = {}
     for name, values in columns.items():
         numeric = any(isinstance(value, float) for value in values) or all(value is None for value in values)

@@ -17,6 +17,7 @@ from cytosae.cohort.contrasts.rank_tests import auc_interval, fewest_patients, m
 from cytosae.cohort.patients.diagnoses import REST, group_rows
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import InputError, UsageError
+from cytosae.common.records import reading
 
 LARGE_DELTA = 0.474
 """Size of Cliff's delta from which an effect is called large (Romano et al. 2006): an AUC of 0.737."""
@@ -158,7 +159,8 @@ def save_contrast(
 def open_contrast(path: Path, *, verify: bool = True) -> pd.DataFrame:
     """Open what `save_contrast` wrote."""
     read_artifact(path, "contrasts", verify=verify)
-    return pd.read_parquet(path)
+    with reading(path, "run the step again"):
+        return pd.read_parquet(path)
 
 
 def layer(barcodes: ad.AnnData, kind: Kind) -> NDArray[np.float32]:

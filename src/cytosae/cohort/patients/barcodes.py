@@ -17,6 +17,7 @@ from cytosae.cohort.config import Kind
 from cytosae.cohort.patients.diagnoses import diagnosis_of_patients, near_duplicates
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import InputError, UsageError
+from cytosae.common.records import reading
 
 Scaling = Literal["cells", "published"]
 KINDS: tuple[Kind, ...] = ("presence", "mean", "count")
@@ -161,7 +162,8 @@ def save_cohort(
 def open_cohort(path: Path, *, verify: bool = True) -> ad.AnnData:
     """Open a cohort artifact; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
     read_artifact(path, "cohort", verify=verify)
-    return ad.read_h5ad(path)
+    with reading(path, "run the step again"):
+        return ad.read_h5ad(path)
 
 
 def _check(kinds: Sequence[str], scaling: str) -> None:

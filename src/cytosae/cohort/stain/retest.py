@@ -23,6 +23,7 @@ from cytosae.atlas.matrix import dense
 from cytosae.cohort.patients.barcodes import cell_matrix
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError
+from cytosae.common.records import reading
 
 if TYPE_CHECKING:
     from cytosae.cohort.config import Kind
@@ -174,7 +175,8 @@ def open_retest(path: Path, name: str = "concepts", *, verify: bool = True) -> a
     ``obsm["X_backbone"]`` mean tokens.
     """
     read_artifact(path, "retest", verify=verify)
-    return ad.read_h5ad(path / f"{name}.h5ad")
+    with reading(path, "run the step again"):
+        return ad.read_h5ad(path / f"{name}.h5ad")
 
 
 def _components(centred: Array, most: int) -> tuple[Array, Array]:

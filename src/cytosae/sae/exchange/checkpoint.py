@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from cytosae.common.artifact import write_artifact, write_json
-from cytosae.common.configuration import from_plain
-from cytosae.common.errors import ArtifactError, CytosaeError, WeightsError
+from cytosae.common.artifact import write_artifact
+from cytosae.common.errors import ArtifactError, CytosaeError, NewerArtifactError, WeightsError
+from cytosae.common.records import read_record, write_json
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import Initialisation, Normalisation
 from cytosae.sae.variants import AnySparsity
@@ -61,26 +60,24 @@ def write_sae_files(sae: SparseAutoencoder, folder: Path, *, train: Any = None, 
 
 def read_sae_files(folder: Path) -> SparseAutoencoder:
     """Read what `write_sae_files` wrote; checks shapes and names, not checksums."""
-    file = folder / CONFIG
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        version = data["format_version"] if data["format"] == FORMAT else None
-        if version is None or version > FORMAT_VERSION:
-            raise ArtifactError(
-                f"{file} has the format {data['format']!r}, version {data['format_version']!r}, which this version of "
-                "cytosae does not read; update cytosae."
-            )
-        sae = SparseAutoencoder(
-            from_plain(int, data["d_in"], where="d_in"),
-            from_plain(int, data["d_sae"], where="d_sae"),
-            from_plain(AnySparsity, data["sparsity"], where="sparsity"),
-            from_plain(Normalisation, data["normalisation"], where="normalisation"),
-            initialisation=from_plain(Initialisation, data["initialisation"], where="initialisation"),
+    file, mend = folder / CONFIG, "make or fetch it again"
+    known = read_record(_Format, file, mend)
+    if known["format"] != FORMAT or known["format_version"] > FORMAT_VERSION:
+        raise NewerArtifactError(
+            f"{file} has the format {known['format']!r}, version {known['format_version']}, which this version of "
+            "cytosae does not read; update cytosae."
         )
-    except ArtifactError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, CytosaeError) as problem:
-        raise ArtifactError(f"{file} does not describe an SAE ({problem}); make or fetch it again.") from problem
+    asked = read_record(_Description, file, mend)
+    try:
+        sae = SparseAutoencoder(
+            asked["d_in"],
+            asked["d_sae"],
+            asked["sparsity"],
+            asked["normalisation"],
+            initialisation=asked["initialisation"],
+        )
+    except (ValueError, TypeError, RuntimeError, MemoryError, CytosaeError) as problem:
+        raise ArtifactError(f"{file} does not describe an SAE ({problem}); {mend}.") from problem
     try:
         sae.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as problem:  # safetensors raises its own exception, torch a RuntimeError with a list
@@ -91,3 +88,16 @@ def read_sae_files(folder: Path) -> SparseAutoencoder:
     if not all(bool(torch.isfinite(p).all()) for p in sae.parameters()):
         raise WeightsError(f"{folder / WEIGHTS} holds values that are not finite; make or fetch it again.")
     return sae.eval()
+
+
+class _Format(TypedDict):
+    format: str
+    format_version: int
+
+
+class _Description(_Format):
+    d_in: int
+    d_sae: int
+    sparsity: AnySparsity
+    normalisation: Normalisation
+    initialisation: Initialisation

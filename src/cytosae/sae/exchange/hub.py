@@ -18,9 +18,10 @@ from typing import Any, cast
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from cytosae.common.artifact import RECORD, Artifact, read_artifact, write_json
+from cytosae.common.artifact import RECORD, Artifact, read_artifact
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError, InputError, WeightsError
+from cytosae.common.records import write_json
 from cytosae.sae.exchange.checkpoint import CONFIG, WEIGHTS, save_sae
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 

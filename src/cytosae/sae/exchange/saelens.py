@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cytosae.common.artifact import package_version, write_json
+from cytosae.common.artifact import package_version
 from cytosae.common.errors import InputError, WeightsError
+from cytosae.common.records import write_json
 from cytosae.common.unfinished import remove, unfinished
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import MeanNorm, NoNormalisation

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cytosae.common.artifact import hash_file, write_json
-from cytosae.common.errors import ArtifactError
+from cytosae.common.artifact import hash_file
+from cytosae.common.errors import ArtifactError, NewerArtifactError
+from cytosae.common.records import read_record, reading, write_json
 from cytosae.common.unfinished import unfinished
 
 FORMAT = 1
 TENSORS, STATE = "state.safetensors", "state.json"
+
+
+class _Format(TypedDict):
+    format: int
+
+
+class State(_Format):
+    """The plain values of a checkpoint: whose it is, and where its readers (one a rank) stand."""
+
+    step: int
+    sha256: str
+    recipe: str
+    reader: list[dict[str, Any]]
+    smoothed: list[float]
 
 
 class TrainingState(NamedTuple):
@@ -25,7 +39,7 @@ class TrainingState(NamedTuple):
 
     path: Path
     tensors: dict[str, Tensor]
-    values: dict[str, Any]
+    values: State
 
 
 def write_state(
@@ -65,17 +79,15 @@ def read_state(path: Path) -> TrainingState:
     ArtifactError
         where it is damaged, or of a newer format.
     """
-    try:
-        values = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if values["format"] > FORMAT:
-            raise ArtifactError(f"{path} was written by a newer cytosae (format {values['format']}); update cytosae.")
+    mend = f"delete {path} and resume from an older one"
+    known = read_record(_Format, path / STATE, mend)
+    if known["format"] > FORMAT:
+        raise NewerArtifactError(f"{path} was written by a newer cytosae (format {known['format']}); update cytosae.")
+    values = read_record(State, path / STATE, mend)
+    with reading(path, mend):
         if hash_file(path / TENSORS) != values["sha256"]:
-            raise ArtifactError(
-                f"{path / TENSORS} differs from its checksum; delete {path} and resume from an older one."
-            )
+            raise ArtifactError(f"{path / TENSORS} differs from its checksum; {mend}.")
         return TrainingState(path, load_file(path / TENSORS), values)
-    except (OSError, ValueError, KeyError) as problem:
-        raise ArtifactError(f"{path} cannot be read ({problem}); delete it and resume from an older one.") from problem
 
 
 def latest_state(folder: Path) -> TrainingState | None:

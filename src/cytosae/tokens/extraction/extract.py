@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cytosae.cells.stain.normalisation import ChangedPrepare, prepare_stained
-from cytosae.common.artifact import SCHEMAS, digest, read_artifact, record_path, renew_record
+from cytosae.common.artifact import digest, read_artifact, record_path, renew_record
 from cytosae.common.configuration import to_plain
-from cytosae.common.errors import ArtifactError, InputError
+from cytosae.common.errors import ArtifactError, InputError, NewerArtifactError
 from cytosae.common.progress import Bar, progress
+from cytosae.common.records import read_record
 from cytosae.tokens.config import ExtractConfig
 from cytosae.tokens.extraction.batches import prepared_batches
 from cytosae.tokens.extraction.compiled import compiled_forward
 from cytosae.tokens.extraction.known_rows import KnownRows
 from cytosae.tokens.extraction.work import Recipe, Shard, Work, only_process, plan_shards
 from cytosae.tokens.store.encoding import Planes, allocate, encoding_of, largest_magnitude
-from cytosae.tokens.store.token_store import TokenStore, open_tokens
+from cytosae.tokens.store.token_store import MANIFEST, TokenStore, open_tokens
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -151,26 +151,30 @@ def _is_current(work: Work, config: ExtractConfig, inputs: Mapping[str, str]) ->
     if not out.exists():
         return False
     try:
-        record = json.loads(record_path(out).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ArtifactError(
-            f"{out} exists and is no token store of cytosae; remove it or choose another place."
-        ) from None
-    try:
-        artifact = read_artifact(out, "tokens")
-        store = open_tokens(out, verify=False)
-    except ArtifactError:
-        if record.get("kind") != "tokens" or record.get("schema", 0) > SCHEMAS["tokens"]:
-            raise
+        artifact, store = read_artifact(out, "tokens"), open_tokens(out, verify=False)
+        cell_ids = store.cell_ids
+    except NewerArtifactError:
+        raise
+    except ArtifactError as problem:
+        if not _is_store(out):
+            raise ArtifactError(
+                f"{out} exists and is no token store of cytosae; remove it or choose another place."
+            ) from problem
         return False  # damaged: what is whole in it is used again
     wanted = [cell for shard in work.shards for cell in shard.cell_ids]
     asked = (work.recipe.fingerprint, config.shard_cells, wanted)
-    if (store.manifest["recipe"], store.manifest["shard_cells"], store.cell_ids) != asked:
+    if (store.manifest["recipe"], store.manifest["shard_cells"], cell_ids) != asked:
         return False
     if (artifact.config, artifact.inputs) != (to_plain(config), dict(inputs)):
         renew_record(artifact, config=config, inputs=inputs)
     work.clear()
     return True
+
+
+def _is_store(out: Path) -> bool:
+    with suppress(ArtifactError):
+        return read_record(dict, record_path(out), "").get("kind") == "tokens"
+    return (out / MANIFEST).is_file()
 
 
 def _begin(work: Work) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cytosae.common.artifact import hash_file
+from cytosae.common.artifact import Record, hash_file, record_path
+from cytosae.common.errors import ArtifactError
+from cytosae.common.records import read_record
 from cytosae.tokens.extraction.work import Shard, Work
 from cytosae.tokens.store.encoding import Planes, memory_of
-from cytosae.tokens.store.token_store import CELL_IDS, MANIFEST, ShardFile
+from cytosae.tokens.store.token_store import CELL_IDS, MANIFEST, Manifest, ShardFile
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ class KnownRows:
 
 
 def _published(out: Path, recipe: str) -> list[tuple[Path, str, list[str]]]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    with suppress(ArtifactError, OSError, ValueError):
+        described = read_record(Record, record_path(out), "")["files"]
+        if any(described.get(name, {}).get("sha256") != hash_file(out / name) for name in (MANIFEST, CELL_IDS)):
+            return []  # nobody knows which row is which cell's
+        manifest = read_record(Manifest, out / MANIFEST, "")
         if manifest["recipe"] == recipe:
             cells = (out / CELL_IDS).read_text(encoding="ascii").split()
             return [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +15,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import filelock
 import safetensors.torch
 
-from cytosae.common.artifact import digest, hash_file, publish_directory, write_json
+from cytosae.common.artifact import FileEntry, digest, hash_file, publish_directory
 from cytosae.common.errors import ArtifactError
+from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import unfinished
-from cytosae.tokens.store.encoding import Planes, bytes_per_token, encoding_of
-from cytosae.tokens.store.token_store import CELL_IDS, FORMAT, MANIFEST, VERSION
+from cytosae.tokens.store.encoding import Planes, StoredType, bytes_per_token, encoding_of
+from cytosae.tokens.store.token_store import CELL_IDS, FORMAT, MANIFEST, VERSION, Manifest, ShardEntry
 
 _MARGIN = 8 << 20  # bytes kept free for manifest, notes and the file system itself
 LOCK_SECONDS = 10.0
@@ -50,7 +50,7 @@ class Recipe:
     n_tokens: int
     width: int
     side: int
-    dtype: str
+    dtype: StoredType
     precision: str
 
     @cached_property
@@ -113,6 +113,16 @@ def only_process(out: Path) -> Iterator[None]:
         lock.release()
 
 
+class Note(TypedDict):
+    """What makes a shard count: its content, and the cells in it."""
+
+    key: str
+    recipe: str
+    sha256: str
+    bytes: int
+    cell_ids: list[str]
+
+
 class Work:
     """The directory of an unfinished store.
 
@@ -159,7 +169,7 @@ class Work:
             for leftover in self.out.parent.glob(f".{self.out.name}.*.old"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
-    def set_aside(self) -> list[tuple[Path, dict[str, Any]]]:
+    def set_aside(self) -> list[tuple[Path, Note]]:
         """Shards of other cells in the same recipe, each with its note."""
         notes = [(note, _read_note(note)) for note in sorted(self.notes.glob("old-*.json"))]
         return [
@@ -200,13 +210,14 @@ class Work:
         file = self.directory / shard.file
         # One entry of metadata only: the library writes several in a random order, and bytes must be reproducible.
         content = safetensors.torch.save(planes, {"key": shard.key})
-        note = {
-            "key": shard.key,
-            "recipe": self.recipe.fingerprint,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "bytes": len(content),
-            "cell_ids": shard.cell_ids,
-        }
+        sha256 = hashlib.sha256(content).hexdigest()
+        note = Note(
+            key=shard.key,
+            recipe=self.recipe.fingerprint,
+            sha256=sha256,
+            bytes=len(content),
+            cell_ids=list(shard.cell_ids),
+        )
         with space_errors(self.out):
             write_durably(file, content)
             write_json(self._note(shard), note)
@@ -215,28 +226,28 @@ class Work:
         """Turn the directory with all its shards into the store at `out`."""
         entries = [self._entry(shard) for shard in self.shards]
         cell_ids = [cell for shard in self.shards for cell in shard.cell_ids]
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "dataset": dataset,
-            "n_cells": len(cell_ids),
-            "n_tokens": self.recipe.n_tokens,
-            "width": self.recipe.width,
-            "side": self.recipe.side,
-            "dtype": self.recipe.dtype,
-            "precision": self.recipe.precision,
-            "backbone": self.recipe.backbone,
-            "weights_hash": self.recipe.weights_hash,
-            "recipe": self.recipe.fingerprint,
-            "shard_cells": shard_cells,
-            "cell_ids": CELL_IDS,
-            "shards": entries,
-        }
+        manifest = Manifest(
+            format=FORMAT,
+            version=VERSION,
+            dataset=dataset,
+            n_cells=len(cell_ids),
+            n_tokens=self.recipe.n_tokens,
+            width=self.recipe.width,
+            side=self.recipe.side,
+            dtype=self.recipe.dtype,
+            precision=self.recipe.precision,
+            backbone=dict(self.recipe.backbone),
+            weights_hash=self.recipe.weights_hash,
+            recipe=self.recipe.fingerprint,
+            shard_cells=shard_cells,
+            cell_ids=CELL_IDS,
+            shards=entries,
+        )
         with space_errors(self.out):
             write_durably(self.directory / CELL_IDS, "".join(f"{cell}\n" for cell in cell_ids).encode("ascii"))
             write_json(self.directory / MANIFEST, manifest)
             files = {name: _described(self.directory / name) for name in (CELL_IDS, MANIFEST)}
-            files |= {entry["file"]: {"sha256": entry["sha256"], "bytes": entry["bytes"]} for entry in entries}
+            files |= {e["file"]: FileEntry(sha256=e["sha256"], bytes=e["bytes"]) for e in entries}
             details = {"n_cells": len(cell_ids), "shards": len(entries), "bytes": sum(e["bytes"] for e in entries)}
             for leftover in self.directory.glob("old-*"):
                 leftover.unlink()
@@ -248,17 +259,17 @@ class Work:
     def _note(self, shard: Shard) -> Path:
         return self.notes / f"shard-{shard.index:05d}.json"
 
-    def _entry(self, shard: Shard) -> dict[str, Any]:
+    def _entry(self, shard: Shard) -> ShardEntry:
         note = _read_note(self._note(shard))
         if note is None or note["key"] != shard.key:
             raise ArtifactError(f"{self.directory / shard.file} vanished while {self.out} was written; run it again.")
-        return {
-            "file": shard.file,
-            "first_row": shard.start,
-            "rows": len(shard.cell_ids),
-            "bytes": note["bytes"],
-            "sha256": note["sha256"],
-        }
+        return ShardEntry(
+            file=shard.file,
+            first_row=shard.start,
+            rows=len(shard.cell_ids),
+            bytes=note["bytes"],
+            sha256=note["sha256"],
+        )
 
 
 def write_durably(file: Path, content: bytes) -> None:
@@ -290,13 +301,11 @@ def space_errors(out: Path) -> Iterator[None]:
         ) from problem
 
 
-def _described(file: Path) -> dict[str, Any]:
-    return {"sha256": hash_file(file), "bytes": file.stat().st_size}
+def _described(file: Path) -> FileEntry:
+    return FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
 
 
-def _read_note(note: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        entry = json.loads(note.read_text(encoding="utf-8"))
-        if isinstance(entry, dict) and {"key", "recipe", "sha256", "bytes", "cell_ids"} <= entry.keys():
-            return entry
+def _read_note(note: Path) -> Note | None:
+    with suppress(ArtifactError):
+        return read_record(Note, note, "make the shard again")
     return None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cytosae.common.artifact import digest
+from cytosae.common.configuration import from_plain
 from cytosae.common.errors import InputError, UsageError
 from cytosae.tokens.config import ReaderConfig, Which
 from cytosae.tokens.reading.shuffle import Order
@@ -110,12 +111,12 @@ class ShuffledTokens(abc.ABC):
         InputError
             the tokens, the configuration or the number of ranks are not those of ``state``.
         """
-        if state["order"] != self._identity():
+        if state.get("order") != self._identity():
             raise InputError(
                 "The interrupted training read other tokens or in another order (stores, reader settings, ranks); "
                 "restore these or start the training again."
             )
-        self.step = state["step"]
+        self.step = from_plain(int, state.get("step"), where="step")
 
     @abc.abstractmethod
     def sample(self, n: int, seed: int) -> TokenBatch:

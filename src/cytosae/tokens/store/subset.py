@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from cytosae.common.errors import InputError
 from cytosae.tokens.store.token_store import TokenStore
 
 if TYPE_CHECKING:
-    from cytosae.tokens.store.encoding import Encoding, Memory
+    from cytosae.tokens.store.encoding import Memory
 
 
 class SelectedCells(TokenStore):
@@ -30,15 +29,6 @@ class SelectedCells(TokenStore):
     InputError
         no rows, or rows that the store lacks.
     """
-
-    path: Path
-    manifest: dict[str, Any]
-    n_tokens: int
-    width: int
-    side: int
-    dtype: str
-    encoding: Encoding
-    fingerprint: str
 
     def __init__(self, store: TokenStore, rows: Sequence[int] | NDArray[np.integer]) -> None:
         chosen = np.unique(np.asarray(rows, np.int64))

@@ -5,7 +5,6 @@ Its format is specified in docs/token_store.md.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -14,21 +13,67 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
 from cytosae.common.artifact import Artifact, read_artifact
-from cytosae.common.errors import ArtifactError
+from cytosae.common.configuration import from_plain
+from cytosae.common.errors import ArtifactError, NewerArtifactError
+from cytosae.common.records import parse_record, read_record
 from cytosae.tokens.reading.shuffle import extents
-from cytosae.tokens.store.encoding import Encoding, Memory, Planes, allocate, decoded, encoding_of, memory_of
+from cytosae.tokens.store.encoding import (
+    Encoding,
+    Memory,
+    Planes,
+    StoredType,
+    allocate,
+    bytes_per_token,
+    decoded,
+    encoding_of,
+    memory_of,
+)
 
 FORMAT = "cytosae-tokens"
 VERSION = 1
 MANIFEST = "manifest.json"
 CELL_IDS = "cell_ids.txt"
 _OPEN_SHARDS = 64  # a million cells have thousands of shards, more than a process may open files
+_MEND = "extract the tokens again"
+
+
+class ShardEntry(TypedDict):
+    """One shard in a manifest."""
+
+    file: str
+    first_row: int
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class _Format(TypedDict):
+    format: str
+    version: int
+
+
+class Manifest(_Format):
+    """What a token store says of itself; docs/token_store.md tells the meaning of each field."""
+
+    dataset: str
+    n_cells: int
+    n_tokens: int
+    width: int
+    side: int
+    dtype: StoredType
+    precision: str
+    backbone: dict[str, Any]
+    weights_hash: str
+    recipe: str
+    shard_cells: int
+    cell_ids: str
+    shards: list[ShardEntry]
 
 
 def open_tokens(path: Path | str, *, verify: bool = True) -> TokenStore:
@@ -46,19 +91,7 @@ def open_tokens(path: Path | str, *, verify: bool = True) -> TokenStore:
     """
     path = Path(path)
     artifact = read_artifact(path, "tokens", verify=verify)
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        known = manifest["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise ArtifactError(f"{path / MANIFEST} cannot be read ({problem}); extract the tokens again.") from problem
-    if not known:
-        raise ArtifactError(f"{path / MANIFEST} is no manifest of a token store; extract the tokens again.")
-    if manifest["version"] > VERSION:
-        raise ArtifactError(
-            f"{path} is in version {manifest['version']} of the token format, newer than this cytosae reads "
-            f"({VERSION}); update cytosae."
-        )
-    return TokenStore(path, artifact, manifest)
+    return TokenStore(path, artifact, _read_manifest(path / MANIFEST, artifact))
 
 
 class TokenStore:
@@ -75,17 +108,23 @@ class TokenStore:
     fingerprint : equal content, equal fingerprint, on any machine
     """
 
-    fingerprint: str
+    path: Path
+    manifest: Manifest
+    n_tokens: int
+    width: int
+    side: int
+    dtype: str
     encoding: Encoding
+    fingerprint: str
 
-    def __init__(self, path: Path, artifact: Artifact, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, artifact: Artifact, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
         self.fingerprint = artifact.fingerprint
-        self.n_tokens: int = manifest["n_tokens"]
-        self.width: int = manifest["width"]
-        self.side: int = manifest["side"]
-        self.dtype: str = manifest["dtype"]
+        self.n_tokens = manifest["n_tokens"]
+        self.width = manifest["width"]
+        self.side = manifest["side"]
+        self.dtype = manifest["dtype"]
         self.encoding = encoding_of(self.dtype)
         self._cell_ids: list[str] | None = None
         self._rows: int = manifest["n_cells"]
@@ -105,7 +144,14 @@ class TokenStore:
     def cell_ids(self) -> list[str]:
         """SHA-256 of every cell's file, in the order of the rows."""
         if self._cell_ids is None:
-            self._cell_ids = (self.path / CELL_IDS).read_text(encoding="ascii").split()
+            file = self.path / CELL_IDS
+            try:
+                names = file.read_text(encoding="ascii").split()
+            except (OSError, UnicodeDecodeError) as problem:
+                raise ArtifactError(f"{file} cannot be read ({problem}); {_MEND}.") from problem
+            if len(names) != len(self):
+                raise ArtifactError(f"{file} names {len(names):,} cells for {len(self):,} rows; {_MEND}.")
+            self._cell_ids = names
         return self._cell_ids
 
     def read(self, start: int, stop: int) -> torch.Tensor:
@@ -139,21 +185,65 @@ class TokenStore:
             self._shard(index).read(tokens[done:end] - index * per_shard, into, at=at + done)
             done = end
 
+    def open_shard(self, index: int) -> ShardFile:
+        """A shard, open for reading; `ArtifactError` where it does not hold what the manifest says."""
+        entry = self.manifest["shards"][index]
+        shard = ShardFile(self.path / entry["file"])
+        shape = (entry["rows"], self.n_tokens, self.width)
+        if (shard.rows, shard.n_tokens, shard.width) != shape:
+            raise ArtifactError(
+                f"{shard.path} holds {shard.rows} cells x {shard.n_tokens} x {shard.width}, not {shape}; {_MEND}."
+            )
+        sizes = {
+            name: kind.itemsize * math.prod(tail) for name, (kind, tail) in self.encoding.layout(self.width).items()
+        }
+        if shard.token_bytes != sizes:
+            raise ArtifactError(f"{shard.path} holds no tokens in {self.dtype}; {_MEND}.")
+        return shard
+
     def _shard(self, index: int) -> ShardFile:
         with self._lock:
             if index in self._files:
                 self._files.move_to_end(index)
                 return self._files[index]
-            shard = self._files[index] = ShardFile(self.path / self.manifest["shards"][index]["file"])
+            shard = self._files[index] = self.open_shard(index)
             if len(self._files) > _OPEN_SHARDS:
                 self._files.popitem(last=False)
             return shard
+
+
+def _read_manifest(file: Path, artifact: Artifact) -> Manifest:
+    """The manifest, checked whole before any memory is asked for by its numbers."""
+    known = read_record(_Format, file, _MEND)
+    if known["format"] != FORMAT:
+        raise ArtifactError(f"{file} is no manifest of a token store; {_MEND}.")
+    if known["version"] > VERSION:
+        raise NewerArtifactError(
+            f"{file.parent} is in version {known['version']} of the token format, newer than this cytosae reads "
+            f"({VERSION}); update cytosae."
+        )
+    manifest = read_record(Manifest, file, _MEND)
+    n, T, D, shard_cells = (manifest[name] for name in ("n_cells", "n_tokens", "width", "shard_cells"))
+    held = sum(entry["bytes"] for entry in artifact.files.values())
+    if (
+        min(n, T, D, shard_cells, manifest["side"]) < 1
+        or n * T * bytes_per_token(encoding_of(manifest["dtype"]), D) > held
+        or len(manifest["shards"]) != -(-n // shard_cells)
+        or not all(shard["file"] in artifact.files for shard in manifest["shards"])
+    ):
+        raise ArtifactError(f"{file} does not describe the {held:,} bytes of the store that it belongs to; {_MEND}.")
+    return manifest
 
 
 @dataclass(frozen=True)
 class _Plane:
     offset: int  # of its first byte in the file
     token_bytes: int
+
+
+class _Tensor(TypedDict):
+    shape: list[int]
+    data_offsets: list[int]
 
 
 class ShardFile:
@@ -172,18 +262,32 @@ class ShardFile:
         self._descriptor = -1
         try:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            length = int.from_bytes(os.pread(self._descriptor, 8, 0), "little")
-            header = json.loads(os.pread(self._descriptor, length, 8))
-        except (OSError, ValueError, OverflowError, MemoryError) as problem:
-            raise ArtifactError(
-                f"{path} cannot be read ({problem}); restore it or extract the tokens again."
-            ) from problem
-        self.rows, self.n_tokens, self.width = header["tokens"]["shape"]
-        self._planes = {
-            name: _Plane(8 + length + entry["data_offsets"][0], _size(entry) // (self.rows * self.n_tokens))
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
+            self._read_header(os.fstat(self._descriptor).st_size)
+        except (OSError, ValueError) as problem:
+            raise ArtifactError(f"{path} cannot be read ({problem}); restore it or {_MEND}.") from problem
+
+    @property
+    def token_bytes(self) -> dict[str, int]:
+        """Bytes of one token in each stored tensor."""
+        return {name: plane.token_bytes for name, plane in self._planes.items()}
+
+    def _read_header(self, size: int) -> None:
+        length = int.from_bytes(os.pread(self._descriptor, 8, 0), "little")
+        if not 0 < length < size:
+            raise ValueError("it is cut short, or no shard")
+        header = parse_record(dict, os.pread(self._descriptor, length, 8), where="header")
+        header.pop("__metadata__", None)
+        tensors = from_plain(dict[str, _Tensor], header, where="header")
+        shape = tensors["tokens"]["shape"] if "tokens" in tensors else []
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"its tokens have the shape {shape}")
+        self.rows, self.n_tokens, self.width = shape
+        self._planes = {}
+        for name, tensor in tensors.items():
+            first, last = tensor["data_offsets"] if len(tensor["data_offsets"]) == 2 else (-1, -1)
+            if not 0 <= first <= last <= size - 8 - length:
+                raise ValueError(f"it ends too early for its {name}")
+            self._planes[name] = _Plane(8 + length + first, (last - first) // (self.rows * self.n_tokens))
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -216,13 +320,6 @@ class ShardFile:
             while got < end - begin:
                 more = preadv(descriptor, [memory[begin + got : end]], place + got)
                 if more == 0:
-                    raise ArtifactError(f"{self.path} ends too early; restore it or extract the tokens again.")
+                    raise ArtifactError(f"{self.path} ends too early; restore it or {_MEND}.")
                 got += more
             begin = end
-
-
-def _size(entry: dict[str, Any]) -> int:
-    first, last = entry["data_offsets"]
-    if math.prod(entry["shape"]) == 0:
-        raise ArtifactError("a shard without tokens")
-    return last - first

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytosae.common.errors import ArtifactError
-from cytosae.tokens.store.token_store import ShardFile, TokenStore, open_tokens
+from cytosae.tokens.store.token_store import TokenStore, open_tokens
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
@@ -20,21 +20,25 @@ def check_store(path: Path | str, cells: CellTable | None = None) -> list[str]:
     """
     try:
         store = open_tokens(path, verify=True)
-        problems = [*_shards(store), *_names(store)]
-    except (ArtifactError, OSError, KeyError) as problem:
-        return [str(problem) if isinstance(problem, ArtifactError) else f"{path} cannot be read ({problem})."]
+    except ArtifactError as problem:
+        return [str(problem)]
+    problems = _shards(store)
+    try:
+        problems += _names(store)
+    except ArtifactError as problem:
+        return [*problems, str(problem)]
     return problems + (_agreement(store, cells) if cells is not None else [])
 
 
 def _shards(store: TokenStore) -> list[str]:
     problems, row = [], 0
-    for entry in store.manifest["shards"]:
-        shard = ShardFile(store.path / entry["file"])
-        shape = (entry["rows"], store.n_tokens, store.width)
-        if (shard.rows, shard.n_tokens, shard.width) != shape:
-            problems.append(f"{shard.path} holds {shard.rows} cells x {shard.n_tokens} x {shard.width}, not {shape}.")
+    for index, entry in enumerate(store.manifest["shards"]):
+        try:
+            store.open_shard(index)
+        except ArtifactError as problem:
+            problems.append(str(problem))
         if entry["first_row"] != row:
-            problems.append(f"{shard.path} begins with row {entry['first_row']}, but {row} is next.")
+            problems.append(f"{store.path / entry['file']} begins with row {entry['first_row']}, but {row} is next.")
         row = entry["first_row"] + entry["rows"]
     if row != len(store):
         problems.append(f"The shards of {store.path} hold {row:,} cells, its manifest names {len(store):,}.")
@@ -42,12 +46,8 @@ def _shards(store: TokenStore) -> list[str]:
 
 
 def _names(store: TokenStore) -> list[str]:
-    problems = []
-    if len(store.cell_ids) != len(store):
-        problems.append(f"{store.path} names {len(store.cell_ids):,} cells for {len(store):,} rows.")
-    if len(set(store.cell_ids)) != len(store.cell_ids):
-        problems.append(f"{store.path} names {len(store.cell_ids) - len(set(store.cell_ids)):,} cells twice.")
-    return problems
+    twice = len(store.cell_ids) - len(set(store.cell_ids))
+    return [f"{store.path} names {twice:,} cells twice."] if twice else []
 
 
 def _agreement(store: TokenStore, cells: CellTable) -> list[str]:
