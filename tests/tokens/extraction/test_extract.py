@@ -18,8 +18,8 @@ from tokens.token_stubs import StubBackbone, content, expected_tokens, write_ima
 from cytosae.backbones import load_backbone
 from cytosae.cells import CellTable, load_image, read_cells
 from cytosae.cells.stain.normalisation import reinhard
-from cytosae.common.artifact import read_artifact, recipe_of
-from cytosae.common.errors import ArtifactError, InputError, UsageError
+from cytosae.common.artifact import hash_file, read_artifact, recipe_of
+from cytosae.common.errors import ArtifactError, InputError, NewerArtifactError, UsageError
 from cytosae.tokens import ExtractConfig, TokenStore, estimate, estimated_bytes, extract, open_tokens, recipe_for
 from cytosae.tokens.extraction import work
 from cytosae.tokens.extraction.extract import Forward
@@ -95,6 +95,39 @@ def test_a_damaged_store_is_mended_where_it_is_damaged(cells: CellTable, store: 
     mended = extract(cells, backbone, tmp_path / "t", config=small)
     assert backbone.seen == [4, 2]
     assert content(mended.path) == content(store.path)
+
+
+def test_rows_are_not_taken_from_a_store_that_may_name_them_wrong(cells: CellTable, store: TokenStore, small, tmp_path):
+    shutil.copytree(store.path, tmp_path / "t")
+    file = tmp_path / "t" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["shards"][0]["first_row"], manifest["shards"][1]["first_row"] = 6, 0
+    file.write_text(json.dumps(manifest))
+    assert content(extract(cells, StubBackbone(), tmp_path / "t", config=small).path) == content(store.path)
+
+
+@pytest.mark.parametrize(("file", "field"), [("artifact.json", "schema"), ("manifest.json", "version")])
+def test_a_store_of_a_newer_version_is_not_replaced(cells: CellTable, store: TokenStore, small, tmp_path, file, field):
+    shutil.copytree(store.path, tmp_path / "t")
+    path = tmp_path / "t" / file
+    path.write_text(path.read_text().replace(f'"{field}": 1', f'"{field}": 9'))
+    if file == "manifest.json":
+        record = tmp_path / "t" / "artifact.json"
+        data = json.loads(record.read_text())
+        data["files"][file]["sha256"] = hash_file(path)
+        record.write_text(json.dumps(data))
+    before = content(tmp_path / "t")
+    with pytest.raises(NewerArtifactError, match="update cytosae"):
+        extract(cells, StubBackbone(), tmp_path / "t", config=small)
+    assert content(tmp_path / "t") == before
+
+
+@pytest.mark.parametrize("file", ["artifact.json", "manifest.json"])
+@pytest.mark.parametrize("text", ["", "[]", '{"kind": 3}'])
+def test_a_store_whose_records_are_damaged_is_made_again(cells, store: TokenStore, small, tmp_path, file, text) -> None:
+    shutil.copytree(store.path, tmp_path / "t")
+    (tmp_path / "t" / file).write_text(text)
+    assert content(extract(cells, StubBackbone(), tmp_path / "t", config=small).path) == content(store.path)
 
 
 def test_a_directory_of_something_else_is_left_alone(cells: CellTable, small, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 from tokens.token_stubs import StubBackbone, expected_tokens
 
 from cytosae.cells import CellTable
-from cytosae.common.errors import ArtifactError
+from cytosae.common.artifact import hash_file
+from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.tokens import ExtractConfig, TokenStore, extract, open_tokens
 from cytosae.tokens.store.encoding import EightBit, decode_serially, decoded, encoding_of, gather
 
@@ -117,9 +118,62 @@ def test_another_kind_and_a_newer_schema_are_refused(copy: Path) -> None:
 
 def test_a_newer_version_of_the_format_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(ArtifactError):
+    rewrite(copy, version=2, **dict.fromkeys(set(manifest) - {"format", "version"}, ...))
+    with pytest.raises(NewerArtifactError, match=r"version 2 of the token format, newer .* \(1\); update cytosae"):
         open_tokens(copy)
+
+
+def rewrite(store: Path, **changes: object) -> None:
+    """Change a manifest, and its entry in the record as well."""
+    file = store / "manifest.json"
+    manifest = {key: value for key, value in (json.loads(file.read_text()) | changes).items() if value is not ...}
+    file.write_text(json.dumps(manifest))
+    record = json.loads((store / "artifact.json").read_text())
+    record["files"]["manifest.json"] = {"sha256": hash_file(file), "bytes": file.stat().st_size}
+    (store / "artifact.json").write_text(json.dumps(record))
+
+
+NEEDED = ("dataset", "n_cells", "n_tokens", "width", "side", "dtype", "backbone", "recipe", "shard_cells", "shards")
+WRONG = [(name, value) for name in NEEDED for value in (..., None, 1.5, [None])]
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG)
+def test_a_manifest_is_checked_whole(copy: Path, name: str, wrong: object) -> None:
+    rewrite(copy, **{name: wrong})
+    with pytest.raises(
+        ArtifactError, match=rf"manifest\.json cannot be read \(manifest.*{name}.*\); extract the tokens"
+    ):
+        open_tokens(copy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_tokens": 10**30}, {"width": 10**9}, {"n_cells": 10**7}, {"n_tokens": 0}, {"side": -1}, {"shard_cells": 7}],
+)
+def test_a_manifest_of_impossible_sizes_is_refused_before_memory_is_asked_for(copy: Path, changes: dict) -> None:
+    rewrite(copy, **changes)
+    with pytest.raises(ArtifactError, match=r"manifest\.json does not describe the [\d,]+ bytes of the store"):
+        open_tokens(copy)
+
+
+@pytest.mark.parametrize(("changes", "held"), [({"width": 7}, "holds 6 cells x 17 x 8"), ({"dtype": "uint8"}, "uint8")])
+def test_shards_that_are_not_what_the_manifest_says_are_refused(copy: Path, changes: dict, held: str) -> None:
+    rewrite(copy, **changes)
+    with pytest.raises(ArtifactError, match=held):
+        open_tokens(copy).read(0, 1)
+
+
+@pytest.mark.parametrize("names", ["", "a\nb\n", "\xff"])
+def test_names_of_cells_that_are_damaged_are_refused(copy: Path, names: str) -> None:
+    store = open_tokens(copy)
+    (copy / "cell_ids.txt").write_text(names, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"cell_ids\.txt .*; extract the tokens again\."):
+        store.cell_ids  # noqa: B018
+
+
+def test_a_manifest_with_fields_of_a_newer_version_is_read(copy: Path) -> None:
+    rewrite(copy, colour="blue")
+    assert len(open_tokens(copy)) == 20
 
 
 def test_no_store_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cytosae.cells.stain.normalisation import ChangedPrepare, prepare_stained
-from cytosae.common.artifact import digest, read_artifact, record_path, renew_record
+from cytosae.common.artifact import Record, digest, read_artifact, record_path, renew_record
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError, InputError, NewerArtifactError
 from cytosae.common.progress import Bar, progress
@@ -173,7 +173,7 @@ def _is_current(work: Work, config: ExtractConfig, inputs: Mapping[str, str]) ->
 
 def _is_store(out: Path) -> bool:
     with suppress(ArtifactError):
-        return read_record(dict, record_path(out), "").get("kind") == "tokens"
+        return read_record(Record, record_path(out), "")["kind"] == "tokens"
     return (out / MANIFEST).is_file()
 
 
