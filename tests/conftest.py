@@ -9,6 +9,11 @@ import pytest
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the readers are given damaged files, all kinds together; longer finds more."""
+    parser.addoption("--fuzz-seconds", type=float, default=30.0, help="seconds of damaged files (tests/fuzz)")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real cells beside the project."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
 
 import anndata as ad
 import numpy as np
@@ -35,17 +39,18 @@ from cytosae.backbones.checkpoints import read_state as read_weights
 from cytosae.cells import CellTable, load_image, load_mask, read_cells, unpack_medmnist
 from cytosae.cells.annotations import read_attributes, read_expert_annotations
 from cytosae.cells.manifest import read_manifest
+from cytosae.cells.stain.colour import open_colours
 from cytosae.cohort import open_classification, open_cohort, open_contrast, open_retest
 from cytosae.cohort.classification.classifier import ConceptClassifier, open_classifier, save_classifier
 from cytosae.cohort.classification.models import Configuration
 from cytosae.cohort.classification.novelty import familiar
 from cytosae.cohort.classification.result import FRAMES, ClassificationResult
-from cytosae.common.artifact import hash_file, record_path, write_artifact, write_file_artifact
-from cytosae.pipeline import Study, StudyConfig
-from cytosae.pipeline.configuration import read_config, write_config
-from cytosae.pipeline.cohort_steps import read_colours
+from cytosae.common.artifact import hash_file, read_artifact, record_path, write_artifact, write_file_artifact
+from cytosae.common.errors import InputError
+from cytosae.pipeline import Study
+from cytosae.pipeline.configuration import write_config
 from cytosae.sae import SparseAutoencoder, TopK, load_sae, save_sae
-from cytosae.sae.exchange.saelens import export_saelens, import_saelens
+from cytosae.sae.exchange.saelens import export_saelens
 from cytosae.sae.training.state import read_state, write_state
 from cytosae.tokens import ExtractConfig, check_store, extract, open_tokens
 
@@ -114,13 +119,21 @@ def make_sae() -> SparseAutoencoder:
     return SparseAutoencoder(4, 8, TopK(k=2)).eval()
 
 
-def read_sae(path: Path, read: Callable[[Path], SparseAutoencoder] = load_sae) -> None:
-    sae = read(path)
+def read_sae(path: Path) -> None:
+    sae = load_sae(path)
     assert sae.encode(torch.zeros(2, sae.d_in)).shape == (2, sae.d_sae)
 
 
-def make_checkpoint(folder: Path) -> None:
-    shutil.copy(Path(__file__).with_name("published.pt"), folder)
+def make_published(folder: Path) -> None:
+    """As the authors' code saves it: an object of a class of theirs, and tensors."""
+    module = ModuleType("src.sae_training.config")
+    module.ViTSAERunnerConfig = type("ViTSAERunnerConfig", (), {"__module__": module.__name__})  # type: ignore[attr-defined]
+    config = module.ViTSAERunnerConfig()
+    vars(config).update(d_in=4, expansion_factor=2, l1_coefficient=8e-5, model_name="dinov2_vitb14", device="cpu")
+    state = {name: tensor.detach() for name, tensor in make_sae().named_parameters()}
+    parents = {name: ModuleType(name) for name in ("src", "src.sae_training")}
+    with patch.dict(sys.modules, {**parents, module.__name__: module}):
+        torch.save({"cfg": config, "state_dict": state}, folder / "published.pt")
 
 
 def make_state(folder: Path) -> None:
@@ -134,20 +147,27 @@ def make_weights(folder: Path) -> None:
     save_file(state, folder / "weights.safetensors")
 
 
+def read_weights_of(path: Path) -> None:
+    dinobloom_state(read_weights(path), str(path))
+
+
 def make_study(folder: Path) -> None:
     write_images(folder / "images", 2)
-    config = StudyConfig()
-    write_config(Study.open(folder, [folder / "images"]).config or config, folder / "study.toml")
+    write_config(Study.open(folder, [folder / "images"]).config, folder / "study.toml")
     (folder / "times.json").write_text('{"extract cells": 1.5}')
 
 
 def read_study(folder: Path) -> None:
-    read_config(folder / "study.toml")
     study = Study(folder)
     assert len(study.datasets) == len(study.config.datasets)
+    assert all(isinstance(seconds, float) for seconds in study.context.times().values())
 
 
-MANIFEST = "image,label,patient,diagnosis,age,note\na.png,blast,007,AML,45,x\nb.png,,P2,APL,NA,\"y, z\"\nc.png,x,P3,,3.5,\n"
+MANIFEST = """image,label,patient,diagnosis,age,note
+a.png,blast,007,AML,45,x
+b.png,,P2,APL,NA,"y, z"
+c.png,x,P3,,3.5,
+"""
 
 
 def make_manifest(folder: Path) -> None:
@@ -161,15 +181,16 @@ def make_folder(folder: Path) -> None:
     (folder / "manifest.csv").write_text("\n".join(["image,label,patient,diagnosis,age", *rows, ""]))
 
 
-def make_hehr(folder: Path) -> None:
+def make_annotations(folder: Path) -> None:
     rows = ["ID,mll_annotation,prediction,im_tiffname", "AAA,faggot cell,promyelocyte,1.tif", "AAB,blast,blast,2.tif"]
-    (folder / "table.csv").write_text("\n".join(rows))
+    (folder / "experts.csv").write_text("\n".join(rows))
+    (folder / "attributes.csv").write_text("image,label,cell_size\na/1.jpg,x,big\na/2.jpg,,small\n")
 
 
 def make_apl(folder: Path) -> None:
     for patient in ("Patient_00", "Patient_01"):
         write_images(folder / patient / "Signed slides", 2)
-    rows = ["Patient_ID,Diagnosis,Cohort,Age,Sex", "Patient_00,APL,Discovery,45,male", "Patient_01,AML,Discovery,3,female"]
+    rows = ["Patient_ID,Diagnosis,Cohort,Age,Sex", "Patient_00,APL,Discovery,45,male", "Patient_01,AML,Validation,3,"]
     (folder / "master.csv").write_text("\n".join(rows))
 
 
@@ -226,16 +247,11 @@ def image_readers() -> Iterator[Reader]:
 
 
 def read_image(path: Path) -> None:
-    problem = None
-    for read in (load_image, load_mask):
-        try:
-            array = read(path)
-            assert array.dtype == np.uint8
-            assert array.ndim == (3 if read is load_image else 2)
-        except InputError as refused:
-            problem = refused
-    if problem is not None:
-        raise problem
+    with suppress(InputError):  # most images are no masks
+        assert load_mask(path).ndim == 2
+    image = load_image(path)
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
 
 
 def make_atlas(folder: Path) -> None:
@@ -301,8 +317,81 @@ def make_localisation(folder: Path) -> None:
     save_localisation(found, folder / "localisation.json")
 
 
+def of_tokens(file: str, damage: Mutation) -> Reader:
+    return Reader(f"tokens: {file}", make_store, f"tokens/{file}", damage, lambda f: read_store(vouched(f / "tokens")))
+
+
+def of_sae(file: str, damage: Mutation) -> Reader:
+    make = lambda f: save_sae(make_sae(), f / "sae", metrics={"l0": 2.0})  # noqa: E731
+    return Reader(f"SAE: {file}", make, f"sae/{file}", damage, lambda f: read_sae(vouched(f / "sae")))
+
+
+def of_saelens(file: str, damage: Mutation) -> Reader:
+    make = lambda f: export_saelens(make_sae(), f / "lens")  # noqa: E731
+    return Reader(f"SAELens: {file}", make, f"lens/{file}", damage, lambda f: read_sae(f / "lens"))
+
+
+def of_artifact(make: Callable[[Path], object], file: str, damage: Mutation, read: Callable[[Path], object]) -> Reader:
+    """A file of an artifact, damaged behind the back of its checksum."""
+    path = Path(file)
+    inside = path.parent.name  # of a folder; a file is its own artifact
+    return Reader(file, make, file, damage, lambda f: read(vouched(f / (inside or path))))
+
+
 READERS = [
-    Reader("record", make_artifact, "sae/artifact.json", damage_json, lambda f: read_record(f / "sae")),
-    Reader("manifest of tokens", make_store, "tokens/manifest.json", damage_json, lambda f: read_store(vouched(f / "tokens"))),
-    Reader("names of cells", make_store, "tokens/cell_ids.txt", damage_bytes, lambda f: read_store(vouched(f / "tokens"))),
+    Reader("record", make_artifact, "sae/artifact.json", damage_json, lambda f: read_artifact(f / "sae")),
+    of_tokens("manifest.json", damage_json),
+    of_tokens("cell_ids.txt", damage_bytes),
+    of_tokens("shard-00001.safetensors", damage_safetensors),
+    of_sae("config.json", damage_json),
+    of_sae("model.safetensors", damage_safetensors),
+    of_saelens("cfg.json", damage_json),
+    of_saelens("sae_weights.safetensors", damage_safetensors),
+    Reader("published checkpoint", make_published, "published.pt", damage_zip, lambda f: read_sae(f / "published.pt")),
+    Reader("state", make_state, "step-000000003/state.json", damage_json, lambda f: read_state(f / "step-000000003")),
+    Reader("weights.pth", make_weights, "weights.pth", damage_zip, lambda f: read_weights_of(f / "weights.pth")),
+    Reader(
+        "weights",
+        make_weights,
+        "weights.safetensors",
+        damage_safetensors,
+        lambda f: read_weights_of(f / "weights.safetensors"),
+    ),
+    Reader("study.toml", make_study, "study.toml", damage_toml, read_study),
+    Reader("times.json", make_study, "times.json", damage_json, read_study),
+    Reader("manifest.csv", make_manifest, "manifest.csv", damage_table, lambda f: read_manifest(f / "manifest.csv")),
+    Reader(
+        "manifest.parquet",
+        make_manifest,
+        "manifest.parquet",
+        damage_bytes,
+        lambda f: read_manifest(f / "manifest.parquet"),
+    ),
+    Reader("folder with a manifest", make_folder, "manifest.csv", damage_table, read_cells),
+    Reader("master.csv", make_apl, "master.csv", damage_table, read_cells),
+    Reader(
+        "expert labels",
+        make_annotations,
+        "experts.csv",
+        damage_table,
+        lambda f: read_expert_annotations(f / "experts.csv"),
+    ),
+    Reader(
+        "attributes", make_annotations, "attributes.csv", damage_table, lambda f: read_attributes(f / "attributes.csv")
+    ),
+    Reader("MedMNIST", make_medmnist, "bloodmnist.npz", damage_zip, read_medmnist),
+    of_artifact(make_cells, "cells/cells.parquet", damage_bytes, CellTable.load),
+    of_artifact(make_cells, "cells/skipped.csv", damage_table, CellTable.load),
+    of_artifact(make_cells, "cells/duplicates.csv", damage_table, CellTable.load),
+    # The HDF5 library can hang on a damaged file, so nothing is opened by it whose checksum does not hold.
+    Reader("atlas", make_atlas, "atlas.h5ad", damage_bytes, lambda f: open_atlas(f / "atlas.h5ad")),
+    Reader("cohort", make_atlas, "cohort.h5ad", damage_bytes, lambda f: open_cohort(f / "cohort.h5ad")),
+    Reader("retest", make_atlas, "retest/concepts.h5ad", damage_bytes, lambda f: open_retest(f / "retest")),
+    of_artifact(make_tables, "contrasts.parquet", damage_bytes, open_contrast),
+    of_artifact(make_tables, "colours.parquet", damage_bytes, open_colours),
+    of_artifact(make_classification, "classification.json", damage_json, open_classification),
+    of_artifact(make_classifier, "classifier/classifier.json", damage_json, open_classifier),
+    of_artifact(make_classifier, "classifier/classifier.safetensors", damage_safetensors, open_classifier),
+    of_artifact(make_localisation, "localisation.json", damage_json, open_localisation),
+    *image_readers(),
 ]

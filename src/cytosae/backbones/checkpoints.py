@@ -86,7 +86,7 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path} is damaged, or holds more than tensors and so could run code when opened; it was not loaded: "
             "take the file of the original publication."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a damaged pickle provokes whatever its opcodes can
         raise WeightsError(f"{path} is not a readable checkpoint ({first_line(error)}); fetch it again.") from error
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path} holds a {type(loaded).__name__} instead of tensors by name; take a state dict.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -102,7 +103,7 @@ def _convert_entry(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < sys.float_info.max:
         return float(value)
     if kind is Path and isinstance(value, str):
         return Path(value)

@@ -73,7 +73,7 @@ def reading(path: Path, mend: str) -> Iterator[None]:
     except CytosaeError:
         raise
     except Exception as problem:  # these libraries have no error type of their own, or more than one
-        reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200].rstrip(".")
         raise ArtifactError(f"{path} cannot be read ({reason}); {mend}.") from problem
 
 

@@ -21,6 +21,7 @@ from cytosae.cohort import (
     pathognomonic_cells,
 )
 from cytosae.common.artifact import read_artifact, write_artifact
+from cytosae.common.records import reading
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,9 +49,9 @@ def save_ranking(
 def open_ranking(path: Path, *, verify: bool = True) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """The ranking and the tables that `save_ranking` wrote."""
     read_artifact(path, "ranking", verify=verify)
-    return pd.read_parquet(path / "cells.parquet"), {
-        file.stem: pd.read_csv(file, index_col=0) for file in sorted(path.glob("*.csv"))
-    }
+    with reading(path, "run the step again"):
+        tables = {file.stem: pd.read_csv(file, index_col=0) for file in sorted(path.glob("*.csv"))}
+        return pd.read_parquet(path / "cells.parquet"), tables
 
 
 def rank_and_evaluate(atlas: AnnData, config: RankingConfig) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cytosae.common.artifact import Artifact, is_current, read_artifact, write_json
+from cytosae.common.artifact import Artifact, is_current, read_artifact
 from cytosae.common.errors import ArtifactError, UsageError
+from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import remove_work, sweep_below
 from cytosae.pipeline.places import Place, reader_of
 from cytosae.pipeline.step import Job, Step, StepResult, Surroundings, differences
@@ -135,7 +135,7 @@ class Context(Surroundings):
     def times(self) -> dict[str, float]:
         """Step -> seconds that it took when it last ran, as far as ``times.json`` knows."""
         file = self.path / "times.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read_record(dict[str, float], file, f"delete {file}") if file.is_file() else {}
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytosae.cells.decoding.decode import load_image, quiet
 from cytosae.common.artifact import hash_file, read_artifact, write_file_artifact
+from cytosae.common.records import reading
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
 
@@ -73,7 +74,8 @@ def save_colours(table: pd.DataFrame, path: Path, *, inputs: Mapping[str, str] |
 def open_colours(path: Path) -> pd.DataFrame:
     """Open what `save_colours` wrote; index cell_id."""
     read_artifact(path, "colours", verify=False)
-    return pd.read_parquet(path)
+    with reading(path, "run the step again"):
+        return pd.read_parquet(path)
 
 
 def colour_of(image: NDArray[np.uint8]) -> NDArray[np.float64]:

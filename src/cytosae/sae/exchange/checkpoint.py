@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cytosae.common.artifact import write_artifact
-from cytosae.common.errors import ArtifactError, CytosaeError, NewerArtifactError, WeightsError
+from cytosae.common.errors import NewerArtifactError, WeightsError
 from cytosae.common.records import read_record, write_json
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import Initialisation, Normalisation
@@ -69,22 +69,17 @@ def read_sae_files(folder: Path) -> SparseAutoencoder:
         )
     asked = read_record(_Description, file, mend)
     try:
+        weights = load_file(folder / WEIGHTS)
+        claimed = (asked["d_in"], asked["d_sae"])
+        if "W_enc" not in weights or tuple(weights["W_enc"].shape) != claimed:  # before memory is asked for by it
+            raise ValueError(f"no W_enc of {claimed[0]} x {claimed[1]}")
         sae = SparseAutoencoder(
-            asked["d_in"],
-            asked["d_sae"],
-            asked["sparsity"],
-            asked["normalisation"],
-            initialisation=asked["initialisation"],
+            *claimed, asked["sparsity"], asked["normalisation"], initialisation=asked["initialisation"]
         )
-    except (ValueError, TypeError, RuntimeError, MemoryError, CytosaeError) as problem:
-        raise ArtifactError(f"{file} does not describe an SAE ({problem}); {mend}.") from problem
-    try:
-        sae.load_state_dict(load_file(folder / WEIGHTS))
+        sae.load_state_dict(weights)
     except Exception as problem:  # safetensors raises its own exception, torch a RuntimeError with a list
         sentence = " ".join(str(problem).split())
-        raise WeightsError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} ({sentence}); make or fetch it again."
-        ) from problem
+        raise WeightsError(f"{folder / WEIGHTS} does not fit {CONFIG} ({sentence}); {mend}.") from problem
     if not all(bool(torch.isfinite(p).all()) for p in sae.parameters()):
         raise WeightsError(f"{folder / WEIGHTS} holds values that are not finite; make or fetch it again.")
     return sae.eval()

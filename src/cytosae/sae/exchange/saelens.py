@@ -6,7 +6,6 @@ fitted normalisation, so an affine one is folded into the weights; one that depe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from cytosae.common.artifact import package_version
 from cytosae.common.errors import InputError, WeightsError
-from cytosae.common.records import write_json
+from cytosae.common.records import parse_record, write_json
 from cytosae.common.unfinished import remove, unfinished
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import MeanNorm, NoNormalisation
@@ -164,14 +163,11 @@ def _architecture(sae: SparseAutoencoder) -> tuple[dict[str, Any], Tensor | None
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        config = parse_record(dict, (path / CONFIG).read_bytes(), where="cfg")
     except (OSError, ValueError) as problem:
         raise WeightsError(
             f"{path / CONFIG} cannot be read ({problem}); give a directory that SAELens has saved."
         ) from problem
-    if not isinstance(config, Mapping):
-        raise WeightsError(f"{path / CONFIG} holds no table; give a directory that SAELens has saved.")
-    config = dict(config)
     # before version 6 TopK was a standard SAE with another activation function
     activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
     if activation == "topk" and "k" not in config:
