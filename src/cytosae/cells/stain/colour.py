@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from cytosae.cells.decoding.decode import load_image, quiet
 from cytosae.common.artifact import hash_file, read_artifact, write_file_artifact
-from cytosae.common.records import reading
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
+from cytosae.common.records import reading
 
 if TYPE_CHECKING:
     from cytosae.cells.table import CellTable
