@@ -24,7 +24,8 @@ from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError
 from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import unfinished
-from cytosae.tokens.store.encoding import Planes, StoredType, bytes_per_token, encoding_of
+from cytosae.tokens.config import StoredType
+from cytosae.tokens.store.encoding import Planes, bytes_per_token, encoding_of
 from cytosae.tokens.store.token_store import CELL_IDS, FORMAT, MANIFEST, VERSION, Manifest, ShardEntry
 
 _MARGIN = 8 << 20  # bytes kept free for manifest, notes and the file system itself

@@ -22,12 +22,12 @@ from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.configuration import from_plain
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import parse_record, read_record
+from cytosae.tokens.config import StoredType
 from cytosae.tokens.reading.shuffle import extents
 from cytosae.tokens.store.encoding import (
     Encoding,
     Memory,
     Planes,
-    StoredType,
     allocate,
     bytes_per_token,
     decoded,
