@@ -172,7 +172,9 @@ c.png,x,P3,,3.5,
 
 def make_manifest(folder: Path) -> None:
     (folder / "manifest.csv").write_text(MANIFEST)
-    pd.read_csv(io.StringIO(MANIFEST), dtype={"patient": str}).to_parquet(folder / "manifest.parquet")
+    table = pd.read_csv(io.StringIO(MANIFEST), dtype={"patient": str})
+    table.to_parquet(folder / "manifest.parquet")
+    table.to_excel(folder / "manifest.xlsx", index=False)
 
 
 def make_folder(folder: Path) -> None:
@@ -369,6 +371,7 @@ READERS = [
         damage_bytes,
         lambda f: read_manifest(f / "manifest.parquet"),
     ),
+    Reader("manifest.xlsx", make_manifest, "manifest.xlsx", damage_zip, lambda f: read_manifest(f / "manifest.xlsx")),
     Reader("folder with a manifest", make_folder, "manifest.csv", damage_table, read_cells),
     Reader("master.csv", make_apl, "master.csv", damage_table, read_cells),
     Reader(

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anndata as ad
 import h5py
@@ -17,6 +17,7 @@ from anndata.io import read_elem, sparse_dataset, write_elem
 from cytosae.atlas.build import cell_blocks, plan_atlas
 from cytosae.atlas.statistics import LatentStatistics
 from cytosae.common.artifact import read_artifact, write_file_artifact
+from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError
 from cytosae.common.records import reading
 
@@ -87,7 +88,7 @@ def save_atlas(atlas: ad.AnnData, path: Path, *, config: Any = None, inputs: Map
     details = {"cells": atlas.n_obs, "latents": atlas.n_vars, "dataset": provenance["dataset"]}
     inputs = inputs or _inputs(provenance)
     with write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary:
-        atlas.write_h5ad(temporary, compression="lzf")
+        write_h5ad(atlas, temporary, path)
     return path
 
 
@@ -124,21 +125,68 @@ def _inputs(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: provenance[name] for name in ("sae", "tokens", "cells")}
 
 
-class _AtlasFile:
+def write_h5ad(data: ad.AnnData, temporary: Path, path: Path) -> None:
+    """As `AnnData.write_h5ad` to ``temporary``; a disk that takes no more is told in a sentence that names ``path``."""
+    data.strings_to_categoricals()
+    with _Hdf5File(temporary, path) as file, file.writing():
+        write_elem(file.file, "/", data, dataset_kwargs={"compression": "lzf"})
+        if data.raw is None:
+            del file.file["raw"]
+
+
+class _Hdf5File:
+    """An unfinished HDF5 file.
+
+    Parameters
+    ----------
+    temporary : Path
+        Where it is written.
+    path : Path
+        What it will be called, for messages.
+    """
+
+    def __init__(self, temporary: Path, path: Path) -> None:
+        self.path = path
+        with disk_errors(path, None):
+            self.raw = _FileThatTakesAll(temporary, "w+")
+            self.file = h5py.File(self.raw, "w")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            with self.writing():
+                self.file.close()
+                self.raw.close()
+        except ArtifactError:
+            if kind is None:  # otherwise the first problem is the one to tell
+                raise
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell what the disk has said by the end of the block."""
+        with disk_errors(self.path, None):
+            yield
+            if self.raw.problem is not None:
+                raise self.raw.problem
+
+
+class _AtlasFile(_Hdf5File):
     """An unfinished ``.h5ad`` that takes cells in batch by batch (the format: anndata's "On-disk format").
 
     Parameters
     ----------
-    temporary : where it is written
-    path : what it will be called, for messages
-    n_latents, width : m, and D of the tokens
+    temporary, path : Path
+        As of `_Hdf5File`.
+    n_latents, width : int
+        m, and D of the tokens.
     """
 
     def __init__(self, temporary: Path, path: Path, n_latents: int, width: int) -> None:
-        self.path, self.n_latents = path, n_latents
-        with self._writing():
-            self.raw = _FileThatTakesAll(temporary, "w+")
-            self.file = h5py.File(self.raw, "w")
+        super().__init__(temporary, path)
+        self.n_latents = n_latents
+        with self.writing():
             self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
             for name in ("obsm", "layers", "obsp", "varp"):
                 write_elem(self.file, name, {})
@@ -151,44 +199,20 @@ class _AtlasFile:
             self.means = CsrWriter(self.file.create_group("X"), n_latents, np.float32)
             self.above = CsrWriter(self.file.create_group("layers/tokens_above"), n_latents, np.int32)
 
-    def __enter__(self) -> _AtlasFile:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            with self._writing():
-                self.file.close()
-                self.raw.close()
-        except ArtifactError:
-            if kind is None:  # otherwise the first problem is the one to tell
-                raise
-
     def append(self, means: sp.csr_array, above: sp.csr_array, mean_tokens: np.ndarray) -> None:
         """Take in the next cells."""
-        with self._writing():
+        with self.writing():
             self.means.append(means)
             self.above.append(above)
             _extend(self.mean_tokens, mean_tokens)
 
     def finish(self, slots: Mapping[str, Any]) -> None:
         """Write what is known at the end only."""
-        with self._writing():
+        with self.writing():
             self.means.finish()
             self.above.finish()
             for name, slot in slots.items():
                 write_elem(self.file, name, slot, dataset_kwargs={"compression": "lzf"})
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-            if self.raw.problem is not None:
-                raise self.raw.problem
-        except OSError as problem:
-            raise ArtifactError(
-                f"{self.path} could not be written ({problem.strerror or problem}); make space or correct that, and "
-                "run the same command again."
-            ) from problem
 
 
 class _FileThatTakesAll(io.FileIO):

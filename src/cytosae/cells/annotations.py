@@ -25,14 +25,14 @@ def read_expert_annotations(path: Path | str) -> pd.DataFrame:
     """
     table = read_table(Path(path), needed=("mll_annotation", "prediction", "ID", "im_tiffname"))
     label = table["mll_annotation"].str.strip()
-    proves = label.map(lambda text: any(part in text for part in PATHOGNOMONIC), na_action="ignore")
+    proves = [any(part in text for part in PATHOGNOMONIC) for text in label.fillna("")]
     return pd.DataFrame(
         {
             "patient": table["ID"],
             "file": table["im_tiffname"],
             "expert_label": label,
             "expert_cell_type": harmonise(label, "hehr"),
-            "expert_pathognomonic": proves.fillna(value=False).astype(bool),
+            "expert_pathognomonic": proves,
             "scemila_prediction": table["prediction"],
         }
     )
@@ -44,6 +44,7 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
     table = read_table(path, needed=())
     source = "image" if "image" in table else "img_name"
     table = read_table(path, needed=(source,))
+    table = table.dropna(subset=source)
     table["file"] = table[source].map(lambda text: PurePosixPath(text).name).astype("string")
     return table.drop(columns=[name for name in (source, "label", "path", "Unnamed: 0") if name in table])
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from cytosae.cli.interruption import EXIT_CODE, SENTENCE, interruptible
 from cytosae.common.errors import CytosaeError
 
 
@@ -19,6 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [word for word in tokens if word != "--debug"]
+    try:
+        with interruptible():
+            return _run(tokens)
+    except CytosaeError as problem:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(problem), problem.exit_code)
+    except KeyboardInterrupt:
+        return _fail(SENTENCE, EXIT_CODE)
+    except BrokenPipeError:
+        return 0
+    except Exception as problem:
+        if debug:
+            traceback.print_exc()
+        return _fail(_unexpected(problem), 1)
+
+
+def _run(tokens: list[str]) -> int:
     # Imported here, so that an installation that lacks something can still say so in a sentence.
     from cyclopts import CycloptsError
 
@@ -28,18 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as problem:
         return _fail(f"{_sentence(str(problem))} See: cytosae {_command(tokens)}--help", 2)
-    except CytosaeError as problem:
-        if debug:
-            traceback.print_exc()
-        return _fail(str(problem), problem.exit_code)
-    except KeyboardInterrupt:
-        return _fail("Interrupted; the same command goes on where this one stopped.", 130)
-    except BrokenPipeError:
-        return 0
-    except Exception as problem:
-        if debug:
-            traceback.print_exc()
-        return _fail(_unexpected(problem), 1)
     return result if isinstance(result, int) else 0
 
 

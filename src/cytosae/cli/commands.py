@@ -29,6 +29,7 @@ app: App = App(
     changed is skipped, and interrupted work goes on where it stopped. Errors are one sentence; --debug shows more.
     """,
     help_format="markdown",
+    suppress_keyboard_interrupt=False,  # main has a word to say
 )
 app.command(cohort_app)
 app.command(model_app)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cytosae.common.artifact import Artifact, is_current, read_artifact
+from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import remove_work, sweep_below
@@ -119,7 +120,8 @@ class Context(Surroundings):
         start = time.perf_counter()
         self.fabric.barrier()  # every rank has seen the same state before one of them changes it
         if not current and (self.first or step.together):
-            step.make(job)
+            with disk_errors(path):
+                step.make(job)
         self.fabric.barrier()
         seconds = 0.0 if current else time.perf_counter() - start
         if not current and self.first:

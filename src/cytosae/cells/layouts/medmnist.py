@@ -14,7 +14,8 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from cytosae.common.artifact import hash_file
-from cytosae.common.errors import InputError
+from cytosae.common.disk import disk_errors
+from cytosae.common.errors import CytosaeError, InputError
 from cytosae.common.progress import progress
 from cytosae.common.unfinished import remove, sweep, unfinished
 
@@ -59,13 +60,15 @@ def unpack_medmnist(path: Path | str, out: Path | str) -> Path:
 def _unpack(path: Path, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     try:
-        with zipfile.ZipFile(path) as archive:
+        with disk_errors(folder), zipfile.ZipFile(path) as archive:
             splits = [name for name in SPLITS if f"{name}_images.npy" in archive.namelist()]
             if not splits:
                 raise InputError(f"{path} has no train_images, val_images or test_images; give a BloodMNIST .npz file.")
             for split in splits:
                 rows += _write_split(archive, path, split, folder)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+    except CytosaeError:
+        raise
+    except Exception as problem:  # of a damaged zip file or header, numpy and zipfile raise what they like
         raise InputError(f"{path} cannot be read as a MedMNIST archive ({problem}); fetch it again.") from problem
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
 

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_array_rows, read_rows, stored_entries
+from cytosae.atlas.storage import write_h5ad
 from cytosae.cohort.config import Kind
 from cytosae.cohort.patients.diagnoses import diagnosis_of_patients, near_duplicates
 from cytosae.common.artifact import read_artifact, write_file_artifact
@@ -155,7 +156,7 @@ def save_cohort(
     """Write barcodes as a ``.h5ad`` artifact of kind "cohort"; it appears at ``path`` complete or not at all."""
     details = {"patients": barcodes.n_obs, "latents": barcodes.n_vars, "cells": int(barcodes.obs["n_cells"].sum())}
     with write_file_artifact(path, "cohort", config=config, inputs=inputs, details=details) as temporary:
-        barcodes.write_h5ad(temporary, compression="lzf")
+        write_h5ad(barcodes, temporary, path)
     return path
 
 

@@ -20,6 +20,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import dense
+from cytosae.atlas.storage import write_h5ad
 from cytosae.cohort.patients.barcodes import cell_matrix
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError
@@ -164,7 +165,7 @@ def save_retest(
     details = {"cells": min(retest.n_obs for retest in retests.values()) // 2}
     with write_artifact(path, "retest", config=config, inputs=inputs, details=details) as folder:
         for name, retest in retests.items():
-            retest.write_h5ad(folder / f"{name}.h5ad", compression="lzf")
+            write_h5ad(retest, folder / f"{name}.h5ad", path)
     return path
 
 

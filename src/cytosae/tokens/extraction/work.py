@@ -6,7 +6,6 @@ there; both are written under another name, flushed and renamed.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -21,6 +20,7 @@ import filelock
 import safetensors.torch
 
 from cytosae.common.artifact import FileEntry, digest, hash_file, publish_directory
+from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError
 from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import unfinished
@@ -150,7 +150,7 @@ class Work:
 
     def tidy(self) -> None:
         """Drop torn files and shards of other recipes; set shards of other cells aside, since their rows may serve."""
-        with space_errors(self.out):
+        with disk_errors(self.out, None):
             self.directory.mkdir(parents=True, exist_ok=True)
             self.notes.mkdir(exist_ok=True)
             keys = {shard.file: shard.key for shard in self.shards}
@@ -219,7 +219,7 @@ class Work:
             bytes=len(content),
             cell_ids=list(shard.cell_ids),
         )
-        with space_errors(self.out):
+        with disk_errors(self.out, None):
             write_durably(file, content)
             write_json(self._note(shard), note)
 
@@ -244,7 +244,7 @@ class Work:
             cell_ids=CELL_IDS,
             shards=entries,
         )
-        with space_errors(self.out):
+        with disk_errors(self.out, None):
             write_durably(self.directory / CELL_IDS, "".join(f"{cell}\n" for cell in cell_ids).encode("ascii"))
             write_json(self.directory / MANIFEST, manifest)
             files = {name: _described(self.directory / name) for name in (CELL_IDS, MANIFEST)}
@@ -284,22 +284,6 @@ def write_durably(file: Path, content: bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def space_errors(out: Path) -> Iterator[None]:
-    """Turn what the file system says into one sentence."""
-    try:
-        yield
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ArtifactError(
-                f"The disk is full: {out} could not be written ({problem.strerror}); make space and run the same "
-                "command again, the shards that are finished are kept."
-            ) from problem
-        raise ArtifactError(
-            f"{out} could not be written ({problem.strerror or problem}); correct that and run the same command again."
-        ) from problem
 
 
 def _described(file: Path) -> FileEntry:
