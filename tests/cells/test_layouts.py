@@ -131,6 +131,52 @@ def test_apl_cohort_signed_and_unsigned(put: Put, tmp_path: Path) -> None:
     assert cells.duplicates["labels_differ"].tolist() == [True]
 
 
+def test_joining_keeps_the_columns_of_the_cells_and_finds_names_in_either_form(put: Put, tmp_path: Path) -> None:
+    put("u\u0308.png")
+    (tmp_path / "manifest.csv").write_text("image,file,size\nu\u0308.png,mine,3\n", encoding="utf-8")
+    table = pd.DataFrame({"file": ["\u00dc.TIF"], "size": [9], "shape": ["round"]})
+    joined = join_annotations(read_cells(tmp_path), table).frame
+    assert joined.loc[0, ["file", "size", "shape"]].tolist() == ["mine", 3, "round"]
+
+
+STRANGERS = {
+    "another table": "file_name,age\n103.tif,50\n",
+    "its columns, other patients": "patient_id,bag_label\nx,y\n",
+    "its patients, other groups": "patient_id,bag_label\nslide1,yes\nslide2,no\n",
+    "no table": "\xff\0",
+}
+
+
+@pytest.mark.parametrize("table", STRANGERS)
+@pytest.mark.parametrize("classes", [("blast", "mono"), ("train/blast", "test/mono")])
+def test_a_strangers_table_makes_no_data_set_of_folders(put: Put, tmp_path: Path, table: str, classes: tuple) -> None:
+    for label in classes:
+        put(f"{label}/slide1/1.tif")
+        put(f"{label}/slide2/1.tif")
+    (tmp_path / "metadata.csv").write_text(STRANGERS[table], encoding="latin-1")
+    cells = read_cells(tmp_path)
+    assert cells.layout == "class folders (2 labels)"
+    assert cells.labels == ["blast", "mono"]
+    assert cells.frame["patient"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("images", "name", "label"),
+    [
+        (["basophil/basophil_1.TIF", "monocyte/monocyte_1.TIF"], "MLL23", "basophil"),
+        (["BAS/BAS_0001.tiff", "MON/MON_0001.tiff"], "Matek19", "BAS"),
+        (["MYB/0001-1000/MYB_00001.jpg", "ABE/ABE_00001.jpg"], "BMC", "ABE"),
+    ],
+)
+def test_a_download_beside_a_strangers_table_is_what_it_is(put: Put, tmp_path: Path, images, name, label) -> None:
+    for image in images:
+        put(image)
+    (tmp_path / "metadata.csv").write_text("file_name,age\nx,50\n")
+    cells = read_cells(tmp_path)
+    assert cells.layout.startswith(name)
+    assert cells.labels[0] == label
+
+
 def test_recognition_can_be_overruled(put: Put, tmp_path: Path) -> None:
     put("set/neutrophil/BNE_1.jpg")
     put("set/other/x.png")

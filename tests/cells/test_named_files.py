@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cytosae.cells import read_cells
 from cytosae.common.errors import InputError, UsageError
@@ -71,7 +73,8 @@ def test_images_of_another_machine_are_found_below_images_root(put: Put, tmp_pat
 
 def test_relative_paths_are_relative_to_images_root(put: Put, tmp_path: Path) -> None:
     put("moved/img/1.png")
-    put("moved/masks/1.png", mode="1")
+    (tmp_path / "moved/masks").mkdir()
+    Image.fromarray(np.repeat([[0, 1, 2, 2]], 12, 0).repeat(4, 1).astype(np.uint8)).save(tmp_path / "moved/masks/1.png")
     path = listed(tmp_path, "img/1.png,masks/1.png", header="image,mask")
     cells = read_cells(path, images_root=tmp_path / "moved")
     assert cells.root == tmp_path / "moved"

@@ -304,6 +304,19 @@ def test_mask_outside_or_of_another_size_is_not_used_and_said(put: Put, tmp_path
     assert cells.frame["status"].str.contains("outside the manifest|it is 3 x 4 px, the image 16 x 12").all()
 
 
+def test_like_notes_on_images_are_said_together(put: Put, tmp_path: Path) -> None:
+    for number in range(3):
+        put(f"images/{number}.png")
+        Image.new("L", (3, 4)).save((tmp_path / "masks").mkdir(exist_ok=True) or tmp_path / f"masks/{number}.png")
+    Image.new("RGB", (9, 9)).save(
+        tmp_path / "images/3.gif", save_all=True, append_images=[Image.new("RGB", (9, 9), "red")]
+    )
+    remarks = read_cells(tmp_path).remarks
+    assert remarks[0].startswith("4 cells, read as flat folder (no labels): no labels; no patients; no masks.")
+    words = "mask not used: it is 3 x 4 px, the image 16 x 12"
+    assert remarks[1:] == [f"3 images: {words} (images/0.png, ...).", "1 image: first page of 2 (images/3.gif)."]
+
+
 def test_manifest_row_without_its_file_is_skipped(put: Put, tmp_path: Path) -> None:
     put("a.png")
     (tmp_path / "list.csv").write_text("image,label\na.png,x\nb.png,y\n")

@@ -205,7 +205,7 @@ FOLDERS: dict[str, dict[str, str | None]] = {
     "splits of names": {"train/blast": "blast", "val/mono": "mono", "TEST/blast": "blast"},
     "splits without classes": {"train": None, "test": None},
     "a class called data": {"data": "data", "blast": "blast"},
-    "a class called cells, in splits": {"train/cells": "cells", "train/blast": "blast", "test/cells": None},
+    "a class called cells, in splits": {"train/cells": "cells", "train/blast": "blast", "test/cells": "cells"},
     "a class called test": {"test": "test", "blast": "blast", "mono": "mono"},
     "images of classes": {"blast/images": "blast", "mono/images": "mono"},
     "images of one folder": {"download/images": None},

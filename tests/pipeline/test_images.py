@@ -14,8 +14,8 @@ from cytosae.cli import main
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.names import file_name
 from cytosae.pipeline import Dataset, Study, name_datasets, read_config
+from cytosae.pipeline.cohort_work import CohortWork
 from cytosae.pipeline.configuration import CohortConfig
-from cytosae.pipeline.patients import CohortWork
 
 
 @pytest.fixture(scope="module")

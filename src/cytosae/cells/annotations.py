@@ -9,8 +9,11 @@ import pandas as pd
 
 from cytosae.cells.cell_types import harmonise
 from cytosae.cells.layouts.layout import read_table
+from cytosae.cells.scan import plain_form
 from cytosae.cells.table import CellTable
 
+_FILE = "file\0"
+"""A name that no column has."""
 PATHOGNOMONIC = ("faggot", "auer rod", "atypical promyelocyte", "cup-like blast")
 """Parts of the expert labels of AML_Hehr that name cells which prove a subtype."""
 
@@ -52,16 +55,16 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
 def join_annotations(cells: CellTable, table: pd.DataFrame) -> CellTable:
     """Add a table's columns to the cells by file name (and patient, where the table has one).
 
-    File names are compared without regard to case and suffix (`103.TIF` is `103.tif`); cells that the table does not
-    name get NA. The order and number of cells stay as they are.
+    File names are compared without regard to case, suffix and Unicode form (`103.TIF` is `103.tif`); cells that the
+    table does not name get NA. The order and number of cells, and the columns that they have, stay as they are.
     """
-    keys = ["file", "patient"] if "patient" in table else ["file"]
-    right = table.assign(file=table["file"].map(_stem)).drop_duplicates(keys)
-    left = cells.frame.assign(file=cells.frame["image"].map(_stem))
+    keys = [_FILE, "patient"] if "patient" in table else [_FILE]
+    right = table.assign(**{_FILE: table["file"].map(_stem)}).drop(columns="file").drop_duplicates(keys)
+    left = cells.frame.assign(**{_FILE: cells.frame["image"].map(_stem)})
     right = right[[*keys, *(name for name in right if name not in left)]]
-    frame = left.merge(right, on=keys, how="left", validate="many_to_one").drop(columns="file")
+    frame = left.merge(right, on=keys, how="left", validate="many_to_one").drop(columns=_FILE)
     return replace(cells, frame=frame)
 
 
 def _stem(path: str) -> str:
-    return PurePosixPath(path).stem.lower()
+    return plain_form(PurePosixPath(path).stem).casefold()

@@ -101,7 +101,7 @@ def _check_columns(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _known_name(name: object) -> str:
-    text = clean(str(name))
+    text = " ".join(clean(str(name)).split())  # a spreadsheet's headers have lines
     return text.lower() if text.lower() in TEXT_COLUMNS else text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -97,10 +97,17 @@ class CellTable:
     @property
     def image_notes(self) -> list[str]:
         """What was noted of single images while decoding them, like notes together, the most frequent first."""
-        notes = Counter(note for status in self.frame["status"] if status != "ok" for note in status.split("; "))
-        images = [f"{_these(count, 'image')}: {note}." for note, count in notes.most_common(_MOST_NOTES)]
-        more = [f"{len(notes) - _MOST_NOTES:,} more notes on images are in the column status."]
-        return images + more * (len(notes) > _MOST_NOTES)
+        of_note: dict[str, list[str]] = {}
+        for image, status in zip(self.frame["image"], self.frame["status"], strict=True):
+            for note in status.split("; ") if status != "ok" else ():
+                of_note.setdefault(re.sub(r"^mask not used: .*?: ", "mask not used: ", note), []).append(image)
+        ranked = sorted(of_note.items(), key=lambda item: -len(item[1]))
+        said = [
+            f"{_these(len(images), 'image')}: {note} ({images[0]}{', ...' if len(images) > 1 else ''})."
+            for note, images in ranked[:_MOST_NOTES]
+        ]
+        more = [f"{len(ranked) - _MOST_NOTES:,} more notes on images are in the column status."]
+        return said + more * (len(ranked) > _MOST_NOTES)
 
     def subset(self, rows: Sequence[int] | np.ndarray | pd.Series) -> CellTable:
         """Keep the cells at these row numbers (or where a boolean mask is true), in this order."""

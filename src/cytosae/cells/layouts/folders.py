@@ -49,7 +49,7 @@ def folder_labels(images: Iterable[str]) -> list[str | None]:
     beside: dict[tuple[str, ...], set[str]] = {}
     for parts in set(folders):
         for depth, part in enumerate(parts):
-            beside.setdefault(parts[:depth], set()).add(part)
+            beside.setdefault(_above(parts, depth), set()).add(part)
     labels = {parts: _label(parts, beside) for parts in set(folders)}
     found = set(labels.values()) - {None}
     lone = len(found) == 1 and all(str(label).isdecimal() for label in found)  # one number is no class
@@ -60,7 +60,7 @@ def _label(parts: tuple[str, ...], beside: Mapping[tuple[str, ...], set[str]]) -
     in_series, passed = None, False
     for depth in reversed(range(len(parts))):
         part = parts[depth]
-        classes = sum(map(_is_class, beside[parts[:depth]]))
+        classes = sum(map(_is_class, beside[_above(parts, depth)]))
         if _RANGE.fullmatch(part):
             continue
         if _SERIES.fullmatch(part):
@@ -72,6 +72,11 @@ def _label(parts: tuple[str, ...], beside: Mapping[tuple[str, ...], set[str]]) -
         elif classes > 1 or not (passed or in_series) or harmonise(pd.Series([part], dtype="string")).notna().all():
             return part
     return in_series
+
+
+def _above(parts: tuple[str, ...], depth: int) -> tuple[str, ...]:
+    """Folders above one, holders without their names: `train/blast` and `test/mono` stand beside each other."""
+    return tuple("" if _is_holder(part) else part for part in parts[:depth])
 
 
 def _is_class(name: str) -> bool:
