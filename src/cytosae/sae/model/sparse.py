@@ -24,6 +24,8 @@ from cytosae.sae.screening.update import row_gradient
 
 DOT_BLOCK = 1 << 22
 """Elements gathered at once where ``sampled_addmm`` cannot be used."""
+WITH_CSR = ("cpu", "cuda")
+"""Kinds of devices on which torch has compressed rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +199,7 @@ class DenseActivations:
     def to_csr(self) -> Tensor:
         """``torch.sparse_csr`` (N, m)."""
         with _quiet_about_layout():
-            return self.values.to_sparse_csr()
+            return _where_csr_is(self.values).to_sparse_csr()
 
 
 Activations = SparseActivations | DenseActivations
@@ -228,7 +230,8 @@ def score_active(
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
-    """A ``torch.sparse_csr`` tensor (N, width) without what torch warns of about the layout."""
+    """A ``torch.sparse_csr`` tensor (N, width), on the CPU where the device of the parts has none, as Apple's."""
+    offsets, columns, values = (_where_csr_is(part) for part in (offsets, columns, values))
     with _quiet_about_layout():
         return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
 
@@ -299,6 +302,10 @@ def _weighted_rows(columns: Tensor, offsets: Tensor, values: Tensor, matrix: Ten
     return embedding_bag(
         columns, matrix.contiguous(), offsets, mode="sum", per_sample_weights=values, include_last_offset=True
     )
+
+
+def _where_csr_is(tensor: Tensor) -> Tensor:
+    return tensor if tensor.device.type in WITH_CSR else tensor.cpu()
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Objective(nn.Module):
             error = residual.square() if losses.error is None else losses.error
             auxiliary = auxiliary + ghost_loss(self.sae, x, losses.reconstruction, error, dead)
         loss = losses.mse + losses.penalty + auxiliary
-        active = loss.new_tensor(losses.activations.active())
+        active = loss.new_full((), losses.activations.active())
         squared = torch.linalg.vector_norm(residual).square()
         terms = torch.stack([losses.mse, losses.penalty, auxiliary, active, squared]).detach()
         return loss, terms, losses.activations.fired()

@@ -105,6 +105,8 @@ class Trainer:
         if len(set(self.names)) != len(self.saes):
             raise UsageError(f"{len(self.saes)} SAEs need as many different names, not {list(self.names)}.")
         self.runs = tuple(Optimisation(s, self.config, fabric) for s in self.saes)
+        if len(places := {str(s.device) for s in self.saes}) > 1:
+            raise UsageError(f"one training needs all SAEs on one device, not on {' and '.join(sorted(places))}.")
         self.steps = 0
         self._smoothed = [math.nan] * len(self.saes)
         self._groups = _equal_normalisers(self.saes)
@@ -159,10 +161,8 @@ class Trainer:
     def _step(self, tokens: Tensor, positions: Tensor | None) -> list[StepLog]:
         if tokens.ndim == 3 and positions is None:
             positions = torch.arange(tokens.shape[1]).repeat(len(tokens))
-        x = tokens.reshape(-1, tokens.shape[-1])
-        if self.fabric is not None:
-            x = self.fabric.to_device(x)
-            positions = None if positions is None else self.fabric.to_device(positions)
+        device = self.saes[0].device
+        x = tokens.reshape(-1, tokens.shape[-1]).to(device, non_blocking=device.type == "cuda")
         logs: dict[int, StepLog] = {}
         for group in self._groups:
             with torch.no_grad():
