@@ -7,10 +7,9 @@ Plain PyTorch: sums of weighted rows by ``embedding_bag``, dot products at chose
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -198,8 +197,8 @@ class DenseActivations:
 
     def to_csr(self) -> Tensor:
         """``torch.sparse_csr`` (N, m)."""
-        with _quiet_about_layout():
-            return _where_csr_is(self.values).to_sparse_csr()
+        _say_once_that_csr_is_new()
+        return _where_csr_is(self.values).to_sparse_csr()
 
 
 Activations = SparseActivations | DenseActivations
@@ -232,8 +231,8 @@ def score_active(
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
     """A ``torch.sparse_csr`` tensor (N, width), on the CPU where the device of the parts has none, as Apple's."""
     offsets, columns, values = (_where_csr_is(part) for part in (offsets, columns, values))
-    with _quiet_about_layout():
-        return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
+    _say_once_that_csr_is_new()
+    return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
 
 
 class _Decode(torch.autograd.Function):
@@ -308,8 +307,9 @@ def _where_csr_is(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type in WITH_CSR else tensor.cpu()
 
 
-@contextmanager
-def _quiet_about_layout() -> Iterator[None]:
+@cache
+def _say_once_that_csr_is_new() -> None:
+    """Have torch's only warning of the layout where nobody hears it; the filters of warnings are all threads'."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-        yield
+        warnings.simplefilter("ignore")
+        torch.zeros(1, 1).to_sparse_csr()

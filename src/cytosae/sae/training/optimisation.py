@@ -130,7 +130,7 @@ class Optimisation:
             else:
                 self.fabric.backward(loss)
         if update is not None:
-            update.finish(sae.screening.terms)
+            update.finish()
         self._shape_gradients()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
