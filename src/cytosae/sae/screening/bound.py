@@ -31,7 +31,7 @@ SMALLEST_NORMAL = 2.0**-126
 SLACK = 2.0**-20
 """Relative rounding of the few float32 operations that evaluate the bound, generously."""
 CELL = 256
-"""Latents that share one cut in `scan.scan`; also the granularity of blocks."""
+"""Latents that share one cut in `block_scan.scan`; also the granularity of blocks."""
 STORED = {torch.bfloat16: 2.0**-8 + SLACK, torch.float32: SLACK}
 """V: relative rounding of a stored product, with `SLACK`."""
 
@@ -130,7 +130,7 @@ class Sides(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """All that bounds the scores of some tokens: `scan.scan` takes it as arrays.
+    """All that bounds the scores of some tokens: `block_scan.scan` takes it as arrays.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class Bound(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Latents that may be active, token by token; `scan.scan` extends them block by block.
+    """Latents that may be active, token by token; `block_scan.scan` extends them block by block.
 
     Attributes
     ----------

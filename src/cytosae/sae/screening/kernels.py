@@ -1,7 +1,7 @@
 """The CPU's other kernels in Numba; `plain` has a twin of each in PyTorch, with the same arguments and results.
 
 Every loop over tokens, entries or latents is independent of the others and sums in a fixed order, so results do not
-depend on the number of threads (`scan` has more).
+depend on the number of threads (`block_scan` has more).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from cytosae.sae.screening.scan import FAST, Floats, Integers, Stored, scan
+from cytosae.sae.screening.block_scan import FAST, Floats, Integers, Stored, scan
 
 __all__ = ["by_latent", "dots", "round_rows", "scan", "scores", "top_per_token", "unit_rows", "update_rows"]
 
@@ -22,7 +22,7 @@ Longs = NDArray[np.int64]
 CHUNK = 256
 """Entries or latents that a thread takes at a time."""
 SUMS = FAST - {"nnan"}
-"""Freedom of the compiler as `scan.FAST`, where numbers that are not finite have to show."""
+"""Freedom of the compiler as `block_scan.FAST`, where numbers that are not finite have to show."""
 
 
 @njit(cache=True, error_model="numpy")

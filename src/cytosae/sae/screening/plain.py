@@ -15,7 +15,7 @@ Terms = tuple[Tensor, ...]
 
 
 def scan(products: Tensor, start: int, bound: Bound, k: int, candidates: Candidates) -> None:
-    """Twin of `scan.scan`: raises each token's floor from the whole block, so it may keep fewer candidates."""
+    """Twin of `block_scan.scan`: raises each token's floor from the whole block, so it may keep fewer candidates."""
     here = slice(start, start + products.shape[1])
     low, high, residual, norm = (terms[here] for terms in bound.latents)
     t = products.float()

@@ -32,7 +32,7 @@ SPARE = 8
 
 
 def scan(products: Tensor, start: int, bound: Bound, k: int, candidates: Candidates) -> None:
-    """`scan.scan`; ``products`` (N, B) bfloat16 or float32, each row contiguous."""
+    """`block_scan.scan`; ``products`` (N, B) bfloat16 or float32, each row contiguous."""
     last = int(start + products.shape[1] == len(bound.latents.low))
     columns, lower, upper, *state = candidates
     _launch(
