@@ -14,8 +14,8 @@ from cytosae.common.errors import UsageError
 from cytosae.sae.model.choices import FromData, Independent, Initialisation, NoNormalisation, Normalisation
 from cytosae.sae.model.encoder import activate, is_split
 from cytosae.sae.model.interface import Rule
-from cytosae.sae.model.normalisation import Normaliser
 from cytosae.sae.model.sparse import Activations, csr
+from cytosae.sae.model.token_normalisation import Normaliser
 from cytosae.sae.screening.paths import Screening
 from cytosae.sae.training.initialisation import initial_weights, weights_from_data
 from cytosae.sae.variants.relu_l1 import ReluL1

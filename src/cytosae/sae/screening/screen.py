@@ -164,7 +164,6 @@ class Screen:
         TooDense
             where more than the share ``densest`` of the latents screened so far are candidates.
         """
-
         with LOCK:
             return self._above(x, self._encoder(rows, bias), threshold, densest)
 

@@ -14,7 +14,7 @@ from cytosae.common.errors import InputError
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 
 WHITENING_FLOOR = 1e-3
-"""Share of the mean eigenvalue added to each, as in `normalisation.Whitening`."""
+"""Share of the mean eigenvalue added to each, as in `token_normalisation.Whitening`."""
 BLOCK_TOKENS = 4096
 
 
