@@ -67,6 +67,13 @@ class Screening:
         return {"path": self.path, "screen": None, "_device": None}
 
 
+def describe_path(device: torch.device) -> str:
+    """What `auto` does with large batches on a device, in words."""
+    if device.type == "cpu" and numba_works():
+        return f"screening in {str(quickest_product()).removeprefix('torch.')} by Numba"
+    return "screening in bfloat16 by Triton" if _quick_on(device) else "dense products"
+
+
 def _can_screen(rows: Tensor) -> bool:
     if rows.device.type == "cpu":
         return numba_works()
