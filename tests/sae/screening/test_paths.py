@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from cytosae.common.errors import InputError, TrainingError, UsageError
 from cytosae.sae import BatchTopK, JumpRelu, Matryoshka, ReluL1, SparseAutoencoder, Tied, TopK, TrainConfig, Trainer
 from cytosae.sae.screening import paths
 from cytosae.sae.screening.paths import Screening, keeps_bound, quickest_product
+
+Train = Callable[..., tuple[SparseAutoencoder, list[float]]]
 
 
 class Batch(NamedTuple):
@@ -55,17 +58,21 @@ def batches(steps: int) -> list[Tensor]:
     return [scale * torch.randn(N, D, generator=g) for _ in range(steps)]
 
 
-def train(sparsity, path, steps: int = 12, **changes) -> tuple[SparseAutoencoder, list[float]]:
-    sae = make(sparsity)
-    trainer = Trainer(sae, replace(CONFIG, path=path, **changes))
-    losses = [trainer.step(batch).loss for batch in batches(steps)]
-    sae.normalise_decoder()  # dense training does so before the next step only
-    return sae, losses
+@pytest.fixture
+def train(fit) -> Train:
+    """Function (sparsity, path, ...) -> SAE after a whole fit, losses."""
+
+    def run(sparsity, path, steps: int = 12, **changes) -> tuple[SparseAutoencoder, list[float]]:
+        sae = make(sparsity)
+        logs = fit(sae, replace(CONFIG, path=path, steps=steps, **changes), batches(steps))
+        return sae, [log.loss for log in logs]
+
+    return run
 
 
 @pytest.mark.parametrize("path", ["blocks", "screened"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_screened_training_follows_dense_training(name: str, path: str) -> None:
+def test_screened_training_follows_dense_training(name: str, path: str, train: Train) -> None:
     ghosts = name == "relu l1"
     dense, expected = train(VARIANTS[name], "dense", ghost_gradients=ghosts)
     sae, losses = train(VARIANTS[name], path, ghost_gradients=ghosts)
@@ -78,7 +85,7 @@ def test_screened_training_follows_dense_training(name: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_both_screens_train_to_bitwise_the_same_weights(name: str) -> None:
+def test_both_screens_train_to_bitwise_the_same_weights(name: str, train: Train) -> None:
     first, second = (train(VARIANTS[name], path)[0].state_dict() for path in ("blocks", "screened"))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -173,14 +180,14 @@ def test_an_interrupted_step_leaves_ordinary_gradients_behind() -> None:
     assert sae.W_enc.grad is not None
 
 
-def test_clipped_gradients_are_the_same_on_every_path() -> None:
+def test_clipped_gradients_are_the_same_on_every_path(train: Train) -> None:
     dense, expected = train(VARIANTS["top k"], "dense", gradient_clip=0.01)
     sae, losses = train(VARIANTS["top k"], "screened", gradient_clip=0.01)
     assert losses == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(sae.W_dec, dense.W_dec, rtol=1e-4, atol=1e-5)
 
 
-def test_small_problems_stay_dense_and_an_unknown_path_is_refused() -> None:
+def test_small_problems_stay_dense_and_an_unknown_path_is_refused(train: Train) -> None:
     assert train(VARIANTS["top k"], "auto", steps=1)[0].screening.screen is None
     with pytest.raises(UsageError, match="auto, dense, blocks or screened"):
         Screening("quick")  # pyright: ignore[reportArgumentType]

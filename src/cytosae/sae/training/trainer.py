@@ -135,7 +135,8 @@ class Trainer:
         """Train for ``config.steps`` steps, from the last checkpoint in ``out`` if there is one.
 
         Fits the normalisations and sets b_dec (and weights from data) from a sample first. A killed training that is
-        started again ends, on a CPU, with bitwise the same weights as an undisturbed one.
+        started again ends, on a CPU, with bitwise the same weights as an undisturbed one. At the end the decoders' rows
+        have unit norm, whatever path the steps took.
         """
         began = time.monotonic()
         resumed = self._resume(reader)
@@ -156,6 +157,9 @@ class Trainer:
                     log.write(self.steps, self.steps * tokens, logs, [s.d_sae for s in self.saes])
                 if self.steps % self.config.checkpoint_every == 0 or last:
                     self._checkpoint(reader)
+        if logs or resumed:
+            for sae in self.saes:
+                sae.normalise_decoder()
         return FitResult(self.steps, resumed, time.monotonic() - began, tuple(logs))
 
     def _step(self, tokens: Tensor, positions: Tensor | None) -> list[StepLog]:
