@@ -37,7 +37,7 @@ from cytosae.cells import read_cells
 from cytosae.evaluation import Speed, SpeedConfig, describe_machine, markdown, measure_speed, random_tokens
 from cytosae.evaluation.speed import tuned_sae
 from cytosae.sae import SparseAutoencoder, TrainConfig, Trainer, Whitening
-from cytosae.sae.model.normalisation import Normaliser
+from cytosae.sae.model.token_normalisation import Normaliser
 from cytosae.tokens import ExtractConfig, extract
 
 MEMORY = Path(__file__).with_name("memory.py")

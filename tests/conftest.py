@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["views.view_fixtures"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -144,8 +145,6 @@ class IdentitySae:
 def test_masks_on_disk_lead_to_the_planted_latent_and_the_result_survives_the_disk(tmp_path):
     from PIL import Image
 
-    pytest.importorskip("cytosae.cells")
-    pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(9)
     n, side = 24, 8
     nucleus = discs(rng, n, side).reshape(n, side, side) > 0
@@ -168,11 +167,8 @@ def test_masks_on_disk_lead_to_the_planted_latent_and_the_result_survives_the_di
 
 
 def test_too_few_masks_are_told_in_a_sentence(tmp_path):
-    import pandas as pd
-
     from cytosae.common.errors import InputError
 
-    pytest.importorskip("cytosae.cells")
     cells = StubCells(pd.DataFrame({"cell_id": [cell_id(0)], "mask": [None]}), root=tmp_path)
     store = StubStore(torch.zeros(1, 5, 4), [cell_id(0)])
     with pytest.raises(InputError, match="0 cells have a mask"):

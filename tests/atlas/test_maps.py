@@ -67,7 +67,6 @@ def test_image_may_be_an_array_a_picture_or_a_path(chain, tmp_path):
     by_array = concept_map(image, 2, sae=sae, backbone=StubBackbone())
     by_picture = concept_map(Image.fromarray(image), 2, sae=sae, backbone=StubBackbone())
     np.testing.assert_array_equal(by_array, by_picture)
-    pytest.importorskip("cytosae.cells")
     by_path = concept_map(tmp_path / "cell.png", 2, sae=sae, backbone=StubBackbone())
     np.testing.assert_array_equal(by_array, by_path)
 

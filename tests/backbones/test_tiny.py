@@ -192,7 +192,7 @@ def test_registry_says_where_weights_come_from_and_their_licence() -> None:
     assert REGISTRY["dinobloom-s"].sha256["DinoBloom-S.pth"].startswith("c2f7990b")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_tokens_on_a_gpu_are_those_of_the_cpu(images: list[np.ndarray]) -> None:
     backbone = load_backbone("tiny")
     batch = backbone.prepare(images)

@@ -84,7 +84,7 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         measure_speed(SpeedConfig(**{**SMALL.__dict__, "device": "cuda"}))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_a_gpu_is_measured_where_there_is_one() -> None:
     speed = measure_speed(SMALL)
     assert speed.config.device == "cuda"

@@ -13,7 +13,7 @@ import torch
 from cytosae.common.errors import WeightsError
 from cytosae.sae.exchange.saelens import export_saelens, import_saelens
 from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, Whitening
+from cytosae.sae.model.token_normalisation import MeanNorm, NoNormalisation, Whitening
 from cytosae.sae.variants.batch_topk import BatchTopK
 from cytosae.sae.variants.jump_relu import JumpRelu
 from cytosae.sae.variants.matryoshka import Matryoshka

@@ -1,51 +1,20 @@
-"""What the SAE tests share: tokens in memory with the face of a reader, tokens of a known dictionary, the reference."""
+"""What the SAE tests share: whole fits on given batches, tokens of a known covariance, the reference."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from sae.readers import ArrayReader, InOrder
 from torch import Generator, Tensor
 
-
-class Tokens(NamedTuple):
-    tokens: Tensor
-    positions: Tensor
-
-
-class ArrayReader:
-    """Reads tokens [N, d] from memory in an order that depends on the seed and the epoch; what `Trainer.fit` needs."""
-
-    def __init__(self, tokens: Tensor, positions: Tensor | None = None, *, batch_tokens: int, seed: int = 0) -> None:
-        self.tokens = tokens
-        self.positions = torch.zeros(len(tokens), dtype=torch.int64) if positions is None else positions
-        self.batch_tokens, self.seed, self.step = batch_tokens, seed, 0
-
-    def __iter__(self) -> Iterator[Tokens]:
-        return self
-
-    def __next__(self) -> Tokens:
-        batches = len(self.tokens) // self.batch_tokens
-        epoch, i = divmod(self.step, batches)
-        generator = Generator().manual_seed(1000 * self.seed + epoch)
-        chosen = torch.randperm(len(self.tokens), generator=generator)[i * self.batch_tokens :][: self.batch_tokens]
-        self.step += 1
-        return Tokens(self.tokens[chosen], self.positions[chosen])
-
-    def sample(self, n: int, seed: int) -> Tokens:
-        chosen = torch.randperm(len(self.tokens), generator=Generator().manual_seed(seed))[:n]
-        return Tokens(self.tokens[chosen], self.positions[chosen])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
+from cytosae.sae import SparseAutoencoder, StepLog, TrainConfig, Trainer
 
 
 class Reference(NamedTuple):
@@ -74,6 +43,21 @@ def reference(shared_reference: Path) -> Reference:
 @pytest.fixture(scope="session")
 def make_reader() -> type[ArrayReader]:
     return ArrayReader
+
+
+@pytest.fixture(scope="session")
+def fit():
+    """Function (sae, config, batches) -> log of every step of a whole fit on these batches in order."""
+
+    def run(sae: SparseAutoencoder, config: TrainConfig, batches: Sequence[Tensor]) -> list[StepLog]:
+        size = batches[0].numel() // batches[0].shape[-1]
+        trainer, logs = Trainer(sae, replace(config, batch_tokens=size, decoder_bias="keep")), []
+        step = trainer.runs[0].step
+        trainer.runs[0].step = lambda x: logs.append(step(x)) or logs[-1]  # pyright: ignore
+        trainer.fit(InOrder(batches))
+        return logs
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -255,9 +255,8 @@ def tau_of_store(sae: SparseAutoencoder, store: TokenStore, cells: int = TAU_CEL
 def encode_cells(sae: SparseAutoencoder, tokens: torch.Tensor) -> sp.csr_array:
     """Activations of whole cells' tokens [b, T, D] as a scipy CSR [b * T, m] float32."""
     b, T, D = tokens.shape
-    device = sae.W_enc.device
-    positions = torch.arange(T, device=device).repeat(b)
-    sparse = sae.encode_sparse(tokens.reshape(b * T, D).to(device), positions=positions).detach().cpu()
+    positions = torch.arange(T).repeat(b)
+    sparse = sae.encode_sparse(tokens.reshape(b * T, D), positions=positions).detach().cpu()
     # torch counts in int64, which would double the memory and the file: 32 bits number any dictionary's latents.
     indices = sparse.col_indices().to(torch.int32).numpy()
     offsets = sparse.crow_indices().numpy().astype(index_type(len(indices)))

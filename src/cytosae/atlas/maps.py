@@ -120,10 +120,11 @@ def _activations(sae: SparseAutoencoder, tokens: torch.Tensor, latents: list[int
         # Which latents of a token are active depends on all of its latents.
         return encode_cells(sae, tokens).tocsc()[:, latents].toarray()
     # With a ReLU each latent stands for itself: L of m columns of the encoder suffice.
-    tokens = tokens.to(sae.W_enc.device)
-    positions = torch.arange(tokens.shape[1], device=tokens.device).repeat(len(tokens))
+    tokens = tokens.to(sae.device)
+    positions = torch.arange(tokens.shape[1]).repeat(len(tokens))
     x = sae.normaliser(tokens.reshape(-1, tokens.shape[2]), positions)
-    scores = (x - sae.b_dec) @ sae.W_enc[:, latents] + sae.b_enc[latents]
+    chosen = torch.tensor(latents).to(sae.device)
+    scores = (x - sae.b_dec) @ sae.W_enc[:, chosen] + sae.b_enc[chosen]
     return torch.relu(scores).cpu().numpy()
 
 

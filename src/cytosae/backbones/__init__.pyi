@@ -1,5 +1,5 @@
 from .backbone import Backbone
-from .loading import load_backbone
+from .named_backbones import load_backbone
 from .preprocessing import Preprocessing
 from .registry import REGISTRY, BackboneEntry
 

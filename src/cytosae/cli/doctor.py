@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import shutil
 import sys
@@ -49,14 +48,14 @@ def _packages() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    import torch
+    from cytosae.common.devices import list_devices
+    from cytosae.sae.screening.paths import describe_path
 
-    capability = torch.backends.cpu.get_cpu_capability()
-    yield Finding("processor", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}")
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        yield Finding("GPU", "ok", ", ".join(names))
-    else:
+    found = list_devices()
+    for device, name in found.items():
+        what = "processor" if device.type == "cpu" else f"device {device}"
+        yield Finding(what, "ok", f"{name}; wide SAEs by {describe_path(device)}")
+    if len(found) == 1:
         yield Finding("GPU", "missing", "none usable; everything runs on the CPU, dinobloom-b is slow there")
     free = shutil.disk_usage(Path.cwd()).free
     yield Finding("disk", "ok", f"{free / 1e9:.0f} GB free here; float16 tokens of dinobloom-b take 0.39 MB a cell")

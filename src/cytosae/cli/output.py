@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cytosae.common.configuration import finite, to_plain
+from cytosae.common.ranks import is_first
 
 if TYPE_CHECKING:
     from cytosae.pipeline import StepResult
@@ -41,7 +41,7 @@ FACTS = {
 
 
 class Output:
-    """Standard output of one command; of several processes (torchrun, Slurm) only the first prints.
+    """Standard output of one command; of several processes only the first prints.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Output:
     as_json: bool
 
     def __init__(self, *, as_json: bool) -> None:
-        first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+        first = is_first()
         self.as_json = as_json and first
         self._console = Console(quiet=as_json or not first, highlight=False, soft_wrap=True)
         self._document: dict[str, Any] = {}

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cytosae.common.ranks import is_first
+
 LINE_EVERY = 30.0
 """Seconds between two lines where standard error is no terminal."""
 
@@ -35,7 +37,7 @@ class Bar:
         self.done += n
         self.note = self.note if note is None else note
         now = time.monotonic()
-        if now - self._last >= LINE_EVERY:
+        if now - self._last >= LINE_EVERY and is_first():
             self._last = now
             sys.stderr.write(self._line(now) + "\n")
             sys.stderr.flush()
@@ -67,7 +69,7 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def progress(description: str, total: int | None = None, unit: str = "steps", *, done: int = 0) -> Iterator[Bar]:
-    """Show progress while the block runs.
+    """Show progress while the block runs, of several processes that of the first (`ranks.is_first`).
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def progress(description: str, total: int | None = None, unit: str = "steps", *,
     unit : plural noun of what is counted
     done : units that an earlier, interrupted run has already done
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_first()):
         bar = Bar(description, total, unit)
         bar.done = done
         yield bar

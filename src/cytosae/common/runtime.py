@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from cytosae.common.config import RuntimeConfig
 from cytosae.common.devices import require_device
 from cytosae.common.errors import UsageError
+from cytosae.common.ranks import leave_at_exit
 from cytosae.common.tracking import tracking
 
 
@@ -25,7 +26,11 @@ class CompilingFabric(Fabric):
 
 
 def make_fabric(config: RuntimeConfig | None = None, *, loggers: list[Any] | None = None) -> Fabric:
-    """Build and launch a Fabric for ``config``; under torchrun or Slurm it joins the other ranks."""
+    """Build and launch a Fabric for ``config``; under torchrun or Slurm it joins the other ranks.
+
+    Without either, several devices are worked by as many processes: Fabric starts the same command again for each, and
+    `cytosae.common.ranks.is_first` tells them apart. The process group is left when the process ends.
+    """
     config = config or RuntimeConfig()
     require_device(config.device)
     if config.compile and (config.device == "cpu" or not torch.cuda.is_available()):
@@ -49,4 +54,5 @@ def make_fabric(config: RuntimeConfig | None = None, *, loggers: list[Any] | Non
         loggers=[*(loggers or []), *tracking(config.tracker)],
     )
     fabric.launch()
+    leave_at_exit()
     return fabric

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from cytosae.common.errors import InputError, WeightsError
 from cytosae.sae.exchange.saelens import export_saelens, fold_normalisation, import_saelens
 from cytosae.sae.model.autoencoder import SparseAutoencoder
-from cytosae.sae.model.normalisation import MeanNorm, NoNormalisation, PositionMean, Whitening
+from cytosae.sae.model.token_normalisation import MeanNorm, NoNormalisation, PositionMean, Whitening
 from cytosae.sae.variants.batch_topk import BatchTopK
 from cytosae.sae.variants.jump_relu import JumpRelu
 from cytosae.sae.variants.matryoshka import Matryoshka

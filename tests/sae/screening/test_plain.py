@@ -19,7 +19,6 @@ VARIANTS = (
     Matryoshka(k=6, aux_k=8, prefixes=(0.1, 0.4, 1.0)),
     ReluL1(l1_coefficient=1e-2),
 )
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def problem(seed: int = 0, n: int = 30, m: int = 900, d: int = 40) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,7 +78,7 @@ def test_a_score_does_not_depend_on_its_neighbours() -> None:
         assert torch.equal(alone[0], whole[j])
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_gpu_chooses_what_the_processor_chooses(dtype: torch.dtype) -> None:
     x, rows, bias = problem(n=200, m=5000, d=128)
@@ -100,7 +99,7 @@ def trained(sparsity, runtime: RuntimeConfig, path, steps: int = 5) -> tuple[Spa
     return sae, [trainer.step(torch.randn(64, 32, generator=g)).loss for _ in range(steps)]
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("path", ["dense", "screened"])
 @pytest.mark.parametrize("sparsity", VARIANTS, ids=lambda s: type(s).__name__)
 def test_training_on_a_gpu_follows_that_on_the_processor(sparsity, path) -> None:
@@ -109,7 +108,7 @@ def test_training_on_a_gpu_follows_that_on_the_processor(sparsity, path) -> None
     assert losses == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("sparsity", VARIANTS, ids=lambda s: type(s).__name__)
 def test_mixed_precision_keeps_weights_in_float32_and_follows(sparsity, device) -> None:
     _, expected = trained(sparsity, RuntimeConfig(device="cpu"), "dense")
@@ -119,7 +118,7 @@ def test_mixed_precision_keeps_weights_in_float32_and_follows(sparsity, device) 
     assert losses != expected  # products were rounded
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_large_batches_are_screened_on_a_gpu_and_small_ones_are_not() -> None:
     sae = SparseAutoencoder(256, 8_192, TopK(k=6)).cuda()
     x = torch.randn(32_768, 256, generator=torch.Generator().manual_seed(0)).cuda()
@@ -131,7 +130,7 @@ def test_large_batches_are_screened_on_a_gpu_and_small_ones_are_not() -> None:
     assert torch.equal(large.col_indices()[: 6 * 64].view(64, 6).sort().values, small.col_indices().view(64, 6))
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_compiled_training_follows_the_plain_one() -> None:
     _, expected = trained(TopK(k=6, aux_k=0), RuntimeConfig(device="cuda", devices=1), "dense")
     _, losses = trained(TopK(k=6, aux_k=0), RuntimeConfig(device="cuda", devices=1, compile=True), "dense")

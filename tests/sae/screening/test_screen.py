@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,8 +11,8 @@ from torch import Tensor
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae.screening import screen as screen_module
 from cytosae.sae.screening.backend import backend
-from cytosae.sae.screening.bound import SLACK, STORED, margins, token_terms
-from cytosae.sae.screening.screen import LatentTerms, Screen
+from cytosae.sae.screening.bound import SLACK, STORED, latent_terms, margins, token_terms
+from cytosae.sae.screening.screen import Screen
 
 DTYPES = (torch.bfloat16, torch.float32)
 
@@ -116,10 +114,10 @@ def test_each_term_of_the_bound_is_needed(kind: str, term: str, monkeypatch: pyt
     assert Screen().top_per_token(x, rows, bias, 1).columns.tolist() == [0]
     if term == "far":
         near_only = token_terms(x, torch.bfloat16, backend().round_rows, x.bfloat16())
-        monkeypatch.setattr(screen_module, "token_terms", lambda *_: replace(near_only, far=torch.zeros(1)))
+        monkeypatch.setattr(screen_module, "token_terms", lambda *_: near_only._replace(far=torch.zeros(1)))
     elif term == "residual":
-        round_rows = LatentTerms.refresh
-        monkeypatch.setattr(LatentTerms, "refresh", lambda self, r: (round_rows(self, r), self.residual.zero_()))
+        exact = torch.zeros(len(rows))
+        monkeypatch.setattr(screen_module, "latent_terms", lambda *a: latent_terms(*a)._replace(residual=exact))
     else:
         monkeypatch.setitem(STORED, torch.bfloat16, SLACK)
     assert Screen().top_per_token(x, rows, bias, 1).columns.tolist() == [256]
@@ -151,8 +149,7 @@ def test_hard_inputs_keep_their_exact_active_sets(kind: str, dtype: torch.dtype)
 def test_every_score_lies_within_its_bound(kind: str, dtype: torch.dtype) -> None:
     x, rows, _ = adversarial(kind)
     tokens = token_terms(x, dtype, backend().round_rows, torch.empty_like(x, dtype=dtype))
-    terms = LatentTerms(rows, dtype, backend())
-    terms.refresh(rows)
+    terms = latent_terms(rows, dtype, backend().round_rows, torch.empty_like(rows, dtype=dtype))
     usable = tokens.near * terms.norm.max() < 2.0**100
     t = torch.mm(tokens.rounded, terms.rounded.T).double()[usable]
     exact = (x.double() @ rows.double().T)[usable]

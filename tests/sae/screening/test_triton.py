@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytosae.sae import SparseAutoencoder, TopK, TrainConfig, Trainer
 from cytosae.sae.screening import backend as backend_module
@@ -19,8 +19,7 @@ from cytosae.sae.screening import paths, plain, update
 from cytosae.sae.screening import screen as screen_module
 from cytosae.sae.screening.backend import Backend, backend, backend_for
 from cytosae.sae.screening.bound import rounded, row_margins
-from cytosae.sae.screening.screen import Entries, LatentTerms, Screen
-from cytosae.sae.screening.update import RowUpdate
+from cytosae.sae.screening.screen import Entries, Screen
 from cytosae.sae.training import optimisation as optimisation_module
 
 pytest.importorskip("triton", reason="needs triton, which comes with torch on Linux")
@@ -160,7 +159,7 @@ def test_unit_rows_are_those_of_the_twin_and_done_twice_change_nothing(d: int) -
     assert torch.equal(rows, once)
 
 
-def stepped(kernels: Any, d: int, *, extra: bool, unit: bool, rounds: bool) -> tuple[Tensor, ...]:
+def stepped(kernels: Any, d: int, *, extra: bool, unit: bool) -> tuple[Tensor, ...]:
     g = torch.Generator().manual_seed(0)
     counts = torch.tensor([0, 1, 4, 5, 9, 0, 3, 2])
     m, n, nnz = len(counts), 6, int(counts.sum())
@@ -173,31 +172,24 @@ def stepped(kernels: Any, d: int, *, extra: bool, unit: bool, rounds: bool) -> t
     gradients = (begin, torch.randint(0, n, (nnz,), generator=g, dtype=torch.int32), torch.randn(nnz, generator=g))
     gradients = tuple(t.to(DEVICE) for t in (*gradients, torch.randn(n, d, generator=g)))
     rows, first, second, dense = (t.to(DEVICE) for t in (rows, first, second, dense))
-    copy = rows.new_zeros(m if rounds else 0, d, dtype=torch.bfloat16), rows.new_zeros(m), rows.new_zeros(m)
     rates = (1e-2, 0.1, 0.999, 0.001, 0.05, 1e-8)
-    kernels.update_rows(
-        rows, first, second, gradients, dense if extra else dense[:0], rates, unit, *copy, row_margins(d)
-    )
-    return rows, first, second, *copy
+    kernels.update_rows(rows, first, second, gradients, dense if extra else dense[:0], rates, unit)
+    return rows, first, second
 
 
 @runs
 @pytest.mark.parametrize("d", WIDTHS)
-@pytest.mark.parametrize(("extra", "unit", "rounds"), [(False, False, True), (True, False, False), (True, True, True)])
-def test_rows_step_as_by_the_twin(d: int, extra: bool, unit: bool, rounds: bool) -> None:
-    found = stepped(backend("triton"), d, extra=extra, unit=unit, rounds=rounds)
-    expected = stepped(plain, d, extra=extra, unit=unit, rounds=rounds)
-    for mine, theirs in zip(found[:3], expected[:3], strict=True):
+@pytest.mark.parametrize(("extra", "unit"), [(False, False), (True, False), (True, True)])
+def test_rows_step_as_by_the_twin(d: int, extra: bool, unit: bool) -> None:
+    found = stepped(backend("triton"), d, extra=extra, unit=unit)
+    expected = stepped(plain, d, extra=extra, unit=unit)
+    for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
-    if rounds:
-        assert torch.equal(found[3], rounded(found[0], torch.bfloat16))
-        torch.testing.assert_close(found[4:], expected[4:], rtol=1e-2, atol=1e-4)
-        assert bool((found[4].double() >= torch.linalg.vector_norm(found[0].double(), dim=1)).all())
     if unit:
         again = found[0].clone()
         backend("triton").unit_rows(again)
         assert torch.equal(again, found[0])
-    once_more = stepped(backend("triton"), d, extra=extra, unit=unit, rounds=rounds)
+    once_more = stepped(backend("triton"), d, extra=extra, unit=unit)
     assert all(torch.equal(a, b) for a, b in zip(found, once_more, strict=True))
 
 
@@ -316,27 +308,6 @@ def test_all_kernels_together_choose_exactly() -> None:
 
 
 @runs
-def test_the_rounded_encoder_follows_the_fused_update() -> None:
-    g = torch.Generator().manual_seed(0)
-    encoder, decoder = (nn.Parameter(torch.randn(50, 24, generator=g).to(DEVICE)) for _ in range(2))
-    encoder = nn.Parameter(encoder.detach().T)
-    adam = torch.optim.Adam([encoder, decoder], lr=1e-2, fused=True)
-    kernels = backend("triton")
-    terms = Screen(kernels=kernels).follow(encoder.T.detach())
-    both = RowUpdate(encoder, decoder, adam, kernels)
-    with both.listen():
-        encoder.grad, decoder.grad = torch.ones_like(encoder), torch.ones_like(decoder)
-    both.finish(terms)
-    fresh = LatentTerms(encoder.T, torch.bfloat16, kernels)
-    fresh.refresh(encoder.T)
-    assert torch.equal(terms.rounded, fresh.rounded)
-    assert torch.equal(terms.norm, fresh.norm)
-    assert torch.equal(terms.residual, fresh.residual)
-    norms = torch.linalg.vector_norm(decoder.detach(), dim=1)
-    torch.testing.assert_close(norms, torch.ones_like(norms))
-
-
-@runs
 def test_training_by_these_kernels_follows_dense_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(path: paths.Path) -> tuple[SparseAutoencoder, list[float]]:
         sae = SparseAutoencoder(20, 48, TopK(k=3, aux_k=0), seed=1).to(DEVICE)
@@ -381,8 +352,8 @@ KERNELS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     **{
         f"update_rows, {name}": (
             "_update_rows",
-            [F32, F32, F32, INT64, INT32, F32, F32, F32, INT16, F32, F32, *["fp32"] * 9],
-            {**SIZES, "EXTRA": extra, "UNIT": unit, "ROUND": not unit},
+            [F32, F32, F32, INT64, INT32, F32, F32, F32, *["fp32"] * 6],
+            {**SIZES, "EXTRA": extra, "UNIT": unit},
         )
         for name, extra, unit in (("encoder", False, False), ("decoder", False, True), ("dense part", True, True))
     },

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from conftest import ArrayReader
+from sae.readers import ArrayReader
 from safetensors.torch import load_file, save_file
 from torch import Generator
 

@@ -15,7 +15,7 @@ import pytest
 @pytest.mark.parametrize(("path", "kills"), [("dense", 20), ("blocks", 8), ("screened", 8)])
 def test_training_killed_at_random_moments_ends_bitwise_the_same(tmp_path, path, kills):
     driver = Path(__file__).with_name("kill_driver.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(driver.parents[2])}
     command = [sys.executable, str(driver), str(tmp_path), str(kills), "0", path]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert run.returncode == 0, run.stderr

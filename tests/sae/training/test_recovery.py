@@ -57,6 +57,5 @@ def test_atoms_are_recovered(name, path, atoms, tokens):
     trainer = Trainer(sae, config)
     for step in range(steps):
         trainer.step(tokens[step % 128 * BATCH :][:BATCH])
-    sae.normalise_decoder()
     best = (atoms @ sae.W_dec.detach().T).max(dim=1).values
     assert float(best.mean()) > 0.9

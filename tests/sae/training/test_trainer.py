@@ -410,3 +410,15 @@ def test_fabric_gives_the_same_weights_and_feeds_its_loggers(reader, tmp_path):
     assert_same(weights(plain), weights(through))
     assert [step for step, _ in logger.seen] == list(range(2, 21, 2))
     assert {"loss", "l0", "explained_variance", "dead_share"} <= set(logger.seen[0][1])
+
+
+@pytest.mark.parametrize("path", ["dense", "blocks", "screened"])
+def test_a_fit_leaves_decoder_rows_of_unit_norm(make_tokens, make_reader, path):
+    sae = SparseAutoencoder(D, M, TopK(4))
+    trainer = Trainer(sae, TrainConfig(steps=5, batch_tokens=BATCH, learning_rate=1e-2, warmup_steps=0, path=path))
+    trainer.fit(make_reader(make_tokens(2 * BATCH, D), batch_tokens=BATCH))
+    norms = torch.linalg.vector_norm(sae.W_dec.detach().double(), dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=3e-7)
+    rows = sae.W_dec.detach().clone()
+    trainer.fit(make_reader(make_tokens(2 * BATCH, D), batch_tokens=BATCH))  # nothing is left to do
+    assert torch.equal(sae.W_dec, rows)

@@ -14,8 +14,8 @@ from cytosae.common.errors import UsageError
 from cytosae.sae.model.choices import FromData, Independent, Initialisation, NoNormalisation, Normalisation
 from cytosae.sae.model.encoder import activate, is_split
 from cytosae.sae.model.interface import Rule
-from cytosae.sae.model.normalisation import Normaliser
 from cytosae.sae.model.sparse import Activations, csr
+from cytosae.sae.model.token_normalisation import Normaliser
 from cytosae.sae.screening.paths import Screening
 from cytosae.sae.training.initialisation import initial_weights, weights_from_data
 from cytosae.sae.variants.relu_l1 import ReluL1
@@ -106,6 +106,11 @@ class SparseAutoencoder(nn.Module):
         self.screening = Screening()
         self.normaliser = Normaliser(self.normalisation, d_in)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie. Tokens are moved there; activations and reconstructions stay there."""
+        return self.b_dec.device
+
     def encode(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """Activations of raw tokens, dense.
 
@@ -122,30 +127,33 @@ class SparseAutoencoder(nn.Module):
         return activations.to_dense().view(*x.shape[:-1], self.d_sae)
 
     def encode_sparse(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Activations of raw tokens (N, d) as ``torch.sparse_csr`` (N, m) float32; never dense over all of them."""
+        """Activations of raw tokens (N, d) as ``torch.sparse_csr`` (N, m) float32; never dense over all of them.
+
+        Tokens may lie anywhere: they are moved to the SAE's device a block at a time. The result lies there too, or on
+        the CPU where the device has no such tensors (`cytosae.sae.model.sparse.csr`).
+        """
         if x.ndim != 2:
             raise UsageError(f"encode_sparse needs tokens of the shape [N, {self.d_in}], not {list(x.shape)}.")
-        x, positions = self._flat(x, positions)
-        columns, values, counts = [], [], []
+        self._check_width(x)
+        positions = self._positions(x, positions)
+        size = GPU_BLOCK if self.device.type == "cuda" else SPARSE_BLOCK
+        blocks = range(0, max(len(x), 1), size)  # no tokens are one block, too
         with torch.no_grad():
-            size = GPU_BLOCK if x.is_cuda else SPARSE_BLOCK
-            for start in range(0, len(x), size):
-                here = slice(start, start + size)
-                part = self.activations(x[here], None if positions is None else positions[here]).to_csr()
-                columns.append(part.col_indices())
-                values.append(part.values())
-                counts.append(part.crow_indices().diff())
-            offsets = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
-            if not counts:
-                return csr(offsets, offsets[:0], x.new_zeros(0), self.d_sae)
-            torch.cumsum(torch.cat(counts), 0, out=offsets[1:])
-            return csr(offsets, torch.cat(columns), torch.cat(values), self.d_sae)
+            parts = [
+                self.activations(x[i : i + size], None if positions is None else positions[i : i + size]).to_csr()
+                for i in blocks
+            ]
+        if len(parts) == 1:
+            return parts[0]
+        counts = torch.cat([part.crow_indices().diff() for part in parts])
+        columns, values = torch.cat([part.col_indices() for part in parts]), torch.cat([p.values() for p in parts])
+        return csr(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns, values, self.d_sae)
 
     def decode(self, activations: Tensor, positions: Tensor | None = None) -> Tensor:
         """Tokens (..., d), in their own units, of dense activations (..., m)."""
         if activations.shape[-1] != self.d_sae:
             raise UsageError(f"decode needs activations of the width {self.d_sae}, not {list(activations.shape)}.")
-        flat = activations.reshape(-1, self.d_sae)
+        flat = activations.to(self.device).reshape(-1, self.d_sae)
         decoded = torch.addmm(self.b_dec, flat, self.W_dec)
         return self.normaliser.inverse(decoded, self._positions(activations, positions)).view(
             *activations.shape[:-1], self.d_in
@@ -159,7 +167,7 @@ class SparseAutoencoder(nn.Module):
 
     def activations(self, x: Tensor, positions: Tensor | None = None) -> Activations:
         """Active entries of raw tokens (N, d), as `sparse.Activations`."""
-        return self.sparsity.activations(self, self.normaliser(x, positions))
+        return self.sparsity.activations(self, self.normaliser(x.to(self.device), positions))
 
     def activate(self, x: Tensor, rule: Rule, *, latents: Tensor | None = None) -> Activations:
         """Scores of the latents that ``rule`` chooses for normalised tokens (N, d), with their gradient.
@@ -213,14 +221,17 @@ class SparseAutoencoder(nn.Module):
         return digest([self.describe(), hashes])
 
     def _flat(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        self._check_width(x)
+        return x.to(self.device).reshape(-1, self.d_in), self._positions(x, positions)
+
+    def _check_width(self, x: Tensor) -> None:
         if x.ndim == 0 or x.shape[-1] != self.d_in:
             raise UsageError(f"this SAE reads tokens of the width {self.d_in}, not of the shape {list(x.shape)}.")
-        return x.reshape(-1, self.d_in), self._positions(x, positions)
 
     def _positions(self, x: Tensor, positions: Tensor | None) -> Tensor | None:
-        """(N,) positions of tokens or activations (..., width); whole images imply theirs."""
+        """(N,) positions of tokens or activations (..., width), on the SAE's device; whole images imply theirs."""
         if positions is not None:
-            return positions.expand(x.shape[:-1]).reshape(-1)
+            return positions.to(self.device).expand(x.shape[:-1]).reshape(-1)
         if x.ndim == 3:
-            return torch.arange(x.shape[1], device=x.device).repeat(len(x))
+            return torch.arange(x.shape[1], device=self.device).repeat(len(x))
         return None

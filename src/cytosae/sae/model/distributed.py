@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
 from cytosae.common.errors import UsageError
+from cytosae.common.ranks import leave_at_exit
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import FromData
 
@@ -67,6 +68,7 @@ def latent_mesh(device: torch.device | str = "cpu") -> DeviceMesh:
     kind = torch.device(device).type
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+        leave_at_exit()
     return init_device_mesh(kind, (torch.distributed.get_world_size(),), mesh_dim_names=("latents",))
 
 

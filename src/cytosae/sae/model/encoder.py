@@ -189,7 +189,7 @@ def _blocks(x: Tensor, rows: Tensor, bias: Tensor) -> Iterator[tuple[int, Tensor
     scores = GPU_SCORES if x.is_cuda else BLOCK_SCORES
     size = min(max(scores // max(len(rows), 1), BLOCK_TOKENS), max(len(x), 1))
     buffer = low.new_empty(size, len(rows))
-    for start in range(0, len(x), size):
+    for start in range(0, max(len(x), 1), size):  # no tokens are one block, too
         block = low[start : start + size]
         yield start, torch.addmm(bias, block, rows.T, out=buffer[: len(block)]).to(x.dtype)
 

@@ -7,10 +7,9 @@ Plain PyTorch: sums of weighted rows by ``embedding_bag``, dot products at chose
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from cytosae.sae.screening.update import row_gradient
 
 DOT_BLOCK = 1 << 22
 """Elements gathered at once where ``sampled_addmm`` cannot be used."""
+WITH_CSR = ("cpu", "cuda")
+"""Kinds of devices on which torch has compressed rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,8 +197,8 @@ class DenseActivations:
 
     def to_csr(self) -> Tensor:
         """``torch.sparse_csr`` (N, m)."""
-        with _quiet_about_layout():
-            return self.values.to_sparse_csr()
+        _say_once_that_csr_is_new()
+        return _where_csr_is(self.values).to_sparse_csr()
 
 
 Activations = SparseActivations | DenseActivations
@@ -228,9 +229,10 @@ def score_active(
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
-    """A ``torch.sparse_csr`` tensor (N, width) without what torch warns of about the layout."""
-    with _quiet_about_layout():
-        return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
+    """A ``torch.sparse_csr`` tensor (N, width), on the CPU where the device of the parts has none, as Apple's."""
+    offsets, columns, values = (_where_csr_is(part) for part in (offsets, columns, values))
+    _say_once_that_csr_is_new()
+    return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
 
 
 class _Decode(torch.autograd.Function):
@@ -301,8 +303,13 @@ def _weighted_rows(columns: Tensor, offsets: Tensor, values: Tensor, matrix: Ten
     )
 
 
-@contextmanager
-def _quiet_about_layout() -> Iterator[None]:
+def _where_csr_is(tensor: Tensor) -> Tensor:
+    return tensor if tensor.device.type in WITH_CSR else tensor.cpu()
+
+
+@cache
+def _say_once_that_csr_is_new() -> None:
+    """Have torch's only warning of the layout where nobody hears it; the filters of warnings are all threads'."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-        yield
+        warnings.simplefilter("ignore")
+        torch.zeros(1, 1).to_sparse_csr()

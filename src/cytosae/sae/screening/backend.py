@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, Protocol
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from cytosae.sae.screening import plain
 
+LOCK = threading.RLock()
+"""Held by whoever screens: a kernel has all cores to itself, the simplest of Numba's threading layers ends the process
+when two threads enter it, and a setting of torch that screening needs is the whole process's."""
 _log = logging.getLogger("cytosae.sae")
 
 
@@ -82,11 +86,12 @@ class _Numba:
         kernel = getattr(kernels, name)
 
         def call(*arguments: Any) -> Any:
-            threads = torch.get_num_threads()
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
-            if torch.get_num_threads() != threads:  # Numba's pool, when it starts, sets OpenMP's threads for all
-                torch.set_num_threads(threads)
-            return _tensors(kernel(*_arrays(arguments)))
+            with LOCK:
+                threads = torch.get_num_threads()
+                numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore
+                if torch.get_num_threads() != threads:  # Numba's pool, when it starts, sets OpenMP's threads for all
+                    torch.set_num_threads(threads)
+                return _tensors(kernel(*_arrays(arguments)))
 
         setattr(self, name, call)
         return call
@@ -97,7 +102,8 @@ def _arrays(value: Any) -> Any:
         value = value.detach()
         return (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
     if isinstance(value, tuple):
-        return tuple(_arrays(v) for v in value)
+        parts = [_arrays(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return np.float32(value) if isinstance(value, float) else value
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ LARGEST_PRODUCT = 2.0**100
 SMALLEST_NORMAL = 2.0**-126
 SLACK = 2.0**-20
 """Relative rounding of the few float32 operations that evaluate the bound, generously."""
+CELL = 256
+"""Latents that share one cut in `block_scan.scan`; also the granularity of blocks."""
 STORED = {torch.bfloat16: 2.0**-8 + SLACK, torch.float32: SLACK}
 """V: relative rounding of a stored product, with `SLACK`."""
 
@@ -64,7 +67,7 @@ def margins(d: int) -> Margins:
 def upper_norm(rows: Tensor) -> Tensor:
     """(N,) float32 upper bounds of the norms of rows (N, d) float32; inf where the squares overflow."""
     margin = margins(rows.shape[1])
-    return (rows.square().sum(1) * margin.norm + margin.squares).sqrt_() * (1 + SLACK)
+    return (torch.linalg.vector_norm(rows, dim=1).square() * margin.norm + margin.squares).sqrt_() * (1 + SLACK)
 
 
 def rounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -75,20 +78,100 @@ def rounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(result.abs() < SMALLEST_NORMAL, torch.zeros_like(result), result)
 
 
-@dataclass(frozen=True)
-class TokenTerms:
+class TokenTerms(NamedTuple):
     """A token's side of the bound: |s - b - t| <= near ||w - w'|| + far ||w|| + V |t| + A.
 
     Attributes
     ----------
-    rounded : (N, d) the tokens as the product sees them
-    near : (N,) >= ||x'||; not finite where the token is not, or its norm overflows
-    far : (N,) >= ||x - x'|| + 2 G ||x||
+    rounded : Tensor, shape (N, d)
+        The tokens as the product sees them.
+    near : Tensor, shape (N,)
+        At least ||x'||; not finite where the token is not, or its norm overflows.
+    far : Tensor, shape (N,)
+        At least ||x - x'|| + 2 G ||x||.
     """
 
     rounded: Tensor
     near: Tensor
     far: Tensor
+
+
+class LatentTerms(NamedTuple):
+    """A latent's side of the bound.
+
+    Attributes
+    ----------
+    rounded : Tensor, shape (m, d)
+        The encoder as the product sees it.
+    norm, residual : Tensor, shape (m,)
+        At least ||w|| and ||w - w'||; not finite where the latent's weights are not, or its norm overflows.
+    """
+
+    rounded: Tensor
+    norm: Tensor
+    residual: Tensor
+
+
+class Sides(NamedTuple):
+    """What bounds the scores of latents, or of cells of `CELL` latents: each cell's smallest low, largest others.
+
+    Attributes
+    ----------
+    low, high : Tensor, shape (m,)
+        To be added to a product for a score, with the roundings of that sum.
+    residual, norm : Tensor, shape (m,)
+        As in `LatentTerms`.
+    """
+
+    low: Tensor
+    high: Tensor
+    residual: Tensor
+    norm: Tensor
+
+
+class Bound(NamedTuple):
+    """All that bounds the scores of some tokens: `block_scan.scan` takes it as arrays.
+
+    Attributes
+    ----------
+    latents, cells : Sides
+        Of each latent and of each cell.
+    near, far : Tensor, shape (N,)
+        As in `TokenTerms`.
+    rounding : float
+        V.
+    """
+
+    latents: Sides
+    cells: Sides
+    near: Tensor
+    far: Tensor
+    rounding: float
+
+
+class Candidates(NamedTuple):
+    """Latents that may be active, token by token; `block_scan.scan` extends them block by block.
+
+    Attributes
+    ----------
+    columns : Tensor of int32, shape (N, L)
+        The latents, the first ``counts`` of each row.
+    lower, upper : Tensor, shape (N, L)
+        Bounds of their scores.
+    counts : Tensor of int32, shape (N,)
+        Candidates so far, -1 once there were more than L.
+    floors : Tensor, shape (N,)
+        What an upper bound must reach; raised on the way where the best k are wanted.
+    limits : Tensor of int32, shape (N,)
+        Number of candidates at which the floor is raised next.
+    """
+
+    columns: Tensor
+    lower: Tensor
+    upper: Tensor
+    counts: Tensor
+    floors: Tensor
+    limits: Tensor
 
 
 RoundRows = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[float, float, float]], None]
@@ -110,3 +193,29 @@ def token_terms(x: Tensor, dtype: torch.dtype, round_rows: RoundRows, out: Tenso
     norm, residual = x.new_empty(len(x)), x.new_empty(len(x))
     round_rows(x, out, norm, residual, row_margins(x.shape[1]))
     return TokenTerms(out, (norm + residual) * (1 + SLACK), (norm * accumulation + residual) * (1 + SLACK))
+
+
+def latent_terms(rows: Tensor, dtype: torch.dtype, round_rows: RoundRows, out: Tensor) -> LatentTerms:
+    """Terms of the encoder's rows (m, d) float32 for a product in ``dtype``; ``out`` (m, d) holds the roundings."""
+    if dtype == torch.float32:
+        return LatentTerms(rows, upper_norm(rows), rows.new_zeros(len(rows)))
+    norm, residual = rows.new_empty(len(rows)), rows.new_empty(len(rows))
+    round_rows(rows, out, norm, residual, row_margins(rows.shape[1]))
+    return LatentTerms(out, norm, residual)
+
+
+def sides(terms: LatentTerms, bias: Tensor, size: Tensor) -> tuple[Sides, Sides]:
+    """What bounds scores with ``bias`` (m,), of latents and of cells.
+
+    ``size`` (m,) bounds what entered the bias; evaluating the bound rounds in proportion to it.
+    """
+    slack = size * SLACK + margins(terms.rounded.shape[1]).absolute
+    latents = Sides(bias - slack, bias + slack, terms.residual, terms.norm)
+    low, high, residual, norm = (_cells(t) for t in latents)
+    return latents, Sides(low.amin(1), high.amax(1), residual.amax(1), norm.amax(1))
+
+
+def _cells(values: Tensor) -> Tensor:
+    """(cells, CELL): values (m,) by cell, the last one filled up with its last value."""
+    missing = -len(values) % CELL
+    return torch.cat([values, values[-1:].expand(missing)]).view(-1, CELL)

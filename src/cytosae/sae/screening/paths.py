@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cytosae.common.errors import UsageError
 from cytosae.sae.screening import Path
-from cytosae.sae.screening.backend import backend_for, has_kernels, numba_works
-from cytosae.sae.screening.screen import LatentTerms, Screen, whole_sums
+from cytosae.sae.screening.backend import LOCK, backend_for, has_kernels, numba_works
+from cytosae.sae.screening.screen import Screen, whole_sums
 
 WORTH_SCREENING = 1 << 34
 """Multiplications of a batch (N m d) from which `auto` screens on a CPU; compiling the kernels has to pay, too."""
@@ -28,13 +28,14 @@ _log = logging.getLogger("cytosae.sae")
 
 
 class Screening:
-    """How one SAE finds its active latents; holds the screen with its copy of the encoder. Not saved, not copied."""
+    """How one SAE finds its active latents; holds the screen of the device it is on. Not saved, not copied."""
 
     def __init__(self, path: Path = "auto") -> None:
         if path not in ("auto", "dense", "blocks", "screened"):
             raise UsageError(f"path must be auto, dense, blocks or screened, not {path!r}.")
         self.path: Path = path
         self.screen: Screen | None = None
+        self._device: torch.device | None = None
 
     def screen_for(self, x: Tensor, rows: Tensor) -> Screen | None:
         """The screen for a batch x (N, d) and the encoder's rows (m, d); None where a dense product is to be used."""
@@ -44,17 +45,14 @@ class Screening:
             raise UsageError(
                 f"path = {self.path!r} needs a float32 SAE, on a CPU with numba or on a CUDA device; use path = 'auto'."
             )
-        if self.screen is None:
-            on_gpu = torch.bfloat16 if rows.is_cuda else None
-            dtype = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path) or on_gpu or quickest_product()
-            self.screen = Screen(dtype, kernels=backend_for(rows.device))
-            _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
-        return self.screen
-
-    @property
-    def terms(self) -> LatentTerms | None:
-        """The screen's rounded encoder, once there is one."""
-        return None if self.screen is None else self.screen.terms
+        with LOCK:
+            if self.screen is None or self._device != rows.device:
+                on_gpu = torch.bfloat16 if rows.is_cuda else None
+                fixed = {"blocks": torch.float32, "screened": torch.bfloat16}.get(self.path)
+                dtype = fixed or on_gpu or quickest_product()
+                self.screen, self._device = Screen(dtype, kernels=backend_for(rows.device)), rows.device
+                _log.info("active latents are found by screening in %s", str(dtype).removeprefix("torch."))
+            return self.screen
 
     @staticmethod
     def _worth(x: Tensor, rows: Tensor) -> bool:
@@ -66,7 +64,14 @@ class Screening:
         return Screening(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "screen": None}
+        return {"path": self.path, "screen": None, "_device": None}
+
+
+def describe_path(device: torch.device) -> str:
+    """What `auto` does with large batches on a device, in words."""
+    if device.type == "cpu" and numba_works():
+        return f"screening in {str(quickest_product()).removeprefix('torch.')} by Numba"
+    return "screening in bfloat16 by Triton" if _quick_on(device) else "dense products"
 
 
 def _can_screen(rows: Tensor) -> bool:

@@ -8,32 +8,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cytosae.sae.screening.bound import Bound, Candidates, upper_norm
 from cytosae.sae.screening.bound import rounded as round_to
-from cytosae.sae.screening.bound import upper_norm
 
 Terms = tuple[Tensor, ...]
 
 
-def scan(
-    products: Tensor,
-    start: int,
-    latents: Terms,
-    cells: Terms,
-    tokens: Terms,
-    rounding: float,
-    k: int,
-    lists: Terms,
-    counts: Tensor,
-    floors: Tensor,
-    limits: Tensor,
-) -> None:
-    """Twin of `kernels.scan`: raises each token's floor from the whole block, so it may keep fewer candidates."""
+def scan(products: Tensor, start: int, bound: Bound, k: int, candidates: Candidates) -> None:
+    """Twin of `block_scan.scan`: raises each token's floor from the whole block, so it may keep fewer candidates."""
     here = slice(start, start + products.shape[1])
-    low, high, residual, norm = (terms[here] for terms in latents)
+    low, high, residual, norm = (terms[here] for terms in bound.latents)
     t = products.float()
-    error = rounding * t.abs() + torch.outer(tokens[0], residual) + torch.outer(tokens[1], norm)
+    error = bound.rounding * t.abs() + torch.outer(bound.near, residual) + torch.outer(bound.far, norm)
     lower, upper = t + low - error, t + high + error
-    columns, known_lower, known_upper = lists
+    columns, known_lower, known_upper, counts, floors, _ = candidates
     width, places = columns.shape[1], torch.arange(columns.shape[1], device=t.device)
     known = places < counts[:, None]
     names = torch.arange(start, start + t.shape[1], dtype=columns.dtype, device=t.device).expand(len(t), -1)
@@ -113,10 +101,6 @@ def update_rows(
     extra: Tensor,
     rates: tuple[float, ...],
     unit: bool,
-    rounded: Tensor,
-    norm: Tensor,
-    residual: Tensor,
-    margins: tuple[float, ...],
 ) -> None:
     """Twin of `kernels.update_rows`."""
     begin, source, scale, matrix = gradients
@@ -131,5 +115,3 @@ def update_rows(
     rows.sub_(size * first / (second.sqrt() / root + epsilon))
     if unit:
         unit_rows(rows)
-    if len(rounded):
-        round_rows(rows, rounded, norm, residual, margins)

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 from cytosae.common.errors import InputError, UsageError
-from cytosae.sae.screening.backend import Backend, backend
+from cytosae.sae.screening.backend import LOCK, Backend, backend
 from cytosae.sae.screening.bound import (
+    CELL,
     LARGEST_PRODUCT,
-    SLACK,
     STORED,
+    Bound,
+    Candidates,
+    LatentTerms,
     TokenTerms,
-    margins,
-    row_margins,
+    latent_terms,
+    sides,
     token_terms,
-    upper_norm,
 )
 
-CELL = 256
-"""Latents that share one cut in `kernels.scan`; also the granularity of blocks."""
 SPARE = 32
 """Room at the end of a list, so that a group of latents always fits."""
 
@@ -83,7 +83,14 @@ class Part(NamedTuple):
     scores: Tensor
 
 
-Terms = tuple[Tensor, ...]
+class Encoder(NamedTuple):
+    """Encoder rows (m, d) and bias (m,) as they are now, and the rows' terms."""
+
+    rows: Tensor
+    bias: Tensor
+    terms: LatentTerms
+
+
 Keep = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(scores, columns, offsets) of candidates to a mask of those that are active."""
 
@@ -104,61 +111,12 @@ class Counters:
     overruns: int = 0
 
 
-class LatentTerms:
-    """The encoder as the cheap product sees it, and each latent's side of the bound.
-
-    Attributes
-    ----------
-    rounded : (m, d) bfloat16, or the encoder itself for products in float32
-    norm, residual : (m,) >= ||w||, ||w - w'||
-    """
-
-    dtype: torch.dtype
-    kernels: Backend
-    norm: Tensor
-    residual: Tensor
-    rounded: Tensor
-
-    def __init__(self, rows: Tensor, dtype: torch.dtype, kernels: Backend) -> None:
-        m, d = rows.shape
-        self.dtype, self.kernels = dtype, kernels
-        self.norm, self.residual = rows.new_empty(m), rows.new_zeros(m)
-        self.rounded = rows.detach() if dtype == torch.float32 else torch.empty(m, d, dtype=dtype, device=rows.device)
-        self._seen: tuple[int, int] | None = None
-
-    def refresh(self, rows: Tensor) -> None:
-        """Follow the encoder's rows (m, d); does nothing where they have not changed since."""
-        if self._seen == _version(rows):
-            return
-        if self.dtype == torch.float32:
-            self.rounded = rows.detach()
-            self.norm = upper_norm(rows.detach())
-        else:
-            margins_of_rows = row_margins(rows.shape[1])
-            self.kernels.round_rows(rows.detach(), self.rounded, self.norm, self.residual, margins_of_rows)
-        if not bool(torch.isfinite(self.norm).all()):
-            raise NotFiniteError(
-                "the encoder has weights that are not finite or too large for float32; load another state."
-            )
-        self.note_fresh(rows)
-
-    def note_fresh(self, rows: Tensor) -> None:
-        """The terms have just been computed from ``rows`` by somebody else (the fused update)."""
-        self._seen = _version(rows)
-
-    def sides(self, bias: Tensor, size: Tensor) -> tuple[Terms, Terms]:
-        """(low, high, residual, norm) of each latent and of each cell, for scores with ``bias`` (m,).
-
-        ``size`` (m,) bounds what entered the bias; evaluating the bound rounds in proportion to it.
-        """
-        slack = size * SLACK + margins(self.rounded.shape[1]).absolute
-        latents = (bias - slack, bias + slack, self.residual, self.norm)
-        low, high, residual, norm = (_cells(t) for t in latents)
-        return latents, (low.amin(1), high.amax(1), residual.amax(1), norm.amax(1))
-
-
 class Screen:
     """Finds active latents of centred tokens for one encoder.
+
+    Nothing of the encoder is kept between calls: its rows are rounded anew for each batch, which costs as much as
+    reading them (17 ms of at least 0.5 s at m = 49,152), so that a change of the weights is always seen, in whatever
+    way it was made. Threads take turns (`backend.LOCK`).
 
     Parameters
     ----------
@@ -180,15 +138,7 @@ class Screen:
             raise UsageError(f"screening multiplies in bfloat16 or float32, not in {dtype}.")
         self.dtype, self.kernels, self.capacity = dtype, kernels or backend(), capacity
         self.counters = Counters()
-        self.terms: LatentTerms | None = None
         self._buffers: dict[str, Tensor] = {}
-
-    def follow(self, rows: Tensor) -> LatentTerms:
-        """Terms of the encoder's rows (m, d), refreshed if the rows have changed."""
-        if self.terms is None or self.terms.rounded.shape != rows.shape:
-            self.terms = LatentTerms(rows, self.dtype, self.kernels)
-        self.terms.refresh(rows)
-        return self.terms
 
     def top_per_token(self, x: Tensor, rows: Tensor, bias: Tensor, k: int) -> Entries:
         """The k largest scores x rows^T + bias of each token, as far as they are positive; ties to the lower latent.
@@ -201,7 +151,8 @@ class Screen:
             self.kernels.top_per_token(scores, offsets, k, mask)
             return mask
 
-        return self._entries(x, rows, bias, 0.0, k, keep)
+        with LOCK:
+            return self._entries(x, self._encoder(rows, bias), 0.0, k, keep)
 
     def above(
         self, x: Tensor, rows: Tensor, bias: Tensor, threshold: Tensor | float, *, densest: float = 1.0
@@ -213,21 +164,20 @@ class Screen:
         TooDense
             where more than the share ``densest`` of the latents screened so far are candidates.
         """
-
-        def keep(scores: Tensor, columns: Tensor, _: Tensor) -> Tensor:
-            return scores > (threshold[columns.long()] if isinstance(threshold, Tensor) else threshold)
-
-        return self._entries(x, rows, bias, threshold, 0, keep, densest)
+        with LOCK:
+            return self._above(x, self._encoder(rows, bias), threshold, densest)
 
     def top_of_batch(self, x: Tensor, rows: Tensor, bias: Tensor, k: int) -> Entries:
         """The k N largest scores of N tokens, as far as they are positive; ties to the earlier token, lower latent."""
         wanted, share = k * len(x), 1.4 * k / len(rows)
-        while True:
-            guess = self._guess(x, rows, bias, share)
-            found = self.above(x, rows, bias, guess)
-            if len(found.scores) >= wanted or guess == 0:
-                break
-            share *= 2
+        with LOCK:
+            encoder = self._encoder(rows, bias)
+            while True:
+                guess = self._guess(x, encoder, share)
+                found = self._above(x, encoder, guess)
+                if len(found.scores) >= wanted or guess == 0:
+                    break
+                share *= 2
         if len(found.scores) <= wanted:
             return found
         least = torch.topk(found.scores, wanted, sorted=False).values.min()
@@ -236,20 +186,36 @@ class Screen:
         mask[ties[: wanted - int(mask.sum())]] = True
         return _masked(found, mask)
 
-    def _guess(self, x: Tensor, rows: Tensor, bias: Tensor, share: float) -> float:
+    def _encoder(self, rows: Tensor, bias: Tensor) -> Encoder:
+        rows = rows.detach()
+        out = self._buffer("rows", rows.shape, self.dtype, rows) if self.dtype != torch.float32 else rows
+        terms = latent_terms(rows, self.dtype, self.kernels.round_rows, out)
+        if not bool(torch.isfinite(terms.norm).all()):
+            raise NotFiniteError(
+                "the encoder has weights that are not finite or too large for float32; load another state."
+            )
+        return Encoder(rows, bias.detach(), terms)
+
+    def _above(self, x: Tensor, encoder: Encoder, threshold: Tensor | float, densest: float = 1.0) -> Entries:
+        def keep(scores: Tensor, columns: Tensor, _: Tensor) -> Tensor:
+            return scores > (threshold[columns.long()] if isinstance(threshold, Tensor) else threshold)
+
+        return self._entries(x, encoder, threshold, 0, keep, densest)
+
+    def _guess(self, x: Tensor, encoder: Encoder, share: float) -> float:
         """Score that about ``share`` of all entries exceed, roughly and from every n-th token; never below 0."""
         some = self._token_terms(x[:: max(len(x) // 64, 1)].detach().contiguous()).rounded
-        scores = (torch.mm(some, self.follow(rows).rounded.T) + bias.detach()).float().flatten()
+        scores = (torch.mm(some, encoder.terms.rounded.T) + encoder.bias).float().flatten()
         count = int(share * len(scores)) + 1
         if count >= len(scores):
             return 0.0
         return max(float(torch.topk(scores, count, sorted=False).values.min().nan_to_num()), 0.0)
 
     def _entries(
-        self, x: Tensor, rows: Tensor, bias: Tensor, threshold: Tensor | float, k: int, keep: Keep, densest: float = 1.0
+        self, x: Tensor, encoder: Encoder, threshold: Tensor | float, k: int, keep: Keep, densest: float = 1.0
     ) -> Entries:
         """Entries that ``keep`` marks among the latents that may exceed the threshold (and be of the top k)."""
-        x, rows, bias = x.detach().contiguous(), rows.detach(), bias.detach()
+        x, (rows, bias, terms) = x.detach().contiguous(), encoder
         if self.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
             raise UsageError(
                 "screening by float32 products needs them in full; call torch.set_float32_matmul_precision('highest')."
@@ -257,32 +223,33 @@ class Screen:
         floor, shifted, size = threshold, bias, bias.abs()
         if isinstance(threshold, Tensor):  # one for each latent: 0 for scores from which it has been subtracted
             floor, shifted, size = 0.0, bias - threshold, size + threshold.abs()
-        sides = self.follow(rows).sides(shifted, size)
+        latents, cells = sides(terms, shifted, size)
         parts, start, sizes = [], 0, _sizes(x)
         capacity = min(self.capacity or (max(16 * k, 512) if k else 2048), len(rows)) + SPARE
         for tokens in x.split(min(max(sizes.places // capacity, 256), sizes.tokens)):
-            terms = self._token_terms(tokens)
-            _require_finite(x, start, terms.near)
-            columns, counts = self._candidates(terms, sides, float(floor), k, capacity, densest)
-            parts.extend(self._exact(tokens, rows, bias, columns, counts, keep, start))
+            own = self._token_terms(tokens)
+            _require_finite(x, start, own.near)
+            bound = Bound(latents, cells, own.near, own.far, STORED[self.dtype])
+            blocks = self._products(own.rounded, terms.rounded)
+            columns, counts = self._candidates(blocks, bound, float(floor), k, capacity, densest)
+            parts.extend(self._exact(tokens, encoder, columns, counts, keep, start))
             start += len(tokens)
         return _joined(parts, len(x))
 
     def _candidates(
-        self, tokens: TokenTerms, sides: tuple[Terms, Terms], floor: float, k: int, capacity: int, densest: float
+        self, products: Iterator[tuple[int, Tensor]], bound: Bound, floor: float, k: int, capacity: int, densest: float
     ) -> tuple[Tensor, Tensor]:
         """Columns (nnz,) int32, token by token, and counts (N,), -1 for tokens whose scores must all be computed."""
-        assert self.terms is not None  # noqa: S101
-        x, n = tokens.near, len(tokens.near)
+        x, n = bound.near, len(bound.near)
         columns = self._buffer("columns", (n, capacity), torch.int32, x)
         lower, upper = (self._buffer(name, (n, capacity), torch.float32, x) for name in ("lower", "upper"))
         counts = torch.zeros(n, dtype=torch.int32, device=x.device)
-        counts[~(tokens.near * self.terms.norm.max() < LARGEST_PRODUCT)] = -1
+        counts[~(x * bound.latents.norm.max() < LARGEST_PRODUCT)] = -1
         floors = x.new_full((n,), floor)
         limits = torch.full((n,), 2 * k + SPARE, dtype=torch.int32, device=x.device)
-        state = ((columns, lower, upper), counts, floors, limits)
-        for start, product in self._products(tokens.rounded, self.terms.rounded):
-            self.kernels.scan(product, start, *sides, (tokens.near, tokens.far), STORED[self.dtype], k, *state)
+        candidates = Candidates(columns, lower, upper, counts, floors, limits)
+        for start, product in products:
+            self.kernels.scan(product, start, bound, k, candidates)
             if densest < 1 and int(torch.where(counts < 0, capacity, counts).sum()) > densest * n * (
                 start + product.shape[1]
             ):
@@ -310,23 +277,22 @@ class Screen:
             yield start, out
 
     def _exact(
-        self, x: Tensor, rows: Tensor, bias: Tensor, columns: Tensor, counts: Tensor, keep: Keep, start: int
+        self, x: Tensor, encoder: Encoder, columns: Tensor, counts: Tensor, keep: Keep, start: int
     ) -> Iterator[Part]:
         """What is kept of the candidates, then of the tokens that overran; ``start`` is the first token's number."""
-        over = (counts < 0).nonzero()[:, 0]
+        over, m = (counts < 0).nonzero()[:, 0], len(encoder.rows)
         self.counters.tokens += len(x)
         self.counters.candidates += len(columns)
         self.counters.overruns += len(over)
         everyone = torch.arange(start, start + len(x), device=x.device)
-        yield self._kept(x, rows, bias, columns, counts.clamp_min(0), keep, everyone)
-        every = torch.arange(len(rows), dtype=torch.int32, device=x.device)
-        for group in over.split(max(_sizes(x).whole // len(rows), 1)) if len(over) else ():
-            full = torch.full((len(group),), len(rows), device=x.device)
-            yield self._kept(x[group], rows, bias, every.repeat(len(group)), full, keep, start + group)
+        yield self._kept(x, encoder, columns, counts.clamp_min(0), keep, everyone)
+        every = torch.arange(m, dtype=torch.int32, device=x.device)
+        for group in over.split(max(_sizes(x).whole // m, 1)) if len(over) else ():
+            full = torch.full((len(group),), m, device=x.device)
+            yield self._kept(x[group], encoder, every.repeat(len(group)), full, keep, start + group)
 
-    def _kept(
-        self, x: Tensor, rows: Tensor, bias: Tensor, columns: Tensor, counts: Tensor, keep: Keep, tokens: Tensor
-    ) -> Part:
+    def _kept(self, x: Tensor, encoder: Encoder, columns: Tensor, counts: Tensor, keep: Keep, tokens: Tensor) -> Part:
+        rows, bias, _ = encoder
         offsets = _offsets(counts)
         order, token, _ = self.kernels.by_latent(columns, offsets, len(rows))
         scores = x.new_empty(len(columns))
@@ -389,17 +355,7 @@ def _masked(entries: Entries, mask: Tensor) -> Entries:
     return Entries(entries.scores[mask], entries.columns[mask], _offsets(mask)[entries.offsets])
 
 
-def _cells(values: Tensor) -> Tensor:
-    """(cells, CELL): values (m,) by cell, the last one filled up with its last value."""
-    missing = -len(values) % CELL
-    return torch.cat([values, values[-1:].expand(missing)]).view(-1, CELL)
-
-
 def _offsets(counts: Tensor) -> Tensor:
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets
-
-
-def _version(rows: Tensor) -> tuple[int, int]:
-    return rows.data_ptr(), rows._version

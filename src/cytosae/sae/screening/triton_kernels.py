@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from cytosae.sae.screening.bound import CELL, Bound, Candidates
 from cytosae.sae.screening.plain import by_latent, top_per_token
-from cytosae.sae.screening.screen import CELL
 
 if TYPE_CHECKING:
     from cytosae.sae.screening.plain import Terms
@@ -31,24 +31,13 @@ SPARE = 8
 """Candidates that a list may gain before its floor is raised again."""
 
 
-def scan(
-    products: Tensor,
-    start: int,
-    latents: Terms,
-    cells: Terms,
-    tokens: Terms,
-    rounding: float,
-    k: int,
-    lists: Terms,
-    counts: Tensor,
-    floors: Tensor,
-    limits: Tensor,
-) -> None:
-    """`kernels.scan`; ``products`` (N, B) bfloat16 or float32, each row contiguous."""
-    last = int(start + products.shape[1] == len(latents[0]))
+def scan(products: Tensor, start: int, bound: Bound, k: int, candidates: Candidates) -> None:
+    """`block_scan.scan`; ``products`` (N, B) bfloat16 or float32, each row contiguous."""
+    last = int(start + products.shape[1] == len(bound.latents.low))
+    columns, lower, upper, *state = candidates
     _launch(
-        _scan, len(products), products, products.stride(0), start // CELL, products.shape[1], last, *latents,
-        *cells[1:], *tokens, rounding, k, *lists, lists[0].stride(0), counts, floors, limits,
+        _scan, len(products), products, products.stride(0), start // CELL, products.shape[1], last, *bound.latents,
+        *bound.cells[1:], bound.near, bound.far, bound.rounding, k, columns, lower, upper, columns.stride(0), *state,
         CELL=CELL, STEPS=STEPS, SPARE=SPARE, RAISES=k > 0, num_warps=1,
     )  # fmt: skip
 
@@ -89,15 +78,11 @@ def update_rows(
     extra: Tensor,
     rates: tuple[float, ...],
     unit: bool,
-    rounded: Tensor,
-    norm: Tensor,
-    residual: Tensor,
-    margins: tuple[float, ...],
 ) -> None:
-    """`kernels.update_rows`; rows, first, second and extra contiguous, ``rounded`` bfloat16. One program a row."""
+    """`kernels.update_rows`; rows, first, second and extra contiguous. One program a row."""
     _launch(
-        _update_rows, len(rows), rows, first, second, *gradients, extra, rounded.view(torch.int16), norm, residual,
-        *rates, *margins, EXTRA=len(extra) > 0, UNIT=unit, ROUND=len(rounded) > 0, **_whole(rows),
+        _update_rows, len(rows), rows, first, second, *gradients, extra, *rates,
+        EXTRA=len(extra) > 0, UNIT=unit, **_whole(rows),
     )  # fmt: skip
 
 
@@ -175,15 +160,10 @@ def _unit_rows(rows, D: tl.constexpr, SIZE: tl.constexpr):
     tl.store(rows + j * D + q, _of_unit_norm(row), mask=q < D)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "rows", "first", "second", "begin", "source", "weight", "matrix", "extra", "rounded", "norm", "residual",
-    ]
-)  # fmt: skip
+@triton.jit(do_not_specialize=["rows", "first", "second", "begin", "source", "weight", "matrix", "extra"])
 def _update_rows(
-    rows, first, second, begin, source, weight, matrix, extra, rounded, norm, residual,
-    size, share, memory, square_share, root, epsilon, scale, lost, slack,
-    D: tl.constexpr, SIZE: tl.constexpr, EXTRA: tl.constexpr, UNIT: tl.constexpr, ROUND: tl.constexpr,
+    rows, first, second, begin, source, weight, matrix, extra, size, share, memory, square_share, root, epsilon,
+    D: tl.constexpr, SIZE: tl.constexpr, EXTRA: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
     """Gather one row's gradient, in the order of its entries, and step it with Adam."""
     j = tl.program_id(0).to(tl.int64)
@@ -210,11 +190,6 @@ def _update_rows(
     tl.store(first + place, mean, mask=inside)
     tl.store(second + place, square, mask=inside)
     tl.store(rows + place, row, mask=inside)
-    if ROUND:
-        bits, whole, rest = _rounded(row, scale, lost, slack)
-        tl.store(rounded + place, bits, mask=inside)
-        tl.store(norm + j, whole)
-        tl.store(residual + j, rest)
 
 
 @triton.jit

@@ -9,17 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from cytosae.sae.screening.backend import Backend, backend_for
-from cytosae.sae.screening.bound import row_margins
-
-if TYPE_CHECKING:
-    from cytosae.sae.screening.screen import LatentTerms
-
 
 LISTENER = "row_gradient"
 """Attribute of a parameter under which its `RowGradient` is found while one listens."""
@@ -104,16 +99,12 @@ class RowUpdate:
         self.encoder, self.decoder, self.adam = encoder, decoder, adam
         self.kernels = kernels or backend_for(encoder.device)
         self.gradients = self._fresh()
-        self._unit: tuple[int, int] | None = None
 
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Take in what backward passes leave for the two matrices; the decoder's rows have unit norm then."""
-        with torch.no_grad():
-            if self._unit != _version(self.decoder):
-                self.kernels.unit_rows(self.decoder)
-                _touch(self.decoder)
-                self._unit = _version(self.decoder)
+        self.kernels.unit_rows(self.decoder.detach())
+        _touch(self.decoder)
         self.gradients = self._fresh()
         listening = list(zip((self.encoder, self.decoder), self.gradients, strict=True))
         for parameter, gradient in listening:
@@ -129,17 +120,13 @@ class RowUpdate:
         return RowGradient(self.kernels, device, known), RowGradient(self.kernels, device, known)
 
     @torch.no_grad()
-    def finish(self, terms: LatentTerms | None) -> None:
-        """Step both matrices and take their gradients away; refresh the ``terms`` of a screen of the encoder."""
+    def finish(self) -> None:
+        """Step both matrices and take their gradients away."""
         encoder, decoder = self.gradients
-        self._step(decoder, self.decoder, self.decoder, None, unit=True)
-        self._unit = _version(self.decoder)
-        rounds = terms is not None and terms.dtype == torch.bfloat16
-        self._step(encoder, self.encoder, self.encoder.T, terms if rounds else None, unit=False)
+        self._step(decoder, self.decoder, self.decoder, unit=True)
+        self._step(encoder, self.encoder, self.encoder.T, unit=False)
 
-    def _step(
-        self, gradient: RowGradient, parameter: nn.Parameter, rows: Tensor, terms: LatentTerms | None, *, unit: bool
-    ) -> None:
+    def _step(self, gradient: RowGradient, parameter: nn.Parameter, rows: Tensor, *, unit: bool) -> None:
         extra = parameter.grad
         parameter.grad = None
         if not gradient.parts and extra is None:
@@ -148,15 +135,9 @@ class RowUpdate:
         if rows is not parameter:
             first, second, extra = first.T, second.T, None if extra is None else extra.T
         extra = rows.new_empty(0, rows.shape[1]) if extra is None else extra.contiguous()
-        copy = (rows.new_empty(0, 0, dtype=torch.bfloat16), rows.new_empty(0), rows.new_empty(0))
-        margins = (1.0, 0.0, 1.0)
-        if terms is not None:
-            copy, margins = (terms.rounded, terms.norm, terms.residual), row_margins(rows.shape[1])
         gathered = gradient.gathered(rows.shape[0], rows.shape[1])
-        self.kernels.update_rows(rows, first, second, gathered, extra, rates, unit, *copy, margins)
+        self.kernels.update_rows(rows, first, second, gathered, extra, rates, unit)
         _touch(parameter)
-        if terms is not None:
-            terms.note_fresh(rows)
 
     def _moments(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor, tuple[float, ...]]:
         """Adam's moments of the parameter, made as torch makes them, and the rates of `kernels.update_rows`."""
@@ -179,9 +160,5 @@ def row_gradient(parameter: Tensor) -> RowGradient | None:
 
 
 def _touch(parameter: Tensor) -> None:
-    """Count a change that a kernel made behind torch's back, so that caches see it."""
-    parameter[:0].zero_()
-
-
-def _version(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), tensor._version
+    """Count a change that a kernel made behind torch's back, so that a backward pass from before it is refused."""
+    parameter.detach()[:0].zero_()

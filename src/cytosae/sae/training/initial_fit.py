@@ -33,8 +33,7 @@ def fit_to_sample(
     if not len(sample.tokens):
         raise TrainingError("There are no tokens to train on; extract tokens first.")
     for sae in saes:
-        device = sae.b_dec.device
-        tokens, positions = sample.tokens.to(device), sample.positions.to(device)
+        tokens, positions = sample.tokens.to(sae.device), sample.positions
         if "fitted" not in dict(sae.normaliser.named_buffers()) or not bool(sae.normaliser.fitted):
             sae.normaliser.fit(tokens, positions)
         x = sae.normaliser(tokens, positions)

@@ -28,7 +28,8 @@ def initial_weights(d_in: int, d_sae: int, kind: Initialisation, generator: Gene
 
 
 def weights_from_data(tokens: Tensor, d_sae: int, kind: FromData, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Encoder and decoder rows (m, d) from centred, normalised tokens (N, d)."""
+    """Encoder and decoder rows (m, d) from centred, normalised tokens (N, d); made on the CPU, wherever these are."""
+    tokens = tokens.cpu()
     length = torch.linalg.vector_norm(tokens, dim=1)
     usable = tokens[length > 1e-6 * length.max()]
     if not len(usable):

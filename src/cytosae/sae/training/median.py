@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cytosae.common.devices import to_double
 from cytosae.common.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def geometric_median(tokens: Tensor, *, iterations: int = 100, tolerance: float 
         raise UsageError(
             f"geometric_median needs tokens of the shape [images, tokens, width], not {list(tokens.shape)}."
         )
-    points = tokens.detach().flatten(1).double()
+    points = to_double(tokens.detach().flatten(1))
     median = points.mean(0)
     objective = torch.linalg.vector_norm(points - median, dim=1).sum()
     for _ in range(iterations):
@@ -51,4 +52,4 @@ def geometric_median(tokens: Tensor, *, iterations: int = 100, tolerance: float 
         previous, objective = objective, torch.linalg.vector_norm(points - median, dim=1).sum()
         if abs(previous - objective) <= tolerance * objective:
             break
-    return median.view(tokens.shape[1:]).mean(0).to(tokens.dtype)
+    return median.view(tokens.shape[1:]).mean(0).to(tokens.dtype).to(tokens.device)

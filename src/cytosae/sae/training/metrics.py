@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cytosae.common.devices import double_device, to_double
 from cytosae.common.errors import InputError
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 
 WHITENING_FLOOR = 1e-3
-"""Share of the mean eigenvalue added to each, as in `normalisation.Whitening`."""
+"""Share of the mean eigenvalue added to each, as in `token_normalisation.Whitening`."""
 BLOCK_TOKENS = 4096
 
 
@@ -75,9 +76,10 @@ class _Sums:
     """What `Metrics` needs of the tokens seen so far, in float64."""
 
     def __init__(self, sae: SparseAutoencoder) -> None:
-        d, self.sae, self.device = sae.d_in, sae, sae.b_dec.device
+        d, self.sae = sae.d_in, sae
         self.count = self.active = 0
-        self.fired = torch.zeros(sae.d_sae, dtype=torch.bool, device=self.device)
+        self.fired = torch.zeros(sae.d_sae, dtype=torch.bool, device=sae.device)
+        self.device = double_device(sae.device)
         self.origin = torch.zeros(d, dtype=torch.float64, device=self.device)
         self.moment = torch.zeros(d, d, dtype=torch.float64, device=self.device)
         self.error_moment = torch.zeros_like(self.moment)
@@ -85,12 +87,14 @@ class _Sums:
         self.position_counts = torch.zeros(0, dtype=torch.float64, device=self.device)
 
     def add(self, tokens: Tensor, positions: Tensor) -> None:
-        tokens, positions = tokens.to(self.device), positions.to(self.device)
+        tokens = tokens.to(self.sae.device)
         activations = self.sae.activations(tokens, positions)
         decoded = self.sae.normaliser.inverse(self.sae.reconstruct(activations), positions)
+        tokens, error = to_double(tokens), to_double(tokens) - to_double(decoded)
+        positions = positions.to(self.device)
         if self.count == 0:
-            self.origin = tokens.double().mean(0)  # sums around a point near the mean do not cancel
-        x, error = tokens.double() - self.origin, tokens.double() - decoded.double()
+            self.origin = tokens.mean(0)  # sums around a point near the mean do not cancel
+        x = tokens - self.origin
         self.count += len(x)
         self.active += activations.active()
         self.fired |= activations.fired()
@@ -122,7 +126,7 @@ class _Sums:
             explained_variance_after_position=_explained(squared_error, within),
             explained_variance_whitened=_explained(float(weights @ error_along), float(weights @ values)),
             l0=self.active / self.count,
-            dead_share=1 - float(self.fired.double().mean()),
+            dead_share=1 - int(self.fired.sum()) / self.sae.d_sae,
             n_tokens=self.count,
         )
 

@@ -68,7 +68,7 @@ class Objective(nn.Module):
             error = residual.square() if losses.error is None else losses.error
             auxiliary = auxiliary + ghost_loss(self.sae, x, losses.reconstruction, error, dead)
         loss = losses.mse + losses.penalty + auxiliary
-        active = loss.new_tensor(losses.activations.active())
+        active = loss.new_full((), losses.activations.active())
         squared = torch.linalg.vector_norm(residual).square()
         terms = torch.stack([losses.mse, losses.penalty, auxiliary, active, squared]).detach()
         return loss, terms, losses.activations.fired()
@@ -130,7 +130,7 @@ class Optimisation:
             else:
                 self.fabric.backward(loss)
         if update is not None:
-            update.finish(sae.screening.terms)
+            update.finish()
         self._shape_gradients()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

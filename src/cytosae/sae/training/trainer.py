@@ -105,6 +105,8 @@ class Trainer:
         if len(set(self.names)) != len(self.saes):
             raise UsageError(f"{len(self.saes)} SAEs need as many different names, not {list(self.names)}.")
         self.runs = tuple(Optimisation(s, self.config, fabric) for s in self.saes)
+        if len(places := {str(s.device) for s in self.saes}) > 1:
+            raise UsageError(f"one training needs all SAEs on one device, not on {' and '.join(sorted(places))}.")
         self.steps = 0
         self._smoothed = [math.nan] * len(self.saes)
         self._groups = _equal_normalisers(self.saes)
@@ -133,7 +135,8 @@ class Trainer:
         """Train for ``config.steps`` steps, from the last checkpoint in ``out`` if there is one.
 
         Fits the normalisations and sets b_dec (and weights from data) from a sample first. A killed training that is
-        started again ends, on a CPU, with bitwise the same weights as an undisturbed one.
+        started again ends, on a CPU, with bitwise the same weights as an undisturbed one. At the end the decoders' rows
+        have unit norm, whatever path the steps took.
         """
         began = time.monotonic()
         resumed = self._resume(reader)
@@ -154,15 +157,16 @@ class Trainer:
                     log.write(self.steps, self.steps * tokens, logs, [s.d_sae for s in self.saes])
                 if self.steps % self.config.checkpoint_every == 0 or last:
                     self._checkpoint(reader)
+        if logs or resumed:
+            for sae in self.saes:
+                sae.normalise_decoder()
         return FitResult(self.steps, resumed, time.monotonic() - began, tuple(logs))
 
     def _step(self, tokens: Tensor, positions: Tensor | None) -> list[StepLog]:
         if tokens.ndim == 3 and positions is None:
             positions = torch.arange(tokens.shape[1]).repeat(len(tokens))
-        x = tokens.reshape(-1, tokens.shape[-1])
-        if self.fabric is not None:
-            x = self.fabric.to_device(x)
-            positions = None if positions is None else self.fabric.to_device(positions)
+        device = self.saes[0].device
+        x = tokens.reshape(-1, tokens.shape[-1]).to(device, non_blocking=device.type == "cuda")
         logs: dict[int, StepLog] = {}
         for group in self._groups:
             with torch.no_grad():

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cytosae.common.devices import to_double
 from cytosae.common.errors import UsageError
 from cytosae.sae.model.choices import MeanNorm, NoNormalisation, Normalisation, PositionMean, Whitening
 
@@ -68,20 +69,21 @@ class Normaliser(nn.Module):
         """
         if isinstance(self.config, NoNormalisation):
             return
-        x = tokens.double()
+        x = to_double(tokens)
         if not isinstance(self.config, MeanNorm):
-            mean = self._means(x, positions)
+            places = self._places(positions, x.device) if self.by_position else None
+            mean = x.mean(0, keepdim=True) if places is None else _means_by_position(x, places)
             self.mean = mean.float().to(self.fitted.device)
-            x = x - mean[self._rows(positions, len(x))]
+            x = x - (mean if places is None else mean[places])
         if isinstance(self.config, Whitening):
             forward, inverse = _whitening(x, self.config.floor)
-            self.forward_map.copy_(forward)
-            self.inverse_map.copy_(inverse)
+            self.forward_map.copy_(forward.float())
+            self.inverse_map.copy_(inverse.float())
         else:
-            norm = torch.linalg.vector_norm(x, dim=1).mean()
+            norm = float(torch.linalg.vector_norm(x, dim=1).mean())
             if not norm > 0:
                 raise UsageError("the sample of tokens has no variance; normalisation needs tokens that differ.")
-            self.scale.copy_(math.sqrt(self.d_in) / norm)
+            self.scale.fill_(math.sqrt(self.d_in) / norm)
         self.fitted.fill_(True)
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -90,7 +92,7 @@ class Normaliser(nn.Module):
             return tokens
         self._require_fit()
         if not isinstance(self.config, MeanNorm):
-            tokens = tokens - self._mean_of(positions, len(tokens))
+            tokens = tokens - self._mean_of(positions)
         return tokens @ self.forward_map if isinstance(self.config, Whitening) else tokens * self.scale
 
     def inverse(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -101,34 +103,27 @@ class Normaliser(nn.Module):
         tokens = tokens @ self.inverse_map if isinstance(self.config, Whitening) else tokens / self.scale
         if isinstance(self.config, MeanNorm):
             return tokens
-        return tokens + self._mean_of(positions, len(tokens))
+        return tokens + self._mean_of(positions)
 
-    def _mean_of(self, positions: Tensor | None, count: int) -> Tensor:
-        return self.mean[self._rows(positions, count)] if self.by_position else self.mean
-
-    def _rows(self, positions: Tensor | None, count: int) -> Tensor:
+    def _mean_of(self, positions: Tensor | None) -> Tensor:
+        """(N, d) the mean at each token's position, or (1, d)."""
         if not self.by_position:
-            return torch.zeros(count, dtype=torch.int64, device=self.fitted.device)
+            return self.mean
+        places = self._places(positions, self.mean.device)
+        if len(places) and int(places.max()) >= len(self.mean):
+            raise UsageError(
+                f"position {int(places.max())} is beyond the {len(self.mean)} that the normalisation was fitted on; "
+                "use tokens of the same backbone."
+            )
+        return self.mean[places]
+
+    def _places(self, positions: Tensor | None, device: torch.device) -> Tensor:
         if positions is None:
             raise UsageError(
                 f"{type(self.config).__name__} works by position: give positions [N] with tokens of the shape [N, d], "
                 "or whole images as [B, T, d]."
             )
-        if len(positions) and bool(self.fitted) and int(positions.max()) >= len(self.mean):
-            raise UsageError(
-                f"position {int(positions.max())} is beyond the {len(self.mean)} that the normalisation was fitted on; "
-                "use tokens of the same backbone."
-            )
-        return positions
-
-    def _means(self, x: Tensor, positions: Tensor | None) -> Tensor:
-        if not self.by_position:
-            return x.mean(0, keepdim=True)
-        if positions is None:
-            return self._rows(None, len(x))
-        counts = torch.bincount(positions)[:, None]
-        sums = x.new_zeros(len(counts), x.shape[1]).index_add_(0, positions, x)
-        return torch.where(counts > 0, sums / counts.clamp_min(1), x.mean(0))
+        return positions.to(device)
 
     def _require_fit(self) -> None:
         if not bool(self.fitted):
@@ -143,6 +138,13 @@ def _take_positions(module: nn.Module, state_dict: dict[str, Tensor], prefix: st
     saved, mean = state_dict.get(prefix + "mean"), dict(module.named_buffers()).get("mean")
     if saved is not None and mean is not None and saved.ndim == 2 and saved.shape[1] == mean.shape[1]:
         module.register_buffer("mean", mean.new_zeros(saved.shape))
+
+
+def _means_by_position(x: Tensor, positions: Tensor) -> Tensor:
+    """(P, d) the mean of each position's tokens x (N, d), of all where a position has none."""
+    counts = torch.bincount(positions)[:, None]
+    sums = x.new_zeros(len(counts), x.shape[1]).index_add_(0, positions, x)
+    return torch.where(counts > 0, sums / counts.clamp_min(1), x.mean(0))
 
 
 def _whitening(x: Tensor, floor: float) -> tuple[Tensor, Tensor]:

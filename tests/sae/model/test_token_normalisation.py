@@ -12,7 +12,7 @@ from torch import Generator
 
 from cytosae.common.errors import UsageError
 from cytosae.sae import MeanNorm, NoNormalisation, PositionMean, SparseAutoencoder, TopK, Whitening
-from cytosae.sae.model.normalisation import Normaliser
+from cytosae.sae.model.token_normalisation import Normaliser
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 D, T = 6, 5
