@@ -13,11 +13,12 @@ from PIL import Image
 
 from cytosae.atlas import build_atlas
 from cytosae.cells.stain.colour import COLOUR_COLUMNS
-from cytosae.cohort.classification.classify import ClassificationConfig, classify
-from cytosae.cohort.config import AttentionConfig
+from cytosae.cohort.classification.classify import classify
+from cytosae.cohort.config import AttentionConfig, ClassificationConfig
 from cytosae.cohort.contrasts.contrast import conclusion, contrast
+from cytosae.cohort.design import Design, Intervals
 from cytosae.cohort.explanation.counterfactual import counterfactual
-from cytosae.cohort.explanation.decision import explain_decision
+from cytosae.cohort.explanation.decision import Detail, explain_decision
 from cytosae.cohort.explanation.faithfulness import stability
 from cytosae.cohort.explanation.pathognomonic import pathognomonic_cells
 from cytosae.cohort.patients.barcodes import barcodes
@@ -71,7 +72,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(small):
-    return comparison(contrast(small[2], "APL", "AML", resamples=50))
+    return comparison(contrast(small[2], "APL", "AML", intervals=Intervals(resamples=50)))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def explanation(small):
     sae, dataset, patients = small
     reference = patients.layers["presence"].mean(0)
     model = linear("presence", seed=3)
-    return explain_decision(model, dataset.atlas, "P03", reference=reference, sae=sae, store=dataset.store, top_cells=4)
+    return explain_decision(model, dataset.atlas, "P03", reference=reference, detail=Detail(sae, dataset.store, 4))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def cohort_page(small, compared, classified, tmp_path_factory):
         evidence=EVIDENCE,
         models=models_view(classified),
         comparisons=[compared],
-        stability=stability(refit, patients.layers["presence"], groups, top=5, resamples=4),
+        stability=stability(refit, patients.layers["presence"], Design(groups == "APL"), top=5, resamples=4),
         marks=MARKS,
         patient_pages={"P03": "patients/P03.html"},
         disease_pages={"APL": "diseases/APL.html"},
@@ -223,7 +224,7 @@ def test_cohort_page_links_its_patients_and_diseases(cohort_page, small):
     assert '<a href="patients/P03.html">P03</a>' in text
     assert '<a href="diseases/APL.html">APL</a>' in text
     assert len(re.findall('<article class="concept', text)) == 3
-    assert conclusion(contrast(small[2], "APL", "AML", resamples=50)).replace("<", "&lt;") in text
+    assert conclusion(contrast(small[2], "APL", "AML", intervals=Intervals(resamples=50))).replace("<", "&lt;") in text
 
 
 def test_cohort_page_has_every_model_with_its_interval_and_the_recommended_one_in_bold(cohort_page, classified):

@@ -5,34 +5,31 @@ from __future__ import annotations
 from cytosae.cohort.classification.classifier import (
     ConceptClassifier,
     fit_classifier,
-    fit_configuration,
-    model_input,
     open_classifier,
     save_classifier,
 )
 from cytosae.cohort.classification.classify import (
-    ClassificationConfig,
     classify,
+)
+from cytosae.cohort.classification.cohort_arrays import (
+    Controls,
+    cell_types_of,
+    gather,
+    patient_groups,
+)
+from cytosae.cohort.classification.configuration import (
+    Configuration,
+    fit_configuration,
+    model_input,
 )
 from cytosae.cohort.classification.confounders import (
     colour_following,
-)
-from cytosae.cohort.classification.features import (
-    cell_types_of,
-    gather,
-)
-from cytosae.cohort.classification.folds import (
-    make_folds,
 )
 from cytosae.cohort.classification.linear import (
     fit_l2,
 )
 from cytosae.cohort.classification.mil import (
-    AttentionConfig,
     fit_attention,
-)
-from cytosae.cohort.classification.models import (
-    Configuration,
 )
 from cytosae.cohort.classification.predict import (
     predict,
@@ -41,6 +38,11 @@ from cytosae.cohort.classification.result import (
     ClassificationResult,
     open_classification,
 )
+from cytosae.cohort.config import (
+    AttentionConfig,
+    ClassificationConfig,
+    Kind,
+)
 from cytosae.cohort.contrasts.contrast import (
     conclusion,
     contrast,
@@ -48,11 +50,19 @@ from cytosae.cohort.contrasts.contrast import (
     open_contrast,
     save_contrast,
 )
+from cytosae.cohort.design import (
+    Design,
+    Intervals,
+)
+from cytosae.cohort.explanation.attention import (
+    attention_scores,
+)
 from cytosae.cohort.explanation.counterfactual import (
     Counterfactual,
     counterfactual,
 )
 from cytosae.cohort.explanation.decision import (
+    Detail,
     PatientExplanation,
     explain_decision,
 )
@@ -75,7 +85,6 @@ from cytosae.cohort.explanation.ranking import (
     truth_of_labels,
 )
 from cytosae.cohort.patients.barcodes import (
-    Kind,
     barcodes,
     cell_matrix,
     open_cohort,
@@ -104,13 +113,18 @@ __all__ = [
     "ClassificationResult",
     "ConceptClassifier",
     "Configuration",
+    "Controls",
     "Counterfactual",
     "Curve",
+    "Design",
+    "Detail",
+    "Intervals",
     "Kind",
     "PatientExplanation",
     "RankingEvaluation",
     "Sessions",
     "Stability",
+    "attention_scores",
     "barcodes",
     "cell_curve",
     "cell_matrix",
@@ -132,7 +146,6 @@ __all__ = [
     "fit_l2",
     "gather",
     "imaging_sessions",
-    "make_folds",
     "model_input",
     "near_duplicates",
     "neighbour_scores",
@@ -143,6 +156,7 @@ __all__ = [
     "open_retest",
     "pathognomonic_cells",
     "patient_correlation",
+    "patient_groups",
     "patient_specific",
     "predict",
     "retest_reliability",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cytosae.cells.table import safe_name
 from cytosae.cohort import (
+    Detail,
     colour_following,
     explain_decision,
     fit_configuration,
@@ -40,7 +41,7 @@ from cytosae.report import (
 
 if TYPE_CHECKING:
     from cytosae.cohort import ClassificationResult, ConceptClassifier, Stability
-    from cytosae.cohort.classification.features import CohortArrays
+    from cytosae.cohort.classification.cohort_arrays import CohortArrays
     from cytosae.pipeline.cohort_steps import CohortWork
 
 RESEARCH = "This is research on a set of cells, not a diagnosis of anybody."
@@ -141,8 +142,7 @@ class _Shown:
             self.classifier,
             self.work.atlas,
             patient,
-            sae=self.sae,
-            store=self.dataset.store,
+            detail=Detail(self.sae, self.dataset.store),
             column=self.work.config.patient,
         )
         notes = ["The model was fitted on all patients, this one among them."]
@@ -173,9 +173,9 @@ class _Shown:
         asked = self.work.asked
         matrix = np.where(np.isnan(self.matrix), np.nanmean(self.matrix, axis=0), self.matrix)
 
-        def refit(rows: NDArray[np.int64]) -> ConceptClassifier:
-            y = self.data.y[rows]
-            fit = fit_configuration(self.result.recommended, matrix[rows], y, asked, self.seen.directions)
+        def refit(rows: NDArray[np.intp]) -> ConceptClassifier:
+            design = self.data.design.take(rows)
+            fit = fit_configuration(self.result.recommended, matrix[rows], design, asked, self.seen.directions)
             used = np.flatnonzero((fit.coef != 0).any(0))
             return replace(
                 self.classifier,
@@ -185,20 +185,19 @@ class _Shown:
                 means=fit.means[used],
             )
 
-        return stability(refit, matrix, self.data.y, resamples=self.work.config.stability, seed=asked.seed)
+        return stability(refit, matrix, self.data.design, resamples=self.work.config.stability, seed=asked.seed)
 
     def _arrays(self) -> CohortArrays:
-        work = self.work
+        work, kind, classes = self.work, self.result.recommended.kind, self.result.classes
+        positive = classes[-1] if len(classes) == 2 else None
         return gather(
             work.barcodes,
             work.atlas,
             work.colours,
-            kinds=[self.result.recommended.kind],
-            classes=self.result.classes,
-            positive=self.result.classes[-1] if len(self.result.classes) == 2 else None,
-            group=None,
+            classes=classes,
             patient=work.config.patient,
             retest=work.retest,
+            config=replace(work.asked, kind=kind, kinds=(kind,), positive=positive),
         )
 
     def _marks(self) -> Marks:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cytosae.cohort.classification.classifier import ConceptClassifier
-    from cytosae.cohort.classification.classify import BarcodesOf
+    from cytosae.cohort.classification.cohort_arrays import BarcodesOf
     from cytosae.cohort.classification.result import ClassificationResult
     from cytosae.cohort.config import ClassificationConfig
     from cytosae.pipeline.study import StepResult, Study
@@ -113,6 +113,13 @@ class CohortWork:
         rarer = min(sorted(self._counts, reverse=True), key=lambda name: self._counts[name])
         return replace(asked, positive=compared[0] if compared else rarer)
 
+    @cached_property
+    def groups(self) -> pd.Series | None:
+        """What keeps patients together, as the classification is asked to, by patient."""
+        from cytosae.cohort import patient_groups
+
+        return patient_groups(self.barcodes, self.atlas, self.asked, patient=self.config.patient)
+
     def read_colours(self) -> StepResult:
         """Mean and spread of the colours of every image."""
         return colour_step(self.study, self.dataset)
@@ -168,21 +175,23 @@ class CohortWork:
 
     def contrast(self, a: str, b: str) -> StepResult:
         """Compare two groups of patients, latent by latent."""
-        from cytosae.cohort import contrast, save_contrast
+        from cytosae.cohort import Intervals, contrast, save_contrast
 
         asked = self.asked
         config = {"a": a, "b": b, "kind": asked.kind, "seed": asked.seed, "confidence": asked.confidence}
+        config |= {"group": asked.group, "sessions": asked.sessions}
         inputs = {"cohort": self.study.fingerprint("cohort", self.dataset)}
 
         def work(path: Path) -> None:
-            table = contrast(self.barcodes, a, b, kind=asked.kind, confidence=asked.confidence, seed=asked.seed)
+            intervals = Intervals(asked.confidence, resamples=1000, seed=asked.seed, groups=self.groups)
+            table = contrast(self.barcodes, a, b, kind=asked.kind, intervals=intervals)
             save_contrast(table, path, config=config, inputs=inputs)
 
         return self.study.step("contrasts", self.pair(a, b), config, inputs, work, once=True)
 
     def classify(self) -> StepResult:
         """Every model, baseline and control in the same nested folds."""
-        from cytosae.cohort import classify, open_cohort
+        from cytosae.cohort import Controls, classify, open_cohort
 
         config = self._asked()
         inputs = {name: self.study.fingerprint(name, self.dataset) for name in ("cohort", "colours", "atlas")}
@@ -196,10 +205,12 @@ class CohortWork:
                 self.barcodes,
                 self.atlas,
                 colours=self.colours,
-                random=open_cohort(self.study.place("control", self.dataset)),
                 retest=self.retest,
-                random_retest=self._retest("control"),
-                barcodes_of=self._strict_barcodes() if self.config.strict else None,
+                controls=Controls(
+                    random=open_cohort(self.study.place("control", self.dataset)),
+                    retest=self._retest("control"),
+                    barcodes_of=self._strict_barcodes() if self.config.strict else None,
+                ),
                 classes=self.classes,
                 patient=self.config.patient,
                 config=self.asked,
@@ -249,10 +260,11 @@ class CohortWork:
 
         asked = self.asked
         config = {"a": a, "b": b, "kind": asked.kind, "experts": list(self.config.experts), "seed": asked.seed}
+        config |= {"group": asked.group, "sessions": asked.sessions}
         inputs = {name: self.study.fingerprint(name, self.dataset) for name in ("cohort", "atlas")}
 
         def work(path: Path) -> None:
-            ranking, tables = rank_and_evaluate(self.atlas, a, b, self.config)
+            ranking, tables = rank_and_evaluate(self.atlas, a, b, self.config, self.groups)
             details = {"cells": len(ranking), "patients": int(ranking["patient"].nunique())}
             with write_artifact(path, "ranking", config=config, inputs=inputs, details=details) as folder:
                 ranking.to_parquet(folder / "cells.parquet")

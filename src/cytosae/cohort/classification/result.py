@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from cytosae.cohort.classification.models import Configuration
+from cytosae.cohort.classification.configuration import Configuration
 from cytosae.common.artifact import read_artifact, write_file_artifact, write_json
 from cytosae.common.configuration import from_plain, to_plain
 from cytosae.common.errors import ArtifactError
@@ -27,16 +28,17 @@ class ClassificationResult:
     ----------
     classes : diagnoses; of two, the second is the one whose AUROC, sensitivity and log odds are given
     patients : number of patients of each class
-    table : one row a model. model, family (concepts, baseline, confounder, control), patients, repeats; each of auroc,
+    table : one row a model. model, family (concepts, baseline, confounder, control), patients, repeats, kept together
+        (which patients its folds, intervals and shuffles do not part: of a site, of an imaging session); each of auroc,
         macro_f1, f1_<class>, balanced_accuracy, brier, sensitivity with ``_low``, ``_high`` (interval over patients)
         and ``_sd`` (over repetitions); auroc_balanced (patients weighted so that colour tells the classes
         nothing); auroc_split, auroc_split_balanced, split_... (trained on one half of the colour range, tested on the
         other); r2_colour, r2_confounders (share of the decision that they explain, adjusted);
         auroc_without_colour, auroc_without_confounders (of what is left of the decision); auroc_matched (among patients
         matched by colour); recommended
-    predictions : one row a model and patient, averaged over repetitions: model, patient, diagnosis, call, decision (log
-        odds against the training share; of two classes, that of the second; of more, ``decision_<class>``) and
-        ``probability_<class>``
+    predictions : one row a model and patient: model, patient, diagnosis, call, decision (log odds, mean over
+        repetitions, at the ``odds`` of the configuration; of two classes, that of the second; of more,
+        ``decision_<class>``) and ``probability_<class>``, which follows from it; the most probable class is called
     comparisons : the recommended configuration against each other model on the same folds and patients: model,
         difference of AUROC (recommended less model), low, high and p_bootstrap (patients resampled in pairs), p_t
         (corrected resampled t-test over folds)
@@ -82,6 +84,8 @@ class ClassificationResult:
     def from_plain(cls, plain: Mapping[str, Any]) -> ClassificationResult:
         """The inverse of `to_plain`."""
         frames = {name: _frame(plain[name]) for name in FRAMES}
+        if "odds" not in plain["config"]:
+            frames["predictions"] = _at_equal_odds(frames["predictions"], plain["classes"])
         p = plain["p_shuffled"]
         return cls(
             classes=tuple(plain["classes"]),
@@ -112,17 +116,20 @@ def open_classification(path: Path, *, verify: bool = True) -> ClassificationRes
         raise ArtifactError(f"{path} holds no complete classification ({problem!r}); run the step again.") from problem
 
 
+def _at_equal_odds(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Predictions of an earlier version, whose calls and decisions were at equal odds and whose probabilities not."""
+    if len(classes) == 2:
+        second = expit(predictions["decision"])
+        return predictions.assign(**{f"probability_{classes[0]}": 1 - second, f"probability_{classes[1]}": second})
+    return predictions.assign(**{f"probability_{name}": expit(predictions[f"decision_{name}"]) for name in classes})
+
+
 def _plain_frame(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
-    for name in frame.columns:
-        values = frame[name].tolist()
-        columns[str(name)] = [None if isinstance(value, float) and np.isnan(value) else value for value in values]
-    return columns
+    return {str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame.columns}
 
 
 def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
-    made = {}
-    for name, values in columns.items():
-        numeric = any(isinstance(value, float) for value in values) or all(value is None for value in values)
-        made[name] = pd.Series(values, dtype=np.float64) if numeric and values else pd.Series(values)
-    return pd.DataFrame(made)
+    """Columns of numbers are of floats where one has a fraction or is missing."""
+    frame = pd.DataFrame(dict(columns)).infer_objects()
+    empty = [name for name in frame.columns if len(frame) and frame[name].isna().to_numpy().all()]
+    return frame.astype(dict.fromkeys(empty, np.float64))
