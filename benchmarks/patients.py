@@ -12,7 +12,7 @@ trained without the test patients. Then, where asked for, the rows of concepts a
     --retest 500 4000       for so many cells seen in another stain
     --reliability -1 0.75   for another least reliability of directions and concepts; -1 keeps all of them
     --cells 10 25           for so many of each patient's cells, the SAE as it is
-    --mixed-sessions        for folds that may split patients who were imaged in one session
+    --sessions              for folds that keep patients together who were imaged in one session
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--retest", nargs="*", default=[], type=int, help="numbers of cells seen in another stain")
     parser.add_argument("--reliability", nargs="*", default=[], type=float, help="least reliabilities to measure, too")
     parser.add_argument("--cells", nargs="*", default=[], type=int, help="numbers of cells a patient to measure, too")
-    parser.add_argument("--mixed-sessions", action="store_true", help="also folds that may split imaging sessions")
+    parser.add_argument("--sessions", action="store_true", help="also folds that keep imaging sessions together")
     parser.add_argument("--strict", action="store_true", help="also SAEs trained without the test patients")
     options = parser.parse_args()
     start = time.monotonic()
@@ -87,8 +87,8 @@ def main() -> None:
         variants[f"retest of {n} cells"] = {"cohort": {"retest_cells": n}}
     for least in options.reliability:
         variants[f"reliability {least:g}"] = {"cohort": {"classification": {"reliability": least}}}
-    if options.mixed_sessions:
-        variants["sessions mixed"] = {"cohort": {"classification": {"sessions": False}}}
+    if options.sessions:
+        variants["sessions kept together"] = {"cohort": {"classification": {"sessions": True}}}
     brief = {"cohort": {"pages": 0, "classification": {"shuffles": 0}}}
     for name, changes in variants.items():
         here = options.out / name.replace(" ", "_")

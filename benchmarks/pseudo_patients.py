@@ -29,6 +29,8 @@ from cytosae.cohort import (
     ClassificationConfig,
     ClassificationResult,
     Configuration,
+    Controls,
+    Intervals,
     Kind,
     classify,
     contrast,
@@ -186,7 +188,7 @@ def classify_all(work: CohortWork) -> ClassificationResult:
     """The classification of all diagnoses; the study keeps that of the pair."""
     config = replace(work.config.classification, positive=None)
     control = open_cohort(work.study.place("control", work.dataset))
-    return classify(work.barcodes, work.atlas, colours=work.colours, random=control, config=config)
+    return classify(work.barcodes, work.atlas, colours=work.colours, controls=Controls(control), config=config)
 
 
 def predict_types(atlas: AnnData, *, folds: int = 5, strength: float = 10.0, seed: int = 0) -> np.ndarray:
@@ -238,7 +240,7 @@ def composition(predicted: np.ndarray, true: np.ndarray, patients: np.ndarray) -
 
 def contrast_of(work: CohortWork, against: str = CONTROL, kind: Kind = "presence") -> pd.DataFrame:
     """Eosinophilia against normal, or against all others, every latent."""
-    return contrast(work.barcodes, DISEASE, against, kind=kind, resamples=1, seed=work.asked.seed)
+    return contrast(work.barcodes, DISEASE, against, kind=kind, intervals=Intervals(resamples=1))
 
 
 def specific_concepts(table: pd.DataFrame, n: int = 10, *, called: bool = True) -> list[int]:

@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 
 from cytosae.cells.synthetic import DOMAINS, STRUCTURES, draw_cell
 from cytosae.cli import main
-from cytosae.cohort.classification.features import CellArrays, CohortArrays
-from cytosae.cohort.classification.models import L2
+from cytosae.cohort.classification.cohort_arrays import CellArrays, CohortArrays
+from cytosae.cohort.classification.linear import L2
+from cytosae.cohort.design import Design
 from cytosae.common.errors import InputError, UsageError
 from cytosae.evaluation.concept_benchmark import measure_concepts
 from cytosae.evaluation.config import CohortsConfig, ConceptsConfig
@@ -320,7 +321,8 @@ def cohort_of_colours(*, follow: bool) -> CohortArrays:
     none = sp.csr_matrix((240, 2))
     cells = CellArrays(patient, types, ("a", "b"), colours, np.zeros((240, 2), np.float32), {}, none)
     names = tuple(f"p{i}" for i in range(40))
-    return CohortArrays(names, ("x", "y"), y, None, {"presence": presence}, None, None, {"colour": mean_colour}, cells)
+    design = Design(y, None, ("x", "y"))
+    return CohortArrays(names, design, {"presence": presence}, None, None, {"colour": mean_colour}, cells)
 
 
 @pytest.mark.parametrize("follow", [False, True])

@@ -15,7 +15,7 @@ from cytosae.common.errors import InputError, UsageError
 from cytosae.common.names import file_name
 from cytosae.pipeline import Dataset, Study, name_datasets, read_config
 from cytosae.pipeline.cohort_work import CohortWork
-from cytosae.pipeline.configuration import CohortConfig
+from cytosae.pipeline.study_config import CohortConfig
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,18 @@
-from .classification.classifier import (
-    ConceptClassifier,
-    fit_classifier,
-    fit_configuration,
-    model_input,
-    open_classifier,
-    save_classifier,
-)
+from .classification.classifier import ConceptClassifier, fit_classifier, open_classifier, save_classifier
 from .classification.classify import classify
+from .classification.cohort_arrays import Controls, cell_types_of, gather, patient_groups
+from .classification.settings import Configuration, fit_configuration, model_input
 from .classification.confounders import colour_following
-from .classification.features import cell_types_of, gather
-from .classification.folds import make_folds
 from .classification.linear import fit_l2
 from .classification.mil import fit_attention
-from .classification.models import Configuration
 from .classification.predict import predict
 from .classification.result import ClassificationResult, open_classification
 from .config import AttentionConfig, ClassificationConfig, Kind
 from .contrasts.contrast import conclusion, contrast, disease_barcodes, open_contrast, save_contrast
+from .design import Design, Intervals
+from .explanation.attention import attention_scores
 from .explanation.counterfactual import Counterfactual, counterfactual
-from .explanation.decision import PatientExplanation, explain_decision
+from .explanation.decision import Detail, PatientExplanation, explain_decision
 from .explanation.faithfulness import Curve, Stability, cell_curve, concept_curve, stability
 from .explanation.pathognomonic import neighbour_scores, pathognomonic_cells
 from .explanation.ranking import RankingEvaluation, enrichment, evaluate_rankings, expert_labels, truth_of_labels
@@ -35,13 +29,18 @@ __all__ = [
     "ClassificationResult",
     "ConceptClassifier",
     "Configuration",
+    "Controls",
     "Counterfactual",
     "Curve",
+    "Design",
+    "Detail",
+    "Intervals",
     "Kind",
     "PatientExplanation",
     "RankingEvaluation",
     "Sessions",
     "Stability",
+    "attention_scores",
     "barcodes",
     "cell_curve",
     "cell_matrix",
@@ -63,7 +62,6 @@ __all__ = [
     "fit_l2",
     "gather",
     "imaging_sessions",
-    "make_folds",
     "model_input",
     "near_duplicates",
     "neighbour_scores",
@@ -74,6 +72,7 @@ __all__ = [
     "open_retest",
     "pathognomonic_cells",
     "patient_correlation",
+    "patient_groups",
     "patient_specific",
     "predict",
     "retest_reliability",

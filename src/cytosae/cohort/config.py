@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+Odds = Literal["equal", "training"]
+"""Where calls, decisions and probabilities hold: among as many patients of each diagnosis, or of as many as trained on.
+"""
 Kind = Literal["presence", "mean", "count"]
 """What a barcode says of a latent: share of cells with it, mean activation, or tokens with it per cell."""
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -86,10 +89,15 @@ class ClassificationConfig:
     positive : str or None
         Of two diagnoses the one to be found; None for the rarer.
     group : str or None
-        Column with the patients' sites, which are then kept together.
+        Column with the patients' sites; those of a site are on one side of every split, drawn and shuffled together.
     sessions : bool
-        Without ``group``, whether patients are kept together who were imaged in one session, as the running numbers in
-        the names of their image files tell (`cytosae.cohort.imaging_sessions`).
+        Without ``group``, whether the same holds for patients imaged in one session, as the running numbers in the
+        names of their image files tell (`cytosae.cohort.imaging_sessions`). Whatever is chosen, the recommended model
+        is also run the other way, in a row of its own.
+    odds : {"equal", "training"}
+        Where calls, decisions and probabilities hold: among as many patients of each diagnosis ("equal", so that a
+        call does not depend on who happened to be collected), or among as many as were trained on ("training"). The
+        class with the largest probability is called.
     immature : tuple of str
         Cell types of the barcodes of immature cells.
     promyelocytes : tuple of str
@@ -123,7 +131,8 @@ class ClassificationConfig:
     kinds: tuple[Kind, ...] = ("presence", "mean", "count")
     positive: str | None = None
     group: str | None = None
-    sessions: bool = True
+    sessions: bool = False
+    odds: Odds = "equal"
     immature: tuple[str, ...] = IMMATURE
     promyelocytes: tuple[str, ...] = PROMYELOCYTES
     strengths: tuple[float, ...] = STRENGTHS

@@ -20,18 +20,19 @@ from cytosae.cells.synthetic import DIAGNOSES, specific_structures, synthesize
 from cytosae.cohort import (
     REST,
     ClassificationConfig,
+    Intervals,
     barcodes,
     contrast,
     evaluate_rankings,
     gather,
-    make_folds,
     neighbour_scores,
     pathognomonic_cells,
 )
-from cytosae.cohort.classification.assessment import auroc_of, cross_validate
-from cytosae.cohort.classification.features import CohortArrays
-from cytosae.cohort.classification.models import L2, build_models
-from cytosae.cohort.classification.scores import bootstrap_weights
+from cytosae.cohort.classification.assessment import cross_validate
+from cytosae.cohort.classification.cohort_arrays import CohortArrays
+from cytosae.cohort.classification.linear import L2
+from cytosae.cohort.classification.models import build_models
+from cytosae.cohort.classification.scores import auroc_of
 from cytosae.evaluation.config import CohortsConfig
 from cytosae.evaluation.laboratory import score_laboratory, shuffled_aurocs
 from cytosae.evaluation.unit_scores import with_interval
@@ -169,7 +170,8 @@ def find_structures(atlas: AnnData, matched: Mapping[str, Sequence[int]], config
     made = barcodes(atlas, kinds=[config.kind])
     present = set(made.obs["diagnosis"])
     specific = {s: d for s, d in specific_structures().items() if s in matched and d in present}
-    tables = {d: contrast(made, d, REST, kind=config.kind, resamples=1, min_patients=1) for d in sorted(present)}
+    asked: dict[str, Any] = {"kind": config.kind, "min_patients": 1, "intervals": Intervals(resamples=1)}
+    tables = {d: contrast(made, d, REST, **asked) for d in sorted(present)}
     rows = []
     for structure, diagnosis in specific.items():
         latents = [int(latent) for latent in matched[structure]]
@@ -250,8 +252,7 @@ def evaluate_all(rankings: Mapping[float, Sequence[pd.DataFrame]], config: Cohor
             pd.Series(cells["truth"]),
             pd.Series(cells["patient"]),
             k=config.k,
-            confidence=config.confidence,
-            resamples=config.bootstrap,
+            intervals=Intervals(config.confidence, config.bootstrap),
         )
         table = found.table.reset_index()
         table.insert(0, "difficulty", difficulty)
@@ -270,8 +271,8 @@ def classify_patients(
     shuffled = np.zeros(0)
     for turn, (name, atlas) in enumerate(atlases.items()):
         data = gather_cohort(atlas, colours, config)
-        folds = make_folds(data.y, data.classes, folds=config.folds, seed=seed)
-        weights = bootstrap_weights(data.y, config.bootstrap, np.random.default_rng(seed))
+        folds = data.design.folds(config.folds, seed=seed)
+        weights = data.design.bootstrap(config.bootstrap, np.random.default_rng(seed))
         models = {model.name: model for model in build_models(data, _asked(config, seed))}
         concepts = models[f"concepts ({config.kind})"]
         wanted = {f"concepts of {name}": concepts}
@@ -280,7 +281,7 @@ def classify_patients(
             wanted |= {other: models[other] for other in others}
             shuffled = shuffled_aurocs(concepts, data, shuffles=config.shuffles, folds=config.folds, seed=seed)
         for label, model in wanted.items():
-            scores = cross_validate(model, data.y, len(data.classes), folds, seed=seed)
+            scores = cross_validate(model, data.design, folds)
             draws[label] = auroc_of(scores, data.y[scores.rows], len(data.classes), weights)
     return draws, shuffled
 
@@ -288,7 +289,7 @@ def classify_patients(
 def gather_cohort(atlas: AnnData, colours: pd.DataFrame, config: CohortsConfig) -> CohortArrays:
     """Barcodes, cells and colours of all patients."""
     made = barcodes(atlas, kinds=[config.kind])
-    return gather(made, atlas, colours, kinds=[config.kind], classes=None, positive=None, group=None)
+    return gather(made, atlas, colours, config=ClassificationConfig(kind=config.kind, kinds=(config.kind,)))
 
 
 def summarise_models(

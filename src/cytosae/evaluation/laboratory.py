@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.cohort.classification.assessment import auroc_of, cross_validate, explained_by_colour
-from cytosae.cohort.classification.features import CellArrays, CohortArrays, fixed, mean_by_patient
-from cytosae.cohort.classification.folds import make_folds
-from cytosae.cohort.classification.models import L2, Model
-from cytosae.cohort.classification.scores import bootstrap_weights
+from cytosae.cohort.classification.assessment import cross_validate, explained_by
+from cytosae.cohort.classification.cohort_arrays import CellArrays, CohortArrays
+from cytosae.cohort.classification.features import fixed, mean_by_patient
+from cytosae.cohort.classification.linear import L2
+from cytosae.cohort.classification.models import Model
+from cytosae.cohort.classification.scores import auroc_of
 from cytosae.cohort.config import Kind
 from cytosae.evaluation.unit_scores import with_interval
 
@@ -44,8 +45,8 @@ def score_laboratory(
     """
     assert data.cells is not None  # noqa: S101 - for the type checker; the cohort is made with cells
     K = len(data.classes)
-    made = make_folds(data.y, data.classes, folds=folds, seed=seed)
-    weights = bootstrap_weights(data.y, resamples, np.random.default_rng(seed))
+    made = data.design.folds(folds, seed=seed)
+    weights = data.design.bootstrap(resamples, np.random.default_rng(seed))
     within = Model("within", "confounder", fixed(colours_within_types(data.cells, len(data.patients))), linear)
     models = {
         "colour": Model("colour", "confounder", fixed(data.confounders["colour"]), linear),
@@ -54,10 +55,10 @@ def score_laboratory(
     }
     row: dict[str, Any] = {}
     for name, model in models.items():
-        scores = cross_validate(model, data.y, K, made, seed=seed)
+        scores = cross_validate(model, data.design, made)
         row |= with_interval(name, auroc_of(scores, data.y, K, weights), confidence)
         if name == "concepts":
-            row["followed"] = explained_by_colour(scores, data)
+            row["followed"] = explained_by(scores, data.confounders["colour"])
     shuffled = shuffled_aurocs(within, data, shuffles=shuffles, folds=folds, seed=seed)
     row["p"] = float((1 + (shuffled >= row["within"] - 1e-12).sum()) / (1 + shuffles))
     row["called"] = bool(row["p"] <= 1 - confidence + 1e-12)
@@ -66,12 +67,10 @@ def score_laboratory(
 
 def shuffled_aurocs(model: Model, data: CohortArrays, *, shuffles: int, folds: int, seed: int) -> NDArray[np.float64]:
     """AUROC [shuffles] of a model when diagnoses are dealt out anew, each time in folds of its own."""
-    rng, K, found = np.random.default_rng([seed, 5]), len(data.classes), []
-    for shuffle in range(shuffles):
-        y = rng.permutation(data.y)
-        made = make_folds(y, data.classes, folds=folds, seed=seed + shuffle)
-        scores = cross_validate(model, y, K, made, seed=seed + shuffle)
-        found.append(float(auroc_of(scores, y[scores.rows], K)[0]))
+    found = []
+    for number, design in enumerate(data.design.shuffles(shuffles, seed)):
+        scores = cross_validate(model, design, design.folds(folds, seed=seed + number))
+        found.append(float(auroc_of(scores, design.y[scores.rows], len(data.classes))[0]))
     return np.array(found)
 
 

@@ -1,4 +1,4 @@
-from .configuration import (
+from .study_config import (
     Dataset,
     StudyConfig,
     name_datasets,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.common.configuration import from_plain
-from cytosae.pipeline.configuration import CohortConfig, RankingConfig, ReadingConfig
+from cytosae.pipeline.study_config import CohortConfig, RankingConfig, ReadingConfig
 from cytosae.pipeline.dataset_steps import backbone_source
 from cytosae.pipeline.patients import Patients
 from cytosae.pipeline.places import Place
@@ -21,9 +21,9 @@ from cytosae.pipeline.step import Job, Step
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cytosae.cohort.classification.classify import BarcodesOf
+    from cytosae.cohort.classification.cohort_arrays import BarcodesOf
     from cytosae.cohort.config import ClassificationConfig
-    from cytosae.pipeline.configuration import StudyConfig
+    from cytosae.pipeline.study_config import StudyConfig
     from cytosae.pipeline.context import Context
     from cytosae.sae import Recipe, SparseAutoencoder
 
@@ -139,18 +139,34 @@ def _retest_stain(job: Job) -> None:
 
 def contrast_step(work: Patients, a: str, b: str) -> Step:
     """Compare two groups of patients, latent by latent."""
-    asked = work.asked
-    config = {"a": a, "b": b, "kind": asked.kind, "seed": asked.seed, "confidence": asked.confidence}
-    return Step(Place("contrasts", work.pair(a, b)), _contrast, config, (Place("cohort", work.dataset),))
+    asked = _only(work.asked, "kind", "seed", "confidence", "group", "sessions")
+    config = {"a": a, "b": b, "patient": work.config.patient, "classification": asked}
+    needs = (Place("cohort", work.dataset), Place("atlas", work.dataset))
+    return Step(Place("contrasts", work.pair(a, b)), _contrast, config, needs)
+
+
+def _only(asked: ClassificationConfig, *names: str) -> ClassificationConfig:
+    """The fields that a step reads, all others as by default: what is asked of them is no matter of the step."""
+    return replace(type(asked)(), **{name: getattr(asked, name) for name in names})
 
 
 def _contrast(job: Job) -> None:
-    from cytosae.cohort import contrast, save_contrast
+    from cytosae.cohort import Intervals, contrast, save_contrast
 
-    options = dict(job.asked)
-    a, b = options.pop("a"), options.pop("b")
-    (cohort,) = job.step.needs
-    save_contrast(contrast(job.read(cohort), a, b, **options), job.path, **job.record)
+    asked: ClassificationConfig = job.asked["classification"]
+    cohort, groups = _grouped(job, asked, job.asked["patient"])
+    intervals = Intervals(asked.confidence, resamples=1000, seed=asked.seed, groups=groups)
+    table = contrast(cohort, job.asked["a"], job.asked["b"], kind=asked.kind, intervals=intervals)
+    save_contrast(table, job.path, **job.record)
+
+
+def _grouped(job: Job, asked: ClassificationConfig, patient: str) -> tuple[AnnData, pd.Series | None]:
+    """The barcodes of the data set of a comparison, and what keeps patients together, as asked."""
+    from cytosae.cohort import patient_groups
+
+    dataset = job.step.at.dataset
+    cohort = job.read(Place("cohort", dataset))
+    return cohort, patient_groups(cohort, job.atlas(str(dataset), backed="r"), asked, patient=patient)
 
 
 def classification_step(work: Patients, config: StudyConfig) -> Step:
@@ -172,7 +188,7 @@ def _classified(asked: CohortConfig, classification: ClassificationConfig) -> Co
 
 
 def _classify(job: Job) -> None:
-    from cytosae.cohort import classify
+    from cytosae.cohort import Controls, classify
 
     asked: CohortConfig = job.asked["cohort"]
     there = Patients(job, job.of, asked)
@@ -180,10 +196,12 @@ def _classify(job: Job) -> None:
         there.barcodes,
         there.atlas,
         colours=there.colours,
-        random=there.control,
         retest=there.retest,
-        random_retest=there.retest_by("control"),
-        barcodes_of=_strict_barcodes(job, asked) if asked.strict else None,
+        controls=Controls(
+            random=there.control,
+            retest=there.retest_by("control"),
+            barcodes_of=_strict_barcodes(job, asked) if asked.strict else None,
+        ),
         classes=there.classes,
         patient=asked.patient,
         config=asked.classification,
@@ -252,18 +270,14 @@ def _fit(job: Job) -> None:
 
 def ranking_step(work: Patients, a: str, b: str) -> Step:
     """Rank the cells of the patients of a disease, and measure what an expert would find among the first."""
-    config, asked = work.config, work.asked
+    config = work.config
     slice_ = RankingConfig(
         disease=a,
         against=b,
         patient=config.patient,
         diagnosis=config.diagnosis,
         experts=config.experts,
-        kind=asked.kind,
-        confidence=asked.confidence,
-        seed=asked.seed,
-        folds=asked.folds,
-        attention=asked.attention,
+        classification=_only(work.asked, "kind", "confidence", "seed", "folds", "attention", "group", "sessions"),
     )
     needs = (Place("cohort", work.dataset), Place("atlas", work.dataset))
     return Step(Place("ranking", work.pair(a, b)), _rank_cells, slice_, needs)
@@ -272,7 +286,9 @@ def ranking_step(work: Patients, a: str, b: str) -> Step:
 def _rank_cells(job: Job) -> None:
     from cytosae.pipeline.cohort_cells import rank_and_evaluate, save_ranking
 
-    ranking, tables = rank_and_evaluate(job.atlas(str(job.step.at.dataset), backed="r"), job.asked)
+    asked: RankingConfig = job.asked
+    _, groups = _grouped(job, asked.classification, asked.patient)
+    ranking, tables = rank_and_evaluate(job.atlas(str(job.step.at.dataset), backed="r"), asked, groups)
     save_ranking(job.path, ranking, tables, **job.record)
 
 

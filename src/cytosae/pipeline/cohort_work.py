@@ -10,7 +10,7 @@ from cytosae.pipeline import cohort_steps
 from cytosae.pipeline.patients import Patients
 
 if TYPE_CHECKING:
-    from cytosae.pipeline.configuration import CohortConfig
+    from cytosae.pipeline.study_config import CohortConfig
     from cytosae.pipeline.step import StepResult
     from cytosae.pipeline.study import Study
 

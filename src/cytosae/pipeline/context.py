@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cytosae.backbones import Backbone
     from cytosae.common.runtime import RuntimeConfig
-    from cytosae.pipeline.configuration import BackboneConfig
+    from cytosae.pipeline.study_config import BackboneConfig
     from cytosae.sae import SparseAutoencoder
 
 

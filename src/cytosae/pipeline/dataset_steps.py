@@ -13,7 +13,7 @@ from cytosae.pipeline.step import Job, Source, Step
 if TYPE_CHECKING:
     from cytosae.backbones import Backbone
     from cytosae.cells import CellTable
-    from cytosae.pipeline.configuration import StudyConfig
+    from cytosae.pipeline.study_config import StudyConfig
     from cytosae.pipeline.context import Context
 
 MASKED_CELLS = 20

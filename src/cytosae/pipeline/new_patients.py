@@ -11,7 +11,7 @@ import pandas as pd
 from cytosae.common.errors import UsageError
 from cytosae.common.names import short_name
 from cytosae.pipeline.cohort_steps import colours_step
-from cytosae.pipeline.configuration import name_datasets
+from cytosae.pipeline.study_config import name_datasets
 from cytosae.pipeline.places import Place
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cytosae.common.names import file_name
-from cytosae.pipeline.configuration import CohortConfig
+from cytosae.pipeline.study_config import CohortConfig
 from cytosae.pipeline.places import Opener, Place
 
 if TYPE_CHECKING:

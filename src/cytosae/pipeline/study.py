@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cytosae.common.configuration import replace_from_plain
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.pipeline import dataset_steps
-from cytosae.pipeline.configuration import Dataset, StudyConfig, name_datasets, read_config, write_config
+from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, read_config, write_config
 from cytosae.pipeline.context import Context
 from cytosae.pipeline.places import PLACES, Opener, Place
 from cytosae.pipeline.step import Step, StepResult

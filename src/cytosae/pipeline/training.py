@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cytosae.common.artifact import recipe_of, write_artifact
 from cytosae.common.errors import UsageError
 from cytosae.common.unfinished import remove_work
-from cytosae.pipeline.configuration import ReadingConfig
+from cytosae.pipeline.study_config import ReadingConfig
 from cytosae.sae import Metrics, Recipe, SparseAutoencoder, Trainer, choose_tau, evaluate, save_sae, write_sweep
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort import (
+    Detail,
     colour_following,
     explain_decision,
     fit_configuration,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cytosae.cohort import ClassificationConfig, ClassificationResult, ConceptClassifier, Stability
-    from cytosae.cohort.classification.classifier import ModelInput
-    from cytosae.cohort.classification.features import CohortArrays
+    from cytosae.cohort.classification.cohort_arrays import CohortArrays
+    from cytosae.cohort.classification.settings import ModelInput
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class OpenedCohort:
 
     def patient_named(self, patient: str) -> PatientView:
         """One patient."""
-        sae, store = self.dataset.sae, self.dataset.store
+        detail = Detail(self.dataset.sae, self.dataset.store)
         explanation = explain_decision(
-            self.classifier, self.dataset.atlas, patient, sae=sae, store=store, column=self.patient
+            self.classifier, self.dataset.atlas, patient, detail=detail, column=self.patient
         )
         note = "The model was fitted on all patients, this one among them."
         diagnosis = None
@@ -124,16 +125,16 @@ class OpenedCohort:
 
     @cached_property
     def _arrays(self) -> CohortArrays:
+        kind, classes = self.result.recommended.kind, self.result.classes
+        positive = classes[-1] if len(classes) == 2 else None
         return gather(
             self._known,
             self.dataset.atlas,
             self.colours,
-            kinds=[self.result.recommended.kind],
-            classes=self.result.classes,
-            positive=self.result.classes[-1] if len(self.result.classes) == 2 else None,
-            group=None,
+            classes=classes,
             patient=self.patient,
             retest=self.retest,
+            config=replace(self.asked, kind=kind, kinds=(kind,), positive=positive),
         )
 
     @cached_property
@@ -167,16 +168,17 @@ class OpenedCohort:
 
     def _stability(self, resamples: int) -> Stability:
         """How far the most important concepts depend on which patients are in the study."""
-        y, seen = self._arrays.y, self._seen
+        design, seen = self._arrays.design, self._seen
         matrix = np.where(np.isnan(seen.barcodes), np.nanmean(seen.barcodes, axis=0), seen.barcodes)
 
-        def refit(rows: NDArray[np.int64]) -> ConceptClassifier:
-            fit = fit_configuration(self.result.recommended, matrix[rows], y[rows], self.asked, seen.directions)
+        def refit(rows: NDArray[np.intp]) -> ConceptClassifier:
+            drawn = design.take(rows)
+            fit = fit_configuration(self.result.recommended, matrix[rows], drawn, self.asked, seen.directions)
             used = np.flatnonzero((fit.coef != 0).any(0))
             changes = {"coef": fit.coef[:, used], "intercept": fit.intercept, "means": fit.means[used]}
             return replace(self.classifier, latents=used.astype(np.int64), **changes)
 
-        return stability(refit, matrix, y, resamples=resamples, seed=self.asked.seed)
+        return stability(refit, matrix, design, resamples=resamples, seed=self.asked.seed)
 
 
 def evidence_of(result: ClassificationResult, dataset: str) -> Evidence:

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohort.synthetic_cohort import make_atlas
+from scipy.special import expit
 
-from cytosae.cohort import barcodes, cell_matrix
+from cytosae.cohort import Design, barcodes, cell_matrix
+from cytosae.cohort.classification import classifier as module
 from cytosae.cohort.classification.classifier import (
     ConceptClassifier,
     fit_classifier,
@@ -15,13 +17,13 @@ from cytosae.cohort.classification.classifier import (
     save_classifier,
     with_prevalence,
 )
-from cytosae.cohort.classification.classify import ClassificationConfig
+from cytosae.cohort.classification.cohort_arrays import gather
+from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.classification.confounders import colour_following
-from cytosae.cohort.classification.features import gather
 from cytosae.cohort.classification.linear import fit_l2
-from cytosae.cohort.classification.models import Configuration
 from cytosae.cohort.classification.novelty import neighbourhood
 from cytosae.cohort.classification.predict import predict
+from cytosae.cohort.config import ClassificationConfig
 from cytosae.common.configuration import from_plain, to_plain
 from cytosae.common.errors import ArtifactError, InputError
 
@@ -62,12 +64,51 @@ def test_decision_is_the_sum_over_cells(classifier, cohort):
     assert cells[mine].mean() + classifier.intercept[0] == pytest.approx(decision, abs=1e-5)
 
 
-def test_probabilities_are_those_of_the_fit(classifier, cohort):
-    X = np.asarray(cohort[1].layers["mean"], dtype=np.float64)
-    y = (cohort[1].obs["diagnosis"] == classifier.classes[1]).to_numpy().astype(int)
+@pytest.fixture(scope="module")
+def unequal():
+    """Twice as many patients with one diagnosis as with the other, not well told apart."""
+    atlas, colours = make_atlas(patients=30, cells=10, classes=("AML", "AML", "APL"), effect=0.3, seed=2)
+    return atlas, barcodes(atlas), colours
+
+
+def test_probabilities_at_training_odds_are_those_of_the_fit(unequal):
+    atlas, made, _ = unequal
+    fitted = fit_classifier(made, atlas, configuration=Configuration("mean"), config=replace(CONFIG, odds="training"))
+    X = np.asarray(made.layers["mean"], dtype=np.float64)
+    y = (made.obs["diagnosis"] == "APL").to_numpy().astype(int)
     fit = fit_l2(X, y, strengths=CONFIG.strengths, inner_folds=3, min_share=CONFIG.min_share)
-    expected = 1 / (1 + np.exp(-fit.logits(X)[:, 1]))
-    np.testing.assert_allclose(classifier.probabilities(X)[:, 1], expected, atol=1e-9)
+    np.testing.assert_allclose(fitted.probabilities(X)[:, 1], expit(fit.logits(X)[:, 1]), atol=1e-9)
+    np.testing.assert_allclose(fitted.prevalence, [2 / 3, 1 / 3])
+    equal = fit_classifier(made, atlas, configuration=Configuration("mean"), config=CONFIG)
+    np.testing.assert_allclose(equal.decision(X) - fitted.decision(X), np.log(2), atol=1e-9)
+
+
+@pytest.mark.parametrize("odds", ["equal", "training"])
+def test_call_decision_and_probability_say_the_same(unequal, odds):
+    atlas, made, _ = unequal
+    fitted = fit_classifier(made, atlas, configuration=Configuration("mean"), config=replace(CONFIG, odds=odds))
+    table = predict(fitted, made, atlas=atlas)
+    called = (table["call"] == "APL").to_numpy()
+    assert 0 < called.sum() < len(called)
+    assert ((table["decision"] > 0).to_numpy() == called).all()
+    assert ((table["probability_APL"] > 0.5).to_numpy() == called).all()
+    np.testing.assert_allclose(table["probability_APL"], expit(table["decision"]))
+    between = table["probability_APL"].between(1 / 3, 0.5)
+    assert between.any()  # at one of the odds, such a patient was called before
+    assert ("equally frequent" in fitted.population) is (odds == "equal")
+
+
+def test_a_classifier_of_an_earlier_version_calls_as_it_did(unequal, tmp_path, monkeypatch):
+    """It decided at equal odds, and kept the training shares for its probabilities."""
+    atlas, made, _ = unequal
+    fitted = fit_classifier(made, atlas, configuration=Configuration("mean"), config=CONFIG)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(module, "_FACTS", tuple(name for name in module._FACTS if name != "odds"))
+        path = save_classifier(tmp_path / "classifier", replace(fitted, prevalence=np.array([2 / 3, 1 / 3])))
+    again = open_classifier(path)
+    X = np.asarray(made.layers["mean"])
+    np.testing.assert_array_equal(again.decision(X), fitted.decision(X))
+    np.testing.assert_array_equal(again.probabilities(X), fitted.probabilities(X))
 
 
 def test_new_patients_are_told_apart(classifier, later):
@@ -156,7 +197,7 @@ def test_colour_following_latents_have_no_weight(cohort):
     atlas, made, colours = cohort
     setting = Configuration("mean", "colour-following set aside")
     fitted = fit_classifier(made, atlas, configuration=setting, colours=colours, config=CONFIG)
-    data = gather(made, atlas, colours, kinds=("mean",), classes=None, positive=None, group=None)
+    data = gather(made, atlas, colours, config=replace(CONFIG, kind="mean", kinds=("mean",)))
     following = colour_following(data.cells, np.arange(30))
     assert following.any()
     assert not following[fitted.latents].any()
@@ -208,8 +249,12 @@ def test_three_classes_and_another_prevalence():
     X = np.asarray(made.layers["mean"])
     assert fitted.decision(X).shape == fitted.probabilities(X).shape == (30, 3)
     moved = with_prevalence(fitted, {"A": 0.9, "B": 0.05, "C": 0.05})
-    np.testing.assert_array_equal(moved.decision(X), fitted.decision(X))
-    assert (moved.probabilities(X)[:, 0] > fitted.probabilities(X)[:, 0]).all()
+    np.testing.assert_allclose(
+        moved.probabilities(X) / fitted.probabilities(X) * [1, 18, 18],
+        np.tile((moved.probabilities(X) / fitted.probabilities(X))[:, :1], 3),
+    )
+    assert (moved.probabilities(X).argmax(1) == moved.decision(X).argmax(1)).all()
+    assert moved.population == "90 % have A, 5 % have B and 5 % have C"
     table = predict(fitted, made, atlas=atlas)
     assert list(table["call"]) == [fitted.classes[k] for k in fitted.decision(X).argmax(1)]
     with pytest.raises(InputError, match="a positive share of each"):
@@ -221,7 +266,7 @@ def test_single_class_and_single_patients_are_refused(cohort):
     with pytest.raises(InputError, match="all patients have the same diagnosis .AML."):
         fit_classifier(made, atlas, classes=("AML",), config=CONFIG)
     few = made[[*np.flatnonzero(made.obs["diagnosis"] == "AML"), 1]].copy()
-    with pytest.raises(InputError, match="1 patients of 'APL' are too few to fit"):
+    with pytest.raises(InputError, match="only 1 patient has the diagnosis 'APL'"):
         fit_classifier(few, atlas, config=CONFIG)
 
 
@@ -235,6 +280,18 @@ def test_limit_of_a_neighbourhood_keeps_its_own_kind():
     known = neighbourhood(rng.normal(size=(80, 40)))
     assert (known.distances(rng.normal(size=(300, 40))) > known.limit).mean() < 0.08
     assert (known.distances(rng.normal(size=(50, 40)) + 2) > known.limit).all()
+
+
+def test_the_limit_is_that_of_patients_of_other_groups():
+    """Patients of a site are alike; a new one comes from a site of its own and is as far away as the sites are."""
+    rng = np.random.default_rng(0)
+    sites = np.repeat(np.arange(20), 4)
+    points = rng.normal(size=(20, 10))[sites] + 0.1 * rng.normal(size=(80, 10))
+    new = rng.normal(size=(200, 10)) + 0.1 * rng.normal(size=(200, 10))
+    apart = neighbourhood(points, Design(np.zeros(80, int), sites))
+    mixed = neighbourhood(points)
+    assert apart.limit > mixed.limit
+    assert (apart.distances(new) > apart.limit).mean() < 0.1 < (mixed.distances(new) > mixed.limit).mean()
 
 
 def test_configuration_survives_plain_values():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cohort.synthetic_cohort import COLOUR, DISEASE, TYPE, make_atlas
 
-from cytosae.cohort import barcodes
+from cytosae.cohort import Design, barcodes, gather
 from cytosae.cohort.classification.confounders import (
     colour_following,
     colour_splits,
@@ -12,15 +12,14 @@ from cytosae.cohort.classification.confounders import (
     match_by_colour,
     remove_from_decisions,
 )
-from cytosae.cohort.classification.features import cell_residual, gather, mean_by_patient, residuals_on
-from cytosae.cohort.classification.folds import make_folds
+from cytosae.cohort.classification.features import cell_residual, mean_by_patient, residuals_on
 
 
 @pytest.fixture(scope="module")
 def data():
     atlas, colours = make_atlas(patients=30, cells=20)
     made = barcodes(atlas)
-    return gather(made, atlas, colours, kinds=("presence", "mean", "count"), classes=None, positive=None, group=None)
+    return gather(made, atlas, colours)
 
 
 def test_colour_following_latents_are_found_and_cell_types_are_kept(data):
@@ -89,7 +88,7 @@ def test_nothing_is_left_of_a_decision_made_of_colour():
     rng = np.random.default_rng(2)
     y = np.arange(60) % 2
     colour = rng.normal(size=(60, 6))
-    folds = make_folds(y, ("a", "b"), folds=5)
+    folds = Design(y).folds(5)
     rest = remove_from_decisions((colour @ np.arange(1.0, 7.0))[None], colour, folds)
     np.testing.assert_allclose(rest, 0, atol=1e-9)
 
@@ -98,17 +97,27 @@ def test_colour_splits_train_on_one_side_and_test_on_the_other():
     rng = np.random.default_rng(3)
     y = np.arange(40) % 2
     colour = rng.normal(size=(40, 1)) * np.ones(6) + 0.01 * rng.normal(size=(40, 6))
-    splits = {name: (train, test) for name, train, test in colour_splits(colour, y)}
+    splits = {name: (train, test) for name, train, test in colour_splits(colour, Design(y))}
     train, test = splits["1_up"]
     assert colour[train, 0].max() < colour[test, 0].min()
     assert set(splits["1_down"][0]) == set(test)
     assert set(splits) == {"1_up", "1_down", "2_up", "2_down"}
 
 
+def test_patients_who_belong_together_are_in_one_half_of_the_colour_range():
+    rng = np.random.default_rng(3)
+    y, groups = np.arange(60) % 2, np.arange(60) // 4
+    splits = colour_splits(rng.normal(size=(60, 6)), Design(y, groups))
+    assert len(splits) == 4
+    for _, train, test in splits:
+        assert not set(groups[train]) & set(groups[test])
+        assert sorted([*train, *test]) == list(range(60))
+
+
 def test_colour_split_without_both_classes_in_a_half_is_not_used():
     y = np.r_[np.zeros(10, int), np.ones(10, int)]
     colour = (y * 10.0)[:, None] * np.ones(6) + np.random.default_rng(0).normal(size=(20, 6)) * 0.1
-    assert not [name for name, _, _ in colour_splits(colour, y) if name.startswith("1")]
+    assert not [name for name, _, _ in colour_splits(colour, Design(y)) if name.startswith("1")]
 
 
 def test_matched_patients_are_pairs_of_like_colour():

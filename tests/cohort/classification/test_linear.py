@@ -7,7 +7,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from cytosae.cohort.classification.linear import RowSpace, Standardise, fit_elastic_net, fit_l2, l2_path
+from cytosae.cohort.classification.linear import ElasticNet, Standardise, fit_l2, l2_path, row_space
+from cytosae.cohort.design import Design
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
@@ -35,11 +36,12 @@ def test_row_space_changes_no_prediction(classes):
     X, y = few_patients(classes=classes)
     new, _ = few_patients(seed=1)
     scale = Standardise().fit(X)
-    rows = RowSpace().fit(scale.transform(X))
-    assert rows.transform(scale.transform(X)).shape[1] < len(X)
-    ((w, b),) = l2_path(rows.transform(scale.transform(X)), y, (10.0,))
+    basis = row_space(scale.transform(X))
+    assert basis.shape[1] < len(X)
+    assert row_space(scale.transform(X).T) is None
+    ((w, b),) = l2_path(scale.transform(X) @ basis, y, (10.0,))
     full = LogisticRegression(C=10.0, tol=1e-10, max_iter=10_000).fit(scale.transform(X), y)
-    mine = rows.transform(scale.transform(new)) @ w.T + b
+    mine = scale.transform(new) @ basis @ w.T + b
     np.testing.assert_allclose(mine, full.decision_function(scale.transform(new)).reshape(mine.shape), atol=2e-4)
 
 
@@ -112,7 +114,7 @@ def test_separable_classes_and_weak_penalties_stay_finite():
 def test_elastic_net_keeps_few_features_among_them_the_telling(classes):
     X, y = few_patients(n=60, classes=classes)
     X[:, :3] += 2.0 * y[:, None]
-    fit = fit_elastic_net(X, y, strengths=(1.0, 3.0), l1_ratios=(0.9,), most=50)
+    fit = ElasticNet(strengths=(1.0, 3.0), l1_ratios=(0.9,), most=50).fit(X, Design(y), 0)
     used = (fit.coef != 0).any(0)
     assert 0 < used.sum() <= 50
     assert used[:3].all()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cytosae.cohort.classification.mil import fit_attention
+from cytosae.cohort.classification import mil
+from cytosae.cohort.classification.mil import _padded, fit_attention
 from cytosae.cohort.config import AttentionConfig
 
 QUICK = AttentionConfig(hidden=16, most_epochs=40, learning_rate=1e-2, patience=40, weight_decay=0.0, dropout=0.1)
@@ -63,10 +64,27 @@ def test_same_seed_gives_the_same_model_and_leaves_torch_alone():
     assert not np.array_equal(fit_attention(bags, y, seed=8, config=config).probabilities(bags), first)
 
 
-def test_padding_does_not_change_a_bag_when_training_on_large_ones():
+def test_padding_does_not_change_a_bag(trained):
+    """Bags of unlike sizes in one batch are padded; the logits and weights of each are those of the bag by itself."""
+    bags, _, _ = bags_with_a_telling_cell(6, seed=6)
+    assert len({len(bag) for bag in bags}) > 1
+    cells, there = _padded([*bags, np.full((40, 6), 5.0, np.float32)])
+    with torch.no_grad():
+        together, weights = trained.network(cells, there)
+        for i, bag in enumerate(bags):
+            alone, own = trained.network(torch.from_numpy(bag)[None], torch.ones((1, len(bag)), dtype=torch.bool))
+            torch.testing.assert_close(together[i], alone[0], atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(weights[i, : len(bag)], own[0], atol=1e-6, rtol=1e-5)
+            assert (weights[i, len(bag) :] == 0).all()
+
+
+def test_training_sees_at_most_so_many_cells_of_a_bag(monkeypatch):
+    seen = []
+    monkeypatch.setattr(mil, "_padded", lambda bags: seen.append(max(map(len, bags))) or _padded(bags))
     bags, y, _ = bags_with_a_telling_cell(12, seed=6)
-    config = AttentionConfig(hidden=8, most_epochs=2, most_cells=4)
-    assert np.isfinite(fit_attention(bags, y, seed=0, config=config).probabilities(bags)).all()
+    bags[0] = np.tile(bags[0], (30, 1))
+    fit_attention(bags, y, seed=0, config=AttentionConfig(hidden=8, most_epochs=2, most_cells=4, inner_folds=1))
+    assert set(seen) == {4}
 
 
 def test_three_classes():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cytosae.cohort import (
+    Intervals,
     barcodes,
     conclusion,
     contrast,
@@ -155,10 +156,10 @@ def test_latents_too_rare_to_be_tested_are_excluded_and_counted(small_atlas):
 def test_bootstrap_interval_of_small_groups_is_as_wide_as_it_should_be():
     rng = np.random.default_rng(5)
     values = rng.normal(0, 1, (12, 1500))
-    table = contrast(cohort_of(values, ["x"] * 6 + ["y"] * 6), "x", "y", resamples=400)
+    table = contrast(cohort_of(values, ["x"] * 6 + ["y"] * 6), "x", "y", intervals=Intervals(resamples=400))
     covered = (table["difference_low"] <= 0) & (table["difference_high"] >= 0)
     assert 0.90 <= covered.mean() <= 0.97
-    again = contrast(cohort_of(values, ["x"] * 6 + ["y"] * 6), "x", "y", resamples=400)
+    again = contrast(cohort_of(values, ["x"] * 6 + ["y"] * 6), "x", "y", intervals=Intervals(resamples=400))
     pd.testing.assert_frame_equal(table, again)
     single = contrast(cohort_of(values[:4], ["x", "y", "y", "y"]), "x", "y")
     assert single["difference_low"].isna().all()
@@ -167,7 +168,12 @@ def test_bootstrap_interval_of_small_groups_is_as_wide_as_it_should_be():
 def test_shuffled_diagnoses_give_few_discoveries():
     rng = np.random.default_rng(6)
     values = rng.binomial(50, 0.2, (60, 800)) / 50
-    table = contrast(cohort_of(values, rng.permutation(["x"] * 20 + ["y"] * 40).tolist()), "x", "y", resamples=50)
+    table = contrast(
+        cohort_of(values, rng.permutation(["x"] * 20 + ["y"] * 40).tolist()),
+        "x",
+        "y",
+        intervals=Intervals(resamples=50),
+    )
     assert (table["q"] <= 0.05).sum() <= 2
     assert 0.02 < (table["p"] <= 0.05).mean() < 0.08
 
@@ -236,6 +242,20 @@ def test_disease_barcode_is_the_mean_of_its_patients(small_atlas):
     table = disease_barcodes(cohort, "mean")
     assert table.index.tolist() == ["AML", "APL"]
     np.testing.assert_allclose(table.loc["APL"], cohort.layers["mean"][:12].mean(0), rtol=1e-5)
+
+
+def test_intervals_of_patients_who_share_a_site_are_wider():
+    rng = np.random.default_rng(3)
+    site = np.repeat(np.arange(12), 5)
+    values = np.abs(rng.normal(size=(12, 30))[site] + 0.2 * rng.normal(size=(60, 30)))
+    cohort = cohort_of(values, np.repeat(["x", "y"], 30).tolist())
+    sites = pd.Series(site, index=cohort.obs_names)
+    alone, together = (contrast(cohort, "x", "y", intervals=Intervals(groups=groups)) for groups in (None, sites))
+    widths = [(table["difference_high"] - table["difference_low"]).mean() for table in (alone, together)]
+    assert widths[1] > 1.6 * widths[0]
+    pd.testing.assert_series_equal(alone["p"], together["p"])
+    one_site = pd.Series(np.where(np.arange(60) < 30, 0, site), index=cohort.obs_names)
+    assert contrast(cohort, "x", "y", intervals=Intervals(groups=one_site))["difference_low"].isna().all()
 
 
 @settings(max_examples=40, deadline=None)

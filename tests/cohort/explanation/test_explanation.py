@@ -9,7 +9,7 @@ from cohort.small_chain import AML_LATENT, APL_LATENT, TAU
 
 from cytosae.cohort.classification.classifier import ConceptClassifier
 from cytosae.cohort.classification.novelty import familiar
-from cytosae.cohort.explanation.decision import TOLERANCE, explain_decision
+from cytosae.cohort.explanation.decision import TOLERANCE, Detail, explain_decision
 from cytosae.cohort.explanation.token_shares import token_shares
 from cytosae.cohort.patients.barcodes import cell_matrix
 from cytosae.common.errors import InputError, UsageError
@@ -62,7 +62,7 @@ def dense_entries(activations, kind):
 def test_every_level_is_the_dense_sum(small_atlas, small_chain, kind):
     sae, store, _ = small_chain
     model = linear(kind)
-    found = explain_decision(model, small_atlas, "P03", sae=sae, store=store, top_cells=50)
+    found = explain_decision(model, small_atlas, "P03", detail=Detail(sae, store, 50))
     rows = np.flatnonzero((small_atlas.obs["patient"] == "P03").to_numpy())
     entries = (
         dense_entries(store.activations[rows].astype(float), kind)[:, :, model.latents] * model.coef[0] / len(rows)
@@ -84,7 +84,7 @@ def test_every_level_is_the_dense_sum(small_atlas, small_chain, kind):
 def test_sums_equal_the_decision_to_a_millionth(small_atlas, small_chain, kind, patient):
     sae, store, _ = small_chain
     model = linear(kind, seed=3)
-    found = explain_decision(model, small_atlas, patient, sae=sae, store=store, top_cells=4)
+    found = explain_decision(model, small_atlas, patient, detail=Detail(sae, store, 4))
     barcode = cell_matrix(small_atlas[small_atlas.obs["patient"] == patient], kind).mean(axis=0)
     decision = float(np.ravel(model.decision(np.atleast_2d(barcode)))[0])
     assert found.intercept + found.concepts["contribution"].sum() == pytest.approx(decision, abs=TOLERANCE)
@@ -167,7 +167,7 @@ def test_a_planted_concept_is_explained_by_its_cells_and_patches(small_atlas, sm
     sae, store, cells = small_chain
     one = {"latents": np.array([APL_LATENT]), "coef": np.array([[3.0]]), "means": np.array([0.1])}
     model = linear("presence", **one)
-    found = explain_decision(model, small_atlas, "P05", sae=sae, store=store, top_cells=2)
+    found = explain_decision(model, small_atlas, "P05", detail=Detail(sae, store, 2))
     true = cells.frame.set_index("cell_id")["true_label"]
     assert set(true[found.cells.index[found.cells["contribution"] > 0]]) == {"promyelocyte"}
     active = store.activations[found.cells["row"].iloc[0], 1:, APL_LATENT].reshape(4, 4) > TAU
@@ -195,15 +195,12 @@ def test_a_classifier_that_does_not_fit_is_refused(small_atlas, change, words):
         explain_decision(linear(**change), small_atlas, "P01")
 
 
-def test_wrong_calls_are_refused_in_a_sentence(small_atlas, small_chain):
-    sae = small_chain[0]
+def test_wrong_calls_are_refused_in_a_sentence(small_atlas):
     model = linear()
     with pytest.raises(InputError, match="no cell of patient 'P99'"):
         explain_decision(model, small_atlas, "P99")
     with pytest.raises(InputError, match="no column 'who'"):
         explain_decision(model, small_atlas, "P01", column="who")
-    with pytest.raises(UsageError, match="both the SAE and the token store"):
-        explain_decision(model, small_atlas, "P01", sae=sae)
     with pytest.raises(UsageError, match="no class 'CML'"):
         explain_decision(model, small_atlas, "P01", target="CML")
     with pytest.raises(UsageError, match="compared with itself"):

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cytosae.cohort.design import Design
 from cytosae.cohort.explanation.counterfactual import counterfactual, smallest_removal
 from cytosae.cohort.explanation.decision import PatientExplanation, Residuals
 from cytosae.cohort.explanation.faithfulness import cell_curve, concept_curve, stability
@@ -51,6 +52,7 @@ def made_explanation(logits, classes=("AML", "APL"), intercept=-0.2, parts=(0.5,
         value=float(alone.mean()),
         intercept=intercept,
         probabilities=pd.Series(0.5, index=list(classes)),
+        population="the diagnoses are equally frequent",
         concepts=concepts,
         cells=cells,
         by_cell=sp.csr_array((len(alone), len(parts))),
@@ -191,12 +193,12 @@ def test_planted_concepts_are_stable_and_noise_is_not():
     y = np.repeat([0, 1], 20)
     barcodes = rng.normal(size=(40, 60))
     barcodes[:, :3] += 3 * y[:, None]
-    found = stability(least_squares(barcodes, y), barcodes, y, top=3, resamples=20, seed=1)
+    found = stability(least_squares(barcodes, y), barcodes, Design(y), top=3, resamples=20, seed=1)
     assert set(found.concepts.index[:3]) == {0, 1, 2}
     assert (found.concepts["selection_frequency"].iloc[:3] > 0.9).all()
     assert (found.concepts["same_sign"].iloc[:3] == 1).all()
     noise = rng.normal(size=(40, 60))
-    without = stability(least_squares(noise, y), noise, y, top=3, resamples=20, seed=1)
+    without = stability(least_squares(noise, y), noise, Design(y), top=3, resamples=20, seed=1)
     assert without.overlap < 0.5 < found.overlap
     assert found.chance == pytest.approx(3 / 60)
 
@@ -208,13 +210,27 @@ def test_resamples_keep_the_size_of_each_group():
         sizes.append((int((rows < 4).sum()), len(rows)))
         return SimpleNamespace(latents=np.array([0]), coef=np.array([[1.0]]), classes=("a", "b"))
 
-    found = stability(refit, np.eye(10)[:, :2], np.repeat(["a", "b"], [4, 6]), resamples=5, top=2)
+    found = stability(refit, np.eye(10)[:, :2], Design(np.repeat([0, 1], [4, 6])), resamples=5, top=2)
     assert set(sizes) == {(4, 10)}
     assert found.overlap == 1
 
 
+def test_patients_who_belong_together_are_drawn_together():
+    y, groups = np.repeat([0, 1], 6), np.arange(12) // 2
+    drawn = []
+
+    def refit(rows):
+        drawn.append(np.bincount(rows, minlength=12))
+        return SimpleNamespace(latents=np.array([0]), coef=np.array([[1.0]]))
+
+    stability(refit, np.eye(12)[:, :2], Design(y, groups), resamples=8, top=2)
+    assert (drawn[0] == 1).all()  # the model on all patients
+    assert all((counts[::2] == counts[1::2]).all() for counts in drawn)
+    assert any((counts > 1).any() for counts in drawn[1:])
+
+
 def test_stability_refuses_what_cannot_be_resampled():
-    with pytest.raises(InputError, match="'b' has one patient"):
-        stability(least_squares, np.zeros((3, 2)), np.array(["a", "a", "b"]))
+    with pytest.raises(InputError, match="only 1 patient has the diagnosis 'b'"):
+        stability(least_squares, np.zeros((3, 2)), Design(np.array([0, 0, 1]), None, ("a", "b")))
     with pytest.raises(UsageError, match="at least 2"):
-        stability(least_squares, np.zeros((4, 2)), np.array([0, 0, 1, 1]), resamples=1)
+        stability(least_squares, np.zeros((4, 2)), Design(np.array([0, 0, 1, 1])), resamples=1)

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from cytosae.cells import CellTable
 from cytosae.cohort import (
+    Intervals,
     barcodes,
     contrast,
     enrichment,
@@ -36,7 +37,9 @@ def test_left_out_statistics_are_those_of_a_contrast_without_the_patient(small_a
     cohort = barcodes(small_atlas)
     concepts = SpecificConcepts(cohort, kind, np.arange(12), np.arange(12, 24))
     for row in (0, 7, 15):
-        others = contrast(cohort[np.arange(24) != row].copy(), "APL", "AML", kind=kind, resamples=2)
+        others = contrast(
+            cohort[np.arange(24) != row].copy(), "APL", "AML", kind=kind, intervals=Intervals(resamples=2)
+        )
         np.testing.assert_allclose(concepts.delta(row), others["cliffs_delta"], atol=1e-12)
         latents, weight = concepts.without(row, 64)
         assert (others["cliffs_delta"].iloc[latents] >= 0.474).all()
@@ -97,7 +100,7 @@ def test_patients_without_the_disease_can_be_ranked_and_some_cells_passed_over(s
     ranking = pathognomonic_cells(small_atlas, "APL", patients=["P20"])
     assert ranking["score"].max() < pathognomonic_cells(small_atlas, "APL")["score"].max()
     immature = small_atlas.obs["true_label"].isin(["promyelocyte", "myeloblast"]).to_numpy()
-    some = pathognomonic_cells(small_atlas, "APL", cells=immature)
+    some = pathognomonic_cells(small_atlas[immature].copy(), "APL")
     assert set(some["label"].dropna()) == {"promyelocyte", "myeloblast"}
     with pytest.raises(InputError, match="no patient 'P99'"):
         pathognomonic_cells(small_atlas, "APL", patients=["P99"])
@@ -158,7 +161,7 @@ def test_unknown_cells_and_patients_without_positives_are_left_out():
     patients = pd.Series(["x"] * 4 + ["y"] * 3 + ["z"] * 2, index=index)
     truth = pd.Series([True, False, None, False, False, False, False, True, False], index=index, dtype="boolean")
     score = np.array([3.0, 2, 9, np.nan, 1, 2, 3, 1, 1])
-    result = evaluate_rankings({"s": score}, truth, patients, k=1, resamples=50)
+    result = evaluate_rankings({"s": score}, truth, patients, k=1, intervals=Intervals(resamples=50))
     own = result.per_patient[result.per_patient["ranking"] == "s"].set_index("patient")
     assert own.loc["x", ["cells", "positives", "precision"]].tolist() == [2, 1, 1.0]
     assert own.loc["z", "precision"] == 1.0  # a tie, broken by the name of the cell

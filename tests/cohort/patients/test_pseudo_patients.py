@@ -19,9 +19,9 @@ from cytosae.cells import read_cells
 from cytosae.cohort import (
     ClassificationConfig,
     Configuration,
+    Design,
     evaluate_rankings,
     fit_classifier,
-    make_folds,
     neighbour_scores,
     pathognomonic_cells,
     truth_of_labels,
@@ -240,7 +240,7 @@ def _four(work: CohortWork, atlas: AnnData, shuffle: int | None) -> tuple[float,
     classes, y = np.unique(names, return_inverse=True)
     config = replace(CONFIG, positive=None, inner_folds=2)
     decision = np.zeros((len(y), len(classes)))
-    for fold in make_folds(y, list(classes), folds=3, seed=0):
+    for fold in Design(y).folds(3):
         train = made[fold.train].copy()
         seen = atlas[atlas.obs["patient"].isin(train.obs_names).to_numpy()]
         classifier = fit_classifier(train, seen, configuration=Configuration("presence"), config=config)

@@ -10,9 +10,8 @@ import pytest
 import scipy.sparse as sp
 from cohort.synthetic_cohort import QUICK, make_atlas
 
-from cytosae.cohort import AttentionConfig, barcodes, classify, fit_classifier, imaging_sessions
-from cytosae.cohort.classification.folds import groups_of_rarest
-from cytosae.cohort.classification.linear import inner_splits
+from cytosae.cohort import AttentionConfig, barcodes, classify, fit_classifier, imaging_sessions, patient_groups
+from cytosae.common.errors import InputError
 
 CELLS = 10
 BRIEF = replace(
@@ -70,18 +69,6 @@ def test_a_patient_without_numbers_ends_the_question() -> None:
     assert imaging_sessions(*numbered(starts()), 41) is None  # one of them has no image
 
 
-def test_inner_splits_keep_groups_together() -> None:
-    y, groups = np.arange(30) % 2, np.arange(30) // 3
-    splits = inner_splits(y, 4, 0, groups)
-    assert len(splits) == 4
-    for train, test in splits:
-        assert not set(groups[train]) & set(groups[test])
-        assert set(y[train]) == {0, 1}
-    assert inner_splits(y, 4, 0, np.zeros(30)) == []
-    only_one = np.where(y == 1, 0, np.arange(30))  # the second class is one group: without it nothing can be trained
-    assert all(1 in y[train] for train, _ in inner_splits(y, 4, 0, only_one))
-
-
 def session_cohort(*, all_of_them: bool = False):
     """Diagnoses that nothing tells, but half of the APL patients were imaged in one session, whose light shows."""
     atlas, colours = make_atlas(patients=40, cells=CELLS, effect=0.0, seed=3)
@@ -100,17 +87,30 @@ def session_cohort(*, all_of_them: bool = False):
     return barcodes(atlas), atlas, colours
 
 
-def test_a_session_that_tells_a_diagnosis_is_seen_and_kept_on_one_side() -> None:
+def test_a_session_that_tells_a_diagnosis_is_seen_and_both_figures_are_named() -> None:
     made, atlas, colours = session_cohort()
     config = replace(BRIEF, repeats=3)
-    apart = classify(made, atlas, colours=colours, config=config)
-    mixed = classify(made, atlas, colours=colours, config=replace(config, sessions=False))
+    mixed = classify(made, atlas, colours=colours, config=config)
+    apart = classify(made, atlas, colours=colours, config=replace(config, sessions=True))
     of = [one.table.set_index("model")["auroc"] for one in (mixed, apart)]
     assert of[0]["concepts (mean)"] > of[1]["concepts (mean)"] + 0.15
     assert of[1]["concepts (mean)"] < 0.65
-    assert any("10 APL" in note and "one side of every split" in note for note in apart.notes)
-    assert not any("session" in note for note in mixed.notes)
     assert "order of imaging alone" in of[0].index
+    for result, beside, other in ((mixed, "kept together", apart), (apart, "mixed", mixed)):
+        name = result.recommended.name
+        row = f"{name}, imaging sessions {beside}"
+        table, there = (one.table.set_index("model") for one in (result, other))
+        assert table.loc[row, "auroc"] == pytest.approx(there.loc[name, "auroc"])
+        assert table.loc[row, "auroc_low"] == pytest.approx(there.loc[name, "auroc_low"])
+        assert table.loc[row, "kept together"] == there.loc[name, "kept together"] != table.loc[name, "kept together"]
+        assert not table.loc[row, "recommended"]
+        assert row not in set(result.comparisons["model"])
+        figures = [f"{table.loc[one, 'auroc']:.2f}" for one in (name, row)]
+        assert any(
+            note.startswith(f"AUROC of {name} with") and all(f in note for f in figures) for note in result.notes
+        )
+    assert any("10 APL" in note and "one side of every split" in note for note in apart.notes)
+    assert any("10 APL" in note and "may part them" in note for note in mixed.notes)
     fitted = [
         fit_classifier(made, atlas, colours=colours, config=replace(config, sessions=kept)).strength
         for kept in (False, True)
@@ -118,21 +118,29 @@ def test_a_session_that_tells_a_diagnosis_is_seen_and_kept_on_one_side() -> None
     assert fitted[1] <= fitted[0]  # the penalty is chosen across sessions, too: a stronger one
 
 
-def test_a_diagnosis_imaged_in_one_session_cannot_be_kept_apart_and_that_is_said() -> None:
+@pytest.mark.parametrize("sessions", [False, True])
+def test_a_diagnosis_imaged_in_one_session_cannot_be_kept_apart_and_that_is_said(*, sessions: bool) -> None:
     made, atlas, colours = session_cohort(all_of_them=True)
-    result = classify(made, atlas, colours=colours, config=BRIEF)
+    result = classify(made, atlas, colours=colours, config=replace(BRIEF, sessions=sessions))
     assert any("All patients with APL were imaged in one session" in note for note in result.notes)
+    assert (result.table["kept together"] == "").all()
+
+
+def test_what_keeps_patients_together_is_had_by_patient() -> None:
+    made, atlas, _ = session_cohort()
+    made.obs["site"] = [f"S{i % 8}" for i in range(made.n_obs)]
+    assert patient_groups(made, atlas, BRIEF) is None
+    assert patient_groups(made, atlas, replace(BRIEF, group="site")).to_dict() == made.obs["site"].to_dict()
+    sessions = patient_groups(made, atlas, replace(BRIEF, sessions=True))
+    assert sessions.value_counts().iloc[0] >= 10
+    made.obs["site"] = made.obs["site"].where(made.obs_names != "P003")
+    with pytest.raises(InputError, match="'P003' has no site"):
+        patient_groups(made, atlas, replace(BRIEF, group="site"))
 
 
 def test_a_named_site_goes_before_sessions() -> None:
     made, atlas, colours = session_cohort()
     made.obs["site"] = [f"S{i % 8}" for i in range(made.n_obs)]
-    config = replace(BRIEF, group="site")
-    result = classify(made, atlas, colours=colours, config=config)
-    assert not any("one side of every split" in note for note in result.notes)
-
-
-def test_as_many_folds_as_the_rarest_class_has_groups() -> None:
-    y = np.array([0, 0, 0, 1, 1, 1])
-    assert groups_of_rarest(y, None) == 3
-    assert groups_of_rarest(y, np.array([0, 1, 2, 3, 3, 4])) == 2
+    result = classify(made, atlas, colours=colours, config=replace(BRIEF, group="site", sessions=True))
+    assert not any("session" in note for note in result.notes)
+    assert (result.table["kept together"] == "site").all()

@@ -12,6 +12,7 @@ from cohort.synthetic_cohort import QUICK, make_atlas
 from cytosae.cohort import (
     ClassificationConfig,
     Configuration,
+    Controls,
     barcodes,
     classify,
     fit_classifier,
@@ -22,7 +23,7 @@ from cytosae.cohort import (
     save_retest,
     stable_directions,
 )
-from cytosae.cohort.classification.models import candidate_models
+from cytosae.cohort.classification.models import candidates
 from cytosae.cohort.stain.retest import retest_pairs
 from cytosae.common.errors import InputError, UsageError
 from cytosae.pipeline.stain_retest import choose_cells
@@ -143,8 +144,9 @@ def test_stain_sensitive_latents_are_set_aside_by_training_patients_only(cohort)
         foreign = (changed.obs["patient"].astype(str) >= "P012").to_numpy() & changed.obs["changed"].to_numpy()
         values[foreign] *= test_noise
         changed.X = sp.csr_matrix(values)
-        data = gather(made, atlas, colours, kinds=("mean",), classes=None, positive=None, group=None, retest=changed)
-        models = {m.name: m for m in candidate_models(data, ClassificationConfig(kinds=("mean",), kind="mean"))}
+        asked = ClassificationConfig(kinds=("mean",), kind="mean")
+        data = gather(made, atlas, colours, retest=changed, config=asked)
+        models = {m.name: m for m in candidates(data, asked)}
         found[test_noise] = models["concepts (mean), stain-sensitive set aside"].features(np.arange(12))
     np.testing.assert_array_equal(found[3.0], found[30.0])
     kept = (found[3.0] != 0).any(0)
@@ -154,7 +156,7 @@ def test_stain_sensitive_latents_are_set_aside_by_training_patients_only(cohort)
 
 def test_the_table_has_the_rows_and_the_classifier_the_weights(cohort) -> None:
     atlas, made, colours, retest = cohort
-    result = classify(made, atlas, colours=colours, random=made, retest=retest, random_retest=retest, config=CONFIG)
+    result = classify(made, atlas, colours=colours, retest=retest, controls=Controls(made, retest), config=CONFIG)
     rows = set(result.table["model"])
     for kind in CONFIG.kinds:
         assert {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.cohort.classification.cohort_arrays import CohortArrays
 from cytosae.cohort.classification.confounders import (
     all_confounders,
     colour_splits,
@@ -16,71 +17,13 @@ from cytosae.cohort.classification.confounders import (
     overlap_weights,
     remove_from_decisions,
 )
-from cytosae.cohort.classification.features import Array, CohortArrays
-from cytosae.cohort.classification.folds import Fold, groups_of_rarest, make_folds
-from cytosae.cohort.classification.models import Groups, Model, Split
-from cytosae.cohort.classification.scores import Scores, auroc, metric_draws, repetition_spread, summary
+from cytosae.cohort.classification.features import Array
+from cytosae.cohort.classification.models import Model
+from cytosae.cohort.classification.scores import Scores, auroc, auroc_of, metric_draws, prior, ranked, summary
+from cytosae.cohort.config import ClassificationConfig, Odds
+from cytosae.cohort.design import Design, Fold
 
-
-@dataclass(frozen=True)
-class Measured:
-    """One model, run.
-
-    Attributes
-    ----------
-    model : which
-    scores : out-of-fold predictions
-    folds : that they came from, as row numbers of the cohort
-    row : name -> value, the table's columns
-    auroc_draws : [1 + B], AUROC in the resamples of patients (first: all)
-    robust_draws : [1 + B], what the choice goes by
-    """
-
-    model: Model
-    scores: Scores
-    folds: list[Fold]
-    row: dict[str, float | str | int]
-    auroc_draws: Array
-    robust_draws: Array
-
-
-def cross_validate(
-    model: Model,
-    y: NDArray[np.integer],
-    n_classes: int,
-    folds: Sequence[Fold],
-    *,
-    seed: int,
-    groups: Groups = None,
-    advance: Callable[[], object] = lambda: None,
-) -> Scores:
-    """Out-of-fold predictions of all repetitions in ``folds``; inner splits use seed + 1000 (repeat) + fold.
-
-    ``groups`` [P] are kept together in the inner splits, too.
-    """
-    repeats = 1 + max(fold.repeat for fold in folds)
-    decision = np.full((repeats, len(y), n_classes), np.nan)
-    probability = np.full_like(decision, np.nan)
-    for fold in folds:
-        features = model.features(fold.train)
-        split = Split(fold.train, fold.test, seed + 1000 * fold.repeat + fold.number, groups)
-        out = model.learner.predict(features, y, split)
-        decision[fold.repeat, fold.test], probability[fold.repeat, fold.test] = out
-        advance()
-    rows = np.flatnonzero(~np.isnan(decision).any((0, 2)))
-    return Scores(decision[:, rows], probability[:, rows], rows)
-
-
-def folds_of(model: Model, data: CohortArrays, folds: Sequence[Fold], *, number: int, seed: int) -> list[Fold]:
-    """The folds that a model is run in: its repetitions of ``folds``, or folds of its own on its own patients."""
-    repeats = 1 + max(fold.repeat for fold in folds)
-    repeats = min(repeats, model.repeats or repeats)
-    if model.rows is None:
-        return [fold for fold in folds if fold.repeat < repeats]
-    y, groups = data.y[model.rows], None if data.groups is None else data.groups[model.rows]
-    most = min(number, groups_of_rarest(y, groups))
-    own = make_folds(y, data.classes, folds=most, repeats=repeats, groups=groups, seed=seed)
-    return [Fold(f.repeat, f.number, model.rows[f.train], model.rows[f.test]) for f in own]
+Advance = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -99,148 +42,203 @@ class Colours:
     matched: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
     @classmethod
-    def of(cls, data: CohortArrays, y: NDArray[np.integer]) -> Colours:
-        """Of a cohort with classes ``y`` (its own, or shuffled); empty without colour statistics."""
-        colour = data.confounders.get("colour")
+    def of(cls, colour: Array | None, design: Design) -> Colours:
+        """Of patients' colour statistics [P, 6], and their classes; empty without."""
         if colour is None:
             return cls()
-        if len(data.classes) > 2:
-            return cls(colour_splits(colour, y))
-        return cls(colour_splits(colour, y), overlap_weights(colour, y), match_by_colour(colour, y))
+        if len(design.classes) > 2:
+            return cls(colour_splits(colour, design))
+        y = design.y
+        return cls(colour_splits(colour, design), overlap_weights(colour, y), match_by_colour(colour, y))
 
 
-def split_draws(
+@dataclass(frozen=True)
+class Trial:
+    """What every model goes through alike.
+
+    Attributes
+    ----------
+    data : CohortArrays
+        The patients.
+    design : Design
+        Their diagnoses and who belongs together: those of ``data``, shuffled ones, or with other groups.
+    folds : list of Fold
+    weights : ndarray of float, shape (1 + B, P)
+        From `Design.bootstrap`.
+    colours : Colours
+    config : ClassificationConfig
+    seed : int
+        Of everything drawn.
+    """
+
+    data: CohortArrays
+    design: Design
+    folds: list[Fold]
+    weights: Array
+    colours: Colours
+    config: ClassificationConfig
+    seed: int
+
+    @classmethod
+    def of(cls, data: CohortArrays, design: Design, config: ClassificationConfig, seed: int) -> Trial:
+        """Folds and resamples of a design; `InputError` where there can be none."""
+        folds = design.folds(config.folds, repeats=config.repeats, seed=seed)
+        weights = design.bootstrap(config.bootstrap, np.random.default_rng(seed))
+        return cls(data, design, folds, weights, Colours.of(data.confounders.get("colour"), design), config, seed)
+
+    def folds_of(self, model: Model) -> list[Fold]:
+        """The folds that a model is run in: its repetitions, or folds of its own on its own patients."""
+        repeats = min(self.config.repeats, model.repeats or self.config.repeats)
+        if model.rows is None:
+            return [fold for fold in self.folds if fold.repeat < repeats]
+        own = self.design.take(model.rows)
+        made = own.folds(min(self.config.folds, own.most_folds), repeats=repeats, seed=self.seed)
+        return [replace(fold, train=model.rows[fold.train], test=model.rows[fold.test]) for fold in made]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model, run.
+
+    Attributes
+    ----------
+    model : which
+    scores : out-of-fold predictions
+    folds : that they came from, as row numbers of the cohort
+    aurocs : name -> [1 + B], AUROC in the resamples of patients (first: all): ``auroc``, ``auroc_balanced`` (overlap
+        weights), those of the splits by colour (`split_draws`)
+    """
+
+    model: Model
+    scores: Scores
+    folds: list[Fold]
+    aurocs: dict[str, Array]
+
+    @property
+    def robust(self) -> float:
+        """What `recommend` goes by.
+
+        The mean of two AUROCs in which colour tells the classes nothing (overlap weights): in cross-validation, and
+        trained on one half of the colour range and tested on the other. Where they are not known, the plain ones.
+        """
+        plain, split = ("auroc", "auroc_split")
+        if "auroc_balanced" in self.aurocs and "auroc_split_balanced" in self.aurocs:
+            plain, split = ("auroc_balanced", "auroc_split_balanced")
+        return float(np.mean([self.aurocs[name][0] for name in (plain, split) if name in self.aurocs]))
+
+
+def run(model: Model, trial: Trial, advance: Advance = lambda: None) -> Measured:
+    """Run one model in its folds and across the colour range."""
+    folds, design, overlap = trial.folds_of(model), trial.design, trial.colours.overlap
+    scores = cross_validate(model, design, folds, odds=trial.config.odds, advance=advance)
+    y, weights, K = design.y[scores.rows], trial.weights[:, scores.rows], len(design.classes)
+    aurocs = {"auroc": auroc_of(scores, y, K, weights)}
+    if overlap is not None:
+        aurocs["auroc_balanced"] = auroc_of(scores, y, K, weights * overlap[scores.rows])
+    return Measured(model, scores, folds, aurocs | split_draws(model, trial))
+
+
+def cross_validate(
     model: Model,
-    y: NDArray[np.integer],
-    n_classes: int,
-    colours: Colours,
-    weights: Array,
+    design: Design,
+    folds: Sequence[Fold],
     *,
-    seed: int,
-    groups: Groups = None,
-) -> dict[str, Array]:
+    odds: Odds = "equal",
+    advance: Advance = lambda: None,
+) -> Scores:
+    """Out-of-fold decisions of all repetitions in ``folds``, at the odds that are asked for."""
+    repeats = 1 + max(fold.repeat for fold in folds)
+    evidence = np.full((repeats, len(design.y), len(design.classes)), np.nan)
+    for fold in folds:
+        evidence[fold.repeat, fold.test] = model.learner.evidence(model.features(fold.train), design, fold)
+        advance()
+    rows = np.flatnonzero(~np.isnan(evidence).any((0, 2)))
+    return Scores(evidence[:, rows] + prior(design.take(rows), odds), rows)
+
+
+def split_draws(model: Model, trial: Trial) -> dict[str, Array]:
     """AUROC when trained on one half of the colour range and tested on the other, in every resample [1 + B].
 
     Returns
     -------
-    ``split_<component>_<up or down>`` (up: trained on the darker half), ``auroc_split`` their mean, and
-    ``auroc_split_balanced``, the mean where test patients have overlap weights; empty without colours.
+    dict of str to ndarray
+        ``split_<component>_<up or down>`` (up: trained on the darker half), ``auroc_split`` their mean, and
+        ``auroc_split_balanced``, the mean where test patients have overlap weights; empty without colours.
     """
-    if model.rows is not None or not model.splits or not colours.splits:
+    if model.rows is not None or not model.splits or not trial.colours.splits:
         return {}
     found: dict[str, Array] = {}
-    balanced = []
-    for name, train, test in colours.splits:
-        decision, probability = model.learner.predict(model.features(train), y, Split(train, test, seed, groups))
-        scores = Scores(decision[None], probability[None], test)
-        found[f"split_{name}"] = auroc_of(scores, y[test], n_classes, weights[:, test])
-        if colours.overlap is not None:
-            balanced.append(auroc_of(scores, y[test], n_classes, weights[:, test] * colours.overlap[test]))
+    balanced, overlap, K = [], trial.colours.overlap, len(trial.design.classes)
+    for name, train, test in trial.colours.splits:
+        fold = Fold(train, test, trial.seed)
+        scores = Scores(model.learner.evidence(model.features(train), trial.design, fold)[None], test)
+        y, weights = trial.design.y[test], trial.weights[:, test]
+        found[f"split_{name}"] = auroc_of(scores, y, K, weights)
+        if overlap is not None:
+            balanced.append(auroc_of(scores, y, K, weights * overlap[test]))
     found["auroc_split"] = np.mean(list(found.values()), axis=0)
     return found | ({"auroc_split_balanced": np.mean(balanced, axis=0)} if balanced else {})
 
 
-def robust_draws(cross_validated: Array, balanced: Array | None, splits: Mapping[str, Array]) -> Array:
-    """What `recommend` goes by, in every resample [1 + B].
-
-    The mean of two AUROCs in which colour tells the classes nothing (overlap weights): in cross-validation, and trained
-    on one half of the colour range and tested on the other. Where they are not known, the plain ones.
-    """
-    if balanced is not None and "auroc_split_balanced" in splits:
-        return (balanced + splits["auroc_split_balanced"]) / 2
-    return (cross_validated + splits["auroc_split"]) / 2 if "auroc_split" in splits else cross_validated
-
-
-def measure(
-    model: Model,
-    data: CohortArrays,
-    folds: Sequence[Fold],
-    weights: Array,
-    *,
-    seed: int,
-    number: int,
-    specificity: float,
-    confidence: float,
-    colours: Colours,
-    advance: Callable[[], object] = lambda: None,
-) -> Measured:
-    """Run one model in its folds and compute its row of the table; ``weights`` from `bootstrap_weights` [1 + B, P]."""
-    own = folds_of(model, data, folds, number=number, seed=seed)
-    scores = cross_validate(model, data.y, len(data.classes), own, seed=seed, groups=data.groups, advance=advance)
-    y = data.y[scores.rows]
-    draws = metric_draws(scores, y, data.classes, weights[:, scores.rows], specificity)
-    spread = repetition_spread(scores, y, data.classes, specificity)
+def describe(measured: Measured, trial: Trial) -> dict[str, float | str | int]:
+    """The row of a model in the table."""
+    scores, design, config = measured.scores, trial.design, trial.config
     row: dict[str, float | str | int] = {
-        "model": model.name,
-        "family": model.family,
-        "patients": len(y),
+        "model": measured.model.name,
+        "family": measured.model.family,
+        "patients": len(scores.rows),
         "repeats": len(scores.decision),
+        "kept together": design.by,
     }
-    K, balanced = len(data.classes), None
-    if colours.overlap is not None:
-        overlap = colours.overlap[scores.rows]
-        balanced = auroc_of(scores, y, K, weights[:, scores.rows] * overlap)
-        draws["auroc_balanced"] = balanced
-        single = [scores.repetition(r) for r in range(len(scores.decision))]
-        spread["auroc_balanced"] = np.array([auroc_of(one, y, K, overlap[None])[0] for one in single])
-    row |= summary(draws, spread, confidence)
-    splits = split_draws(model, data.y, K, colours, weights, seed=seed, groups=data.groups)
-    row |= {name: float(values[0]) for name, values in splits.items()}
-    row |= _confounding(scores, data, own, colours.matched)
-    robust = robust_draws(draws["auroc"], balanced, splits)
-    return Measured(model, scores, own, row, draws["auroc"], robust)
+    single = [Scores(decision[None], scores.rows) for decision in scores.decision]
+    alone = [metric_draws(one, design, np.ones((1, len(design.y))), config) for one in single]
+    spread = {name: np.array([draw[name][0] for draw in alone]) for name in alone[0]}
+    draws = metric_draws(scores, design, trial.weights, config)
+    if trial.colours.overlap is not None:
+        y, overlap = design.y[scores.rows], trial.colours.overlap[None, scores.rows]
+        draws["auroc_balanced"] = measured.aurocs["auroc_balanced"]
+        spread["auroc_balanced"] = np.array([auroc_of(one, y, len(design.classes), overlap)[0] for one in single])
+    row |= summary(draws, spread, config.confidence)
+    row |= {name: float(values[0]) for name, values in measured.aurocs.items() if "split" in name}
+    return row | _confounding(measured, trial)
 
 
-def fold_aurocs(scores: Scores, y: NDArray[np.integer], folds: Sequence[Fold], n_classes: int) -> Array:
-    """AUROC in each test fold alone [J]; NaN where a fold lacks a class. ``y`` [P] of the whole cohort."""
-    where = {int(row): index for index, row in enumerate(scores.rows)}
+def fold_aurocs(scores: Scores, design: Design, folds: Sequence[Fold]) -> Array:
+    """AUROC in each test fold alone [J]; NaN where a fold lacks a class."""
     found = []
     for fold in folds:
-        index = [where[int(row)] for row in fold.test]
-        r = slice(fold.repeat, fold.repeat + 1)
-        one = Scores(scores.decision[r, index], scores.probability[r, index], fold.test)
-        found.append(float(auroc_of(one, y[fold.test], n_classes)[0]))
+        index = np.searchsorted(scores.rows, fold.test)
+        one = Scores(scores.decision[fold.repeat : fold.repeat + 1, index], fold.test)
+        found.append(float(auroc_of(one, design.y[fold.test], len(design.classes))[0]))
     return np.array(found)
 
 
-def auroc_of(scores: Scores, y: NDArray[np.integer], n_classes: int, weights: Array | None = None) -> Array:
-    """AUROC of the second of two classes, or the mean of one against the rest, under weights [B, P]; [B]."""
+def explained_by(scores: Scores, covariates: Array | None) -> float:
+    """Share of the decisions (mean over repetitions) that covariates of the cohort explain; NaN without them."""
     margins = scores.margins()
-    ranked = range(1, 2) if n_classes == 2 else range(n_classes)
-    return np.mean([auroc(margins[:, :, k], y == k, weights) for k in ranked], axis=0)
-
-
-def explained_by_colour(scores: Scores, data: CohortArrays) -> float:
-    """Share of the decisions (mean over repetitions) that the colour statistics explain; NaN without them."""
-    colour = data.confounders.get("colour")
-    margins = scores.margins()
-    if colour is None or np.ptp(margins) == 0:
+    if covariates is None or not np.ptp(margins, axis=1).any():
         return float("nan")
-    ranked = range(1, 2) if margins.shape[2] == 2 else range(margins.shape[2])
-    return float(np.mean([explained(margins[:, :, k].mean(0), colour[scores.rows]) for k in ranked]))
+    mine = covariates[scores.rows]
+    return float(np.mean([explained(margins[:, :, k].mean(0), mine) for k in ranked(margins.shape[2])]))
 
 
-def _confounding(
-    scores: Scores, data: CohortArrays, folds: Sequence[Fold], matched: NDArray[np.intp]
-) -> dict[str, float]:
+def _confounding(measured: Measured, trial: Trial) -> dict[str, float]:
     """How much of the decisions confounders explain, and the AUROC of what is left of them."""
-    margins = scores.margins()
-    K = len(data.classes)
-    ranked = range(1, 2) if K == 2 else range(K)
+    scores, y, data = measured.scores, trial.design.y, trial.data
+    margins, K, matched = scores.margins(), len(trial.design.classes), trial.colours.matched
     found: dict[str, float] = {}
     for name, covariates in (("colour", data.confounders.get("colour")), ("confounders", all_confounders(data))):
-        if covariates is None or np.ptp(margins) == 0:
+        if covariates is None or not np.ptp(margins, axis=1).any():
             continue
-        mine = covariates[scores.rows]
-        found[f"r2_{name}"] = float(np.mean([explained(margins[:, :, k].mean(0), mine) for k in ranked]))
+        found[f"r2_{name}"] = explained_by(scores, covariates)
         left = []
-        for k in ranked:
-            decision = np.zeros((len(margins), len(data.y)))
+        for k in ranked(K):
+            decision = np.zeros((len(margins), len(y)))
             decision[:, scores.rows] = margins[:, :, k]
-            rest = remove_from_decisions(decision, covariates, folds)[:, scores.rows]
-            left.append(float(auroc(rest, data.y[scores.rows] == k)[0]))
+            rest = remove_from_decisions(decision, covariates, measured.folds)[:, scores.rows]
+            left.append(float(auroc(rest, y[scores.rows] == k)[0]))
         found[f"auroc_without_{name}"] = float(np.mean(left))
     if len(matched) and K == 2 and np.isin(matched, scores.rows).all():
         index = np.searchsorted(scores.rows, matched)
-        found["auroc_matched"] = float(auroc(margins[:, index, 1], data.y[matched] == 1)[0])
+        found["auroc_matched"] = float(auroc(margins[:, index, 1], y[matched] == 1)[0])
     return found

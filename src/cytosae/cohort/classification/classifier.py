@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
-from cytosae.cohort.classification.features import Array, CohortArrays, cell_types_of, gather, mean_by_patient
-from cytosae.cohort.classification.linear import LinearFit, fit_elastic_net, fit_l2
-from cytosae.cohort.classification.models import Configuration, design
+from cytosae.cohort.classification.cohort_arrays import CohortArrays, cell_types_of, gather
+from cytosae.cohort.classification.settings import Configuration, fit_configuration, model_input
+from cytosae.cohort.classification.features import Array, mean_by_patient
 from cytosae.cohort.classification.novelty import Familiar, FamiliarFacts, familiar
-from cytosae.cohort.config import ClassificationConfig, Kind
+from cytosae.cohort.config import ClassificationConfig, Kind, Odds
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError
 from cytosae.common.records import read_record, reading, write_json
@@ -32,14 +32,15 @@ class ConceptClassifier:
 
     Attributes
     ----------
-    classes : diagnoses; of two, a decision above 0 means the second
+    classes : diagnoses; of two, a decision above 0 calls the second
     kind : what the barcode counts
     latents : int64 [L], latents with a weight
     coef : float64 [K, L] in units of the barcode, the scaling folded in; K = 1 for two classes
-    intercept : float64 [K]
+    intercept : float64 [K], at the odds of ``prevalence``
     n_latents : m, width of the barcode
     tau : activation above which a token counts
-    prevalence : float64 [classes], shares of the classes among the training patients
+    prevalence : float64 [classes], shares of the classes among the patients that decisions and probabilities are about
+    odds : where these come from: "equal", "training" (shares of the training patients) or "given" (`with_prevalence`)
     means : float64 [L], training means; they stand in where a patient has no barcode
     cell_types : cells that the barcode is made of, empty for all
     sae, backbone : fingerprint of the SAE, and the backbone's description (JSON), whose barcodes these are
@@ -61,9 +62,20 @@ class ConceptClassifier:
     backbone: str
     familiar: Familiar
     strength: float
+    odds: str = "equal"
+
+    @property
+    def population(self) -> str:
+        """Whom calls, decisions and probabilities are about, in words that follow "where"."""
+        if self.odds == "training":
+            return "the diagnoses are as frequent as among the patients it was fitted on"
+        if self.odds == "equal":
+            return "the diagnoses are equally frequent"
+        shares = [f"{100 * p:.3g} % have {name}" for name, p in zip(self.classes, self.prevalence, strict=True)]
+        return f"{', '.join(shares[:-1])} and {shares[-1]}"
 
     def decision(self, barcodes: NDArray[np.floating]) -> Array:
-        """Log odds against the training shares of the classes.
+        """Log odds of the classes where these have the shares ``prevalence``; the class with the largest is called.
 
         Parameters
         ----------
@@ -71,8 +83,7 @@ class ConceptClassifier:
 
         Returns
         -------
-        float64 [P] for two classes (above 0: the second is likelier than its share of the training patients), else
-        [P, K], the largest is called.
+        float64 [P] for two classes (above 0: the second is the more probable), else [P, K].
         """
         values = np.asarray(barcodes, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.n_latents:
@@ -82,11 +93,11 @@ class ConceptClassifier:
         return values[:, 0] if len(self.classes) == 2 else values
 
     def probabilities(self, barcodes: NDArray[np.floating]) -> Array:
-        """Probability of each class [P, K], where the classes are as frequent as among the training patients."""
+        """Probability of each class [P, K]; that of the class that `decision` calls is the largest."""
         decision = self.decision(barcodes)
         if decision.ndim == 1:
             decision = np.stack([np.zeros_like(decision), decision], axis=1)
-        return softmax(decision + np.log(self.prevalence), axis=1)
+        return softmax(decision, axis=1)
 
     def cells_used(self, atlas: AnnData) -> NDArray[np.bool_]:
         """Which cells of an atlas the barcode is made of, [n]."""
@@ -122,31 +133,20 @@ def fit_classifier(
     config = config or ClassificationConfig()
     setting = configuration or Configuration(config.kind)
     refuse_published(barcodes, setting.kind)
-    data = gather(
-        barcodes,
-        atlas,
-        colours,
-        kinds=(setting.kind,),
-        classes=classes,
-        positive=config.positive,
-        group=config.group,
-        patient=patient,
-        retest=retest,
-        sessions=config.sessions,
-    )
-    share = _shares(data)
+    seen_by = replace(config, kind=setting.kind, kinds=(setting.kind,))
+    data = gather(barcodes, atlas, colours, classes=classes, patient=patient, retest=retest, config=seen_by)
+    data.design.refuse_few()
+    share = data.design.shares()
     seen = model_input(setting, data, config)
-    fit = fit_configuration(setting, seen.barcodes, data.y, config, seen.directions, data.groups)
+    fit = fit_configuration(setting, seen.barcodes, data.design, config, seen.directions)
     used = np.flatnonzero((fit.coef != 0).any(0))
-    # The decision is taken against the training shares, so that the intercept holds them no more.
-    prior = np.log(share[1:] / share[:1]) if len(share) == 2 else np.log(share)
     barcode, provenance = dict(barcodes.uns["barcode"]), dict(barcodes.uns["provenance"])
-    return ConceptClassifier(
+    fitted = ConceptClassifier(
         classes=data.classes,
         kind=setting.kind,
         latents=used.astype(np.int64),
         coef=fit.coef[:, used],
-        intercept=fit.intercept - prior,
+        intercept=fit.intercept,
         n_latents=seen.barcodes.shape[1],
         tau=float(barcode["tau"]),
         prevalence=share,
@@ -156,50 +156,9 @@ def fit_classifier(
         backbone=str(provenance["backbone"]),
         familiar=_familiar(data),
         strength=fit.strength,
+        odds="training",
     )
-
-
-def _shares(data: CohortArrays) -> Array:
-    """Shares of the classes; refuses what cannot be fitted."""
-    counts = np.bincount(data.y, minlength=len(data.classes))
-    if len(data.classes) < 2:
-        only = ", ".join(data.classes)
-        raise InputError(
-            f"all patients have the same diagnosis ({only}), so there is nothing to tell apart; add others."
-        )
-    if counts.min() < 2:
-        rare = data.classes[int(counts.argmin())]
-        raise InputError(
-            f"{counts.min()} patients of {rare!r} are too few to fit; two diagnoses of two each are the least."
-        )
-    return counts / counts.sum()
-
-
-def fit_configuration(
-    setting: Configuration,
-    X: Array,
-    y: NDArray[np.integer],
-    config: ClassificationConfig,
-    directions: Array | None = None,
-    groups: NDArray[np.generic] | None = None,
-) -> LinearFit:
-    """Fit barcodes X [n, m] with the penalty of a configuration; its strength is chosen in the inner folds.
-
-    With ``directions`` [m, r] the model is fitted along them; its weights are those of the latents all the same.
-    ``groups`` [n] are kept together in the inner folds.
-    """
-    options: dict[str, Any] = {
-        "inner_folds": config.inner_folds,
-        "min_share": config.min_share,
-        "seed": config.seed,
-        "groups": groups,
-    }
-    if directions is not None:
-        along = fit_l2(X @ directions, y, strengths=config.strengths, **options)
-        return replace(along, coef=along.coef @ directions.T, means=X.mean(0))
-    if setting.penalty == "L2":
-        return fit_l2(X, y, strengths=config.strengths, **options)
-    return fit_elastic_net(X, y, **options)
+    return fitted if config.odds == "training" else _moved(fitted, np.ones(len(share)), "equal")
 
 
 def save_classifier(
@@ -224,7 +183,10 @@ def open_classifier(path: Path, *, verify: bool = True) -> ConceptClassifier:
         arrays = load_file(path / "classifier.safetensors")
         facts = read_record(_Record, path / "classifier.json", mend)
         known = Familiar.from_arrays(arrays, facts["familiar"])
-        values: dict[str, Any] = {**{n: arrays[n] for n in _ARRAYS}, **{n: facts[n] for n in _Facts.__annotations__}}
+        if "odds" not in facts:  # of an earlier version, which decided at equal odds and kept the training shares
+            arrays["prevalence"] = np.full_like(arrays["prevalence"], 1 / len(arrays["prevalence"]))
+        values: dict[str, Any] = {n: arrays[n] for n in _ARRAYS} | {n: facts[n] for n in _Facts.__annotations__}
+        values["odds"] = facts.get("odds", "equal")
         return ConceptClassifier(**values, familiar=known)
 
 
@@ -243,43 +205,8 @@ class _Facts(TypedDict):
 
 
 class _Record(_Facts):
+    odds: NotRequired[Odds]
     familiar: FamiliarFacts
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """What a classifier is fitted on: all patients of a cohort, as a configuration sees them.
-
-    Attributes
-    ----------
-    barcodes : [P, m]; a row of NaN for a patient without a cell to count
-    directions : [m, r], directions along which the penalty looks at barcodes; None for the latents themselves
-    cell_types : of the cells that the barcodes are made of, empty for all
-    """
-
-    barcodes: Array
-    directions: Array | None
-    cell_types: tuple[str, ...]
-
-
-def model_input(setting: Configuration, data: CohortArrays, config: ClassificationConfig) -> ModelInput:
-    """The patients as a configuration sees them; `InputError` where it needs what these data lack."""
-    seen = design(data, setting.kind, setting.variant, config)
-    if seen is None:
-        raise InputError(
-            f"these data do not allow {setting.name!r}: {_NEEDS[setting.variant]}; give that, or choose all concepts."
-        )
-    everyone = np.arange(len(data.patients))
-    directions = None if seen.directions is None else seen.directions(everyone)
-    return ModelInput(seen.barcodes(everyone), directions, seen.cell_types)
-
-
-_NEEDS = {
-    "colour-following set aside": "it needs colours and types of the cells",
-    "immature cells": "it needs cells of immature types",
-    "stain-sensitive set aside": "it needs the cells in another stain (retest)",
-    "stain-stable directions": "it needs the cells in another stain (retest)",
-}
 
 
 def _familiar(data: CohortArrays) -> Familiar:
@@ -289,15 +216,22 @@ def _familiar(data: CohortArrays) -> Familiar:
     n = len(data.patients)
     tokens = mean_by_patient(cells.tokens.astype(np.float64), cells.patient, n)
     colours = None if cells.colours is None else mean_by_patient(cells.colours, cells.patient, n)
-    return familiar(tokens, colours, np.bincount(cells.patient, minlength=n))
+    return familiar(tokens, colours, np.bincount(cells.patient, minlength=n), data.design)
 
 
 def with_prevalence(classifier: ConceptClassifier, prevalence: Mapping[str, float]) -> ConceptClassifier:
-    """The classifier for patients among whom the classes have other shares; decisions stay, probabilities move."""
+    """The classifier for patients among whom the classes have other shares: its decisions are about them."""
     shares = np.array([prevalence.get(name, 0.0) for name in classifier.classes], dtype=np.float64)
     if (shares <= 0).any():
         raise InputError(f"a positive share of each of {', '.join(classifier.classes)} is needed.")
-    return replace(classifier, prevalence=shares / shares.sum())
+    return _moved(classifier, shares / shares.sum(), "given")
+
+
+def _moved(classifier: ConceptClassifier, shares: Array, odds: str) -> ConceptClassifier:
+    """The same evidence at other odds of the classes."""
+    change = np.log(shares) - np.log(classifier.prevalence)
+    shift = change[1:] - change[:1] if len(shares) == 2 else change
+    return replace(classifier, intercept=classifier.intercept + shift, prevalence=shares / shares.sum(), odds=odds)
 
 
 def refuse_published(barcodes: AnnData, kind: str) -> None:

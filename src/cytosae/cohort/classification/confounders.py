@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit, logit
 
-from cytosae.cohort.classification.features import Array, CellArrays, CohortArrays, residuals_on
-from cytosae.cohort.classification.folds import Fold
+from cytosae.cohort.classification.features import Array, residuals_on, with_intercept
 from cytosae.cohort.classification.linear import Standardise, l2_path
+from cytosae.cohort.design import Design, Fold
+
+if TYPE_CHECKING:
+    from cytosae.cohort.classification.cohort_arrays import CellArrays, CohortArrays
 
 CALIPER = 0.2
 """Largest difference of matched patients, in standard deviations of the propensity's logit (Austin 2011)."""
@@ -42,8 +46,8 @@ def colour_following(cells: CellArrays, train: NDArray[np.intp]) -> NDArray[np.b
     present = np.unique(cells.types[mine])
     one_hot = (cells.types[:, None] == present[None]) & mine[:, None]
     centred = (cells.colours - cells.colours[mine].mean(0)) * mine[:, None]
-    design = np.hstack([one_hot.astype(np.float64), centred, mine[:, None].astype(np.float64)])
-    products = np.asarray((cells.means.T @ design).T)
+    terms = np.hstack([one_hot.astype(np.float64), centred, mine[:, None].astype(np.float64)])
+    products = np.asarray((cells.means.T @ terms).T)
     sums = products[-1]
     squares = np.asarray(cells.means.multiply(cells.means).T @ mine.astype(np.float64)).ravel()
     total = squares - sums**2 / n
@@ -60,13 +64,12 @@ def colour_following(cells: CellArrays, train: NDArray[np.intp]) -> NDArray[np.b
 def explained(decision: Array, covariates: Array) -> float:
     """Adjusted R^2 of decisions [P] on covariates [P, c]: the share that they explain, about 0 by chance."""
     n = len(decision)
-    everyone = np.arange(n)
-    rank = int(np.linalg.matrix_rank(_filled(covariates)))
+    terms = with_intercept(covariates, np.arange(n))
+    beta, _, rank, _ = np.linalg.lstsq(terms, decision, rcond=1e-8)
     total = ((decision - decision.mean()) ** 2).sum()
-    if total <= 1e-20 or n - 1 - rank < 1:
+    if total <= 1e-20 or n - rank < 1:
         return float("nan")
-    rest = (residuals_on(covariates, decision[:, None], everyone) ** 2).sum()
-    return float(1 - rest / total * (n - 1) / (n - 1 - rank))
+    return float(1 - ((decision - terms @ beta) ** 2).sum() / total * (n - 1) / (n - rank))
 
 
 def remove_from_decisions(decision: Array, covariates: Array, folds: Sequence[Fold]) -> Array:
@@ -79,13 +82,13 @@ def remove_from_decisions(decision: Array, covariates: Array, folds: Sequence[Fo
 
 
 def colour_splits(
-    colour: Array, y: NDArray[np.integer], *, components: int = 2
+    colour: Array, design: Design, *, components: int = 2
 ) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
     """Halves of the colour range to train on and to test on, both directions: they stand in for another stain.
 
     Patients are split at the median of the first, and of the second, principal component of their standardised colour
-    statistics [P, 6], which knows nothing of diagnoses. A half in which a class has fewer than two patients is not
-    used.
+    statistics [P, 6], which knows nothing of diagnoses; those who belong together go by their mean. A half in which a
+    class has fewer than two patients is not used.
 
     Returns
     -------
@@ -97,11 +100,10 @@ def colour_splits(
     splits = []
     for number, axis in enumerate(axes, start=1):
         # The sign of a component is arbitrary: larger is lighter.
-        score = scaled @ (axis * (1 if axis[:3].sum() >= 0 else -1))
+        score = design.group_means(scaled @ (axis * (1 if axis[:3].sum() >= 0 else -1)))
         low = score <= np.median(score)
         halves = [np.flatnonzero(low), np.flatnonzero(~low)]
-        enough = all(np.bincount(y[half], minlength=y.max() + 1).min() >= 2 for half in halves)
-        if enough:
+        if all(np.bincount(design.y[half], minlength=len(design.classes)).min() >= 2 for half in halves):
             splits += [(f"{number}_up", *halves), (f"{number}_down", *halves[::-1])]
     return splits
 
@@ -157,10 +159,3 @@ def all_confounders(data: CohortArrays, *, without: Sequence[str] = ("image form
     """Confounders side by side [P, c]; the image format is left out, whose many shares would fit anything."""
     parts = [values for name, values in data.confounders.items() if name not in without]
     return np.hstack(parts) if parts else None
-
-
-def _filled(covariates: Array) -> Array:
-    centre = np.nanmean(covariates, axis=0)
-    filled = np.where(np.isnan(covariates), centre, covariates) - centre
-    scale = filled.std(0)
-    return filled / np.where(scale > 0, scale, 1)

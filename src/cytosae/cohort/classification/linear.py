@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cytosae.cohort.config import STRENGTHS
+from cytosae.cohort.design import Design, Fold
 
 Array = NDArray[np.float64]
 
@@ -79,27 +78,17 @@ class Standardise:
         return np.where(np.isnan(kept), 0.0, kept)
 
 
-class RowSpace:
-    """Coordinates in the space that the training rows span: n numbers a patient instead of F, and nothing is lost.
+def row_space(X: Array) -> Array | None:
+    """Orthonormal basis [F, r] of the rows of X [n, F]; None where rows outnumber features.
 
-    The solution of an L2-penalised problem lies in that space (representer theorem), and the coordinates keep all inner
-    products, so the fit on them is the fit on the features. Does nothing where rows outnumber features.
+    The solution of an L2-penalised problem lies in that space (representer theorem), and the coordinates X @ basis, n
+    numbers a patient instead of F, keep all inner products, so the fit on them is the fit on the features.
     """
-
-    basis_: Array | None
-
-    def fit(self, X: Array) -> RowSpace:
-        """Learn an orthonormal basis of the rows of X [n, F]."""
-        self.basis_ = None
-        if len(X) < X.shape[1]:
-            values, vectors = np.linalg.eigh(X @ X.T)
-            good = values > 1e-10 * max(values.max(), 1e-300)
-            self.basis_ = X.T @ (vectors[:, good] / np.sqrt(values[good]))
-        return self
-
-    def transform(self, X: Array) -> Array:
-        """Coordinates [n, r] of rows X [n, F]."""
-        return X if self.basis_ is None else X @ self.basis_
+    if len(X) >= X.shape[1]:
+        return None
+    values, vectors = np.linalg.eigh(X @ X.T)
+    good = values > 1e-10 * max(values.max(), 1e-300)
+    return X.T @ (vectors[:, good] / np.sqrt(values[good]))
 
 
 def fit_l2(
@@ -116,86 +105,129 @@ def fit_l2(
 
     Parameters
     ----------
-    X : [n, F] features of training patients; NaN is missing
-    y : [n] int classes 0..K-1, each present
-    strengths : candidates of C, the inverse penalty; of equal losses the smaller C (stronger penalty) is taken
-    inner_folds : at most so many; as many as the rarest class has patients where that is fewer
-    min_share : see `Standardise`
-    groups : [n] patients of one group are on one side of every inner split; None for no groups
+    X : ndarray of float, shape (n, F)
+        Features of training patients; NaN is missing.
+    y : ndarray of int, shape (n,)
+        Classes 0..K-1, each present.
+    strengths, inner_folds, min_share
+        As in `L2`.
+    seed : int
+        Of the inner folds.
+    groups : ndarray, shape (n,), or None
+        Patients of one group are on one side of every inner fold.
     """
-    losses = np.zeros(len(strengths))
-    for train, test in inner_splits(y, inner_folds, seed, groups):
-        scale, rows, Z = _coordinates(X[train], min_share)
-        held = rows.transform(scale.transform(X[test]))
-        for index, (w, b) in enumerate(l2_path(Z, y[train], strengths)):
-            losses[index] += _log_loss(held @ w.T + b, y[test])
-    strength = float(strengths[int(losses.argmin())])
-    scale, rows, Z = _coordinates(X, min_share)
-    ((w, b),) = l2_path(Z, y, (strength,))
-    return _unscale(scale, w if rows.basis_ is None else w @ rows.basis_.T, b, strength, 0.0)
+    return L2(strengths, inner_folds, min_share).fit(X, Design(y, groups), seed)
 
 
-def fit_elastic_net(
-    X: Array,
-    y: NDArray[np.integer],
-    *,
-    strengths: tuple[float, ...] = (0.3, 3.0, 30.0, 300.0),
-    l1_ratios: tuple[float, ...] = (0.2, 0.8),
-    most: int = 128,
-    inner_folds: int = 5,
-    min_share: float = 0.05,
-    seed: int = 0,
-    groups: NDArray[np.generic] | None = None,
-) -> LinearFit:
-    """Elastic-net logistic regression on the ``most`` features with the largest F statistic on the training patients.
+class Linear:
+    """What linear learners share: from a fit on training patients to the evidence for test patients."""
 
-    Parameters as in `fit_l2`; ``l1_ratios`` are the candidate shares of the absolute penalty. Filter, scaling and both
-    choices are made anew in each inner fold.
+    def fit(self, X: Array, design: Design, seed: int) -> LinearFit:
+        """Fit features X [n, F] of the patients of ``design``; every choice is made in its inner folds."""
+        raise NotImplementedError
+
+    def evidence(self, features: Array, design: Design, fold: Fold) -> Array:
+        """Log odds of each class against its share of the training patients, for the test patients, shape (n, K)."""
+        train = design.take(fold.train)
+        return against_shares(self.fit(features[fold.train], train, fold.seed).logits(features[fold.test]), train)
+
+
+@dataclass(frozen=True)
+class L2(Linear):
+    """Logistic regression with an L2 penalty.
+
+    Attributes
+    ----------
+    strengths : tuple of float
+        Candidates of C, the inverse penalty; of equal losses the smaller C (stronger penalty) is taken.
+    inner_folds : int
+        At most so many; fewer where the rarest class has fewer patients. Without any, the first candidate is taken.
+    min_share : float
+        See `Standardise`.
     """
-    grid = [(ratio, strength) for ratio in l1_ratios for strength in strengths]
-    losses = np.zeros(len(grid))
-    for train, test in inner_splits(y, inner_folds, seed, groups):
-        scale, kept = _filtered(X[train], y[train], most, min_share)
-        Z, held = scale.transform(X[train][:, kept]), scale.transform(X[test][:, kept])
-        for index, (ratio, strength) in enumerate(grid):
-            w, b = _elastic_net(Z, y[train], strength, ratio, seed)
-            losses[index] += _log_loss(held @ w.T + b, y[test])
-    ratio, strength = grid[int(losses.argmin())]
-    scale, kept = _filtered(X, y, most, min_share)
-    w, b = _elastic_net(scale.transform(X[:, kept]), y, strength, ratio, seed)
-    inner = _unscale(scale, w, b, strength, ratio)
-    coef = np.zeros((len(inner.coef), X.shape[1]))
-    coef[:, kept] = inner.coef
-    return LinearFit(coef, inner.intercept, _means(X), strength, ratio)
+
+    strengths: tuple[float, ...] = STRENGTHS
+    inner_folds: int = 5
+    min_share: float = 0.05
+
+    def fit(self, X: Array, design: Design, seed: int) -> LinearFit:
+        """See `fit_l2`."""
+        y, losses = design.y, np.zeros(len(self.strengths))
+        for train, test in design.inner_folds(self.inner_folds, seed):
+            scale, fits = self._path(X[train], y[train], self.strengths)
+            held = scale.transform(X[test])
+            for index, (w, b) in enumerate(fits):
+                losses[index] += _log_loss(held @ w.T + b, y[test])
+        strength = float(self.strengths[int(losses.argmin())])
+        scale, ((w, b),) = self._path(X, y, (strength,))
+        return _unscale(scale, w, b, strength, 0.0)
+
+    def _path(
+        self, X: Array, y: NDArray[np.integer], strengths: tuple[float, ...]
+    ) -> tuple[Standardise, list[tuple[Array, Array]]]:
+        """Fits for each strength, in units of the scaled features."""
+        scale = Standardise(self.min_share).fit(X)
+        Z = scale.transform(X)
+        basis = row_space(Z)
+        if basis is None:
+            return scale, l2_path(Z, y, strengths)
+        return scale, [(w @ basis.T, b) for w, b in l2_path(Z @ basis, y, strengths)]
 
 
-def inner_splits(
-    y: NDArray[np.integer], folds: int, seed: int, groups: NDArray[np.generic] | None = None
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Stratified inner splits that keep groups together; none where a class has a single patient, or is in one group.
+@dataclass(frozen=True)
+class ElasticNet(Linear):
+    """Logistic regression with an elastic net, on the features with the largest F statistic on the training patients.
 
-    Without splits the first candidate is taken.
+    Filter, scaling and both choices are made anew in each inner fold.
+
+    Attributes
+    ----------
+    inner_folds, min_share
+        As in `L2`.
+    strengths, l1_ratios : tuple of float
+        Candidates of C and of the share of the absolute penalty.
+    most : int
+        Features at most.
     """
-    folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
-    if groups is not None:
-        folds = min(folds, len(np.unique(groups)))
-    if folds < 2:
-        return []
-    if groups is None:
-        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
-    codes = np.unique(groups, return_inverse=True)[1]
-    return list(_grouped_splits(tuple(y.tolist()), tuple(codes.tolist()), folds, seed))
+
+    inner_folds: int = 5
+    min_share: float = 0.05
+    strengths: tuple[float, ...] = (0.3, 3.0, 30.0, 300.0)
+    l1_ratios: tuple[float, ...] = (0.2, 0.8)
+    most: int = 128
+
+    def fit(self, X: Array, design: Design, seed: int) -> LinearFit:
+        """Fit features X [n, F] of the patients of ``design``."""
+        y, grid = design.y, [(ratio, strength) for ratio in self.l1_ratios for strength in self.strengths]
+        losses = np.zeros(len(grid))
+        for train, test in design.inner_folds(self.inner_folds, seed):
+            scale, kept = self._filtered(X[train], y[train])
+            Z, held = scale.transform(X[train][:, kept]), scale.transform(X[test][:, kept])
+            for index, (ratio, strength) in enumerate(grid):
+                w, b = _elastic_net(Z, y[train], strength, ratio, seed)
+                losses[index] += _log_loss(held @ w.T + b, y[test])
+        ratio, strength = grid[int(losses.argmin())]
+        scale, kept = self._filtered(X, y)
+        w, b = _elastic_net(scale.transform(X[:, kept]), y, strength, ratio, seed)
+        inner = _unscale(scale, w, b, strength, ratio)
+        coef = np.zeros((len(inner.coef), X.shape[1]))
+        coef[:, kept] = inner.coef
+        return LinearFit(coef, inner.intercept, _means(X), strength, ratio)
+
+    def _filtered(self, X: Array, y: NDArray[np.integer]) -> tuple[Standardise, NDArray[np.intp]]:
+        scale = Standardise(self.min_share).fit(X)
+        kept = scale.keep_
+        if len(kept) > self.most:
+            Z = scale.transform(X)
+            between = sum((y == k).sum() * Z[y == k].mean(0) ** 2 for k in np.unique(y))
+            # ordered as by the F statistic, which has no value where a feature does not vary within the classes
+            kept = kept[np.sort(np.argsort(-between / (Z**2).sum(0), kind="stable")[: self.most])]
+        return Standardise(self.min_share).fit(X[:, kept]), kept
 
 
-@lru_cache(maxsize=256)
-def _grouped_splits(
-    classes: tuple[int, ...], groups: tuple[int, ...], folds: int, seed: int
-) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]:
-    """Kept, since every model asks for the same splits of a fold's training patients, and a split takes 20 ms."""
-    y = np.array(classes)
-    made = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
-    present = len(np.unique(y))
-    return tuple((train, test) for train, test in made if len(test) and len(np.unique(y[train])) == present)
+def against_shares(logits: Array, train: Design) -> Array:
+    """Logits [n, K] of classes less the log odds that their shares among the training patients give: the evidence."""
+    return log_softmax(logits, axis=1) - np.log(train.shares())
 
 
 def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> list[tuple[Array, Array]]:
@@ -260,24 +292,6 @@ def _elastic_net(Z: Array, y: NDArray[np.integer], strength: float, ratio: float
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(_padded(Z), y)
     return model.coef_[:, : Z.shape[1]], model.intercept_
-
-
-def _coordinates(X: Array, min_share: float) -> tuple[Standardise, RowSpace, Array]:
-    scale = Standardise(min_share).fit(X)
-    Z = scale.transform(X)
-    rows = RowSpace().fit(Z)
-    return scale, rows, rows.transform(Z)
-
-
-def _filtered(X: Array, y: NDArray[np.integer], most: int, min_share: float) -> tuple[Standardise, NDArray[np.intp]]:
-    scale = Standardise(min_share).fit(X)
-    kept = scale.keep_
-    if len(kept) > most:
-        Z = scale.transform(X)
-        between = sum((y == k).sum() * Z[y == k].mean(0) ** 2 for k in np.unique(y))
-        # ordered as by the F statistic, which has no value where a feature does not vary within the classes
-        kept = kept[np.sort(np.argsort(-between / (Z**2).sum(0), kind="stable")[:most])]
-    return Standardise(min_share).fit(X[:, kept]), kept
 
 
 def _unscale(scale: Standardise, w: Array, b: Array, strength: float, ratio: float) -> LinearFit:

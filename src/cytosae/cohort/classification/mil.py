@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytosae.cohort.classification.linear import inner_splits
+from cytosae.cohort.classification.linear import against_shares
 from cytosae.cohort.config import AttentionConfig
+from cytosae.cohort.design import Design, Fold
 
 Bags = Sequence[NDArray[np.float32]]
 
@@ -100,16 +101,28 @@ def fit_attention(
     mean, scale = cells.mean(0), cells.std(0)
     scale[scale < 1e-8] = 1.0
     scaled = [((bag - mean) / scale).astype(np.float32) for bag in bags]
-    epochs = _epochs(scaled, y, seed, config, groups)
+    epochs = _epochs(scaled, Design(y, groups), seed, config)
     network, _ = _train(scaled, y, None, epochs, seed, config)
     return AttentionModel(network.eval(), mean.astype(np.float32), scale.astype(np.float32), epochs)
 
 
-def _epochs(
-    bags: Bags, y: NDArray[np.integer], seed: int, config: AttentionConfig, groups: NDArray[np.generic] | None
-) -> int:
+@dataclass(frozen=True)
+class Attention:
+    """`fit_attention` on bags of cells, as a learner."""
+
+    config: AttentionConfig = field(default_factory=AttentionConfig)
+
+    def evidence(self, features: Bags, design: Design, fold: Fold) -> NDArray[np.float64]:
+        """Log odds of each class against its share of the training patients, for the test patients, shape (n, K)."""
+        train, bags = design.take(fold.train), [features[i] for i in fold.train]
+        model = fit_attention(bags, train.y, seed=fold.seed, config=self.config, groups=train.codes)
+        probability = model.probabilities([features[i] for i in fold.test])
+        return against_shares(np.log(np.maximum(probability, 1e-300)), train)
+
+
+def _epochs(bags: Bags, design: Design, seed: int, config: AttentionConfig) -> int:
     """Epochs with the least loss on held-out patients; half of the most where none can be held out."""
-    splits = inner_splits(y, config.inner_folds, seed, groups)
+    splits, y = design.inner_folds(config.inner_folds, seed), design.y
     if not splits:
         return max(config.most_epochs // 2, 1)
     train, test = splits[0]
@@ -166,10 +179,7 @@ def _some(bag: NDArray[np.float32], most: int, rng: np.random.Generator) -> NDAr
 
 
 def _padded(bags: Bags) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(bag) for bag in bags)
-    cells = torch.zeros((len(bags), longest, bags[0].shape[1]))
-    there = torch.zeros((len(bags), longest), dtype=torch.bool)
-    for i, bag in enumerate(bags):
-        cells[i, : len(bag)] = torch.from_numpy(np.ascontiguousarray(bag, dtype=np.float32))
-        there[i, : len(bag)] = True
-    return cells, there
+    """Bags side by side, [B, n, D], and which cells are there, [B, n]."""
+    cells = [torch.from_numpy(np.ascontiguousarray(bag, dtype=np.float32)) for bag in bags]
+    sizes = torch.tensor([len(bag) for bag in bags])
+    return nn.utils.rnn.pad_sequence(cells, batch_first=True), torch.arange(int(sizes.max())) < sizes[:, None]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.cells.stain.colour import COLOUR_COLUMNS
+from cytosae.cohort.design import Design
 
 Array = NDArray[np.float64]
 
@@ -136,11 +137,13 @@ class Familiar:
         )
 
 
-def familiar(tokens: Array, colours: Array | None, n_cells: NDArray[np.integer]) -> Familiar:
+def familiar(
+    tokens: Array, colours: Array | None, n_cells: NDArray[np.integer], design: Design | None = None
+) -> Familiar:
     """Describe training patients by mean tokens [P, D], mean colours [P, 6] (or None) and numbers of cells [P]."""
     return Familiar(
-        tokens=neighbourhood(tokens),
-        colours=None if colours is None else neighbourhood(colours),
+        tokens=neighbourhood(tokens, design),
+        colours=None if colours is None else neighbourhood(colours, design),
         colour_low=np.zeros(0) if colours is None else colours.min(0),
         colour_high=np.zeros(0) if colours is None else colours.max(0),
         cells_least=int(n_cells.min()),
@@ -148,19 +151,17 @@ def familiar(tokens: Array, colours: Array | None, n_cells: NDArray[np.integer])
     )
 
 
-def neighbourhood(points: Array, *, parts: int = 20) -> Neighbourhood:
+def neighbourhood(points: Array, design: Design | None = None, *, parts: int = 20) -> Neighbourhood:
     """Fit to points [n, D]; the limit is the 99th percentile of the distances of points that were held out.
 
-    Each of ``parts`` parts is held out once. Up to 100 points the limit is the largest such distance, so that a patient
-    of the same kind is outside with a probability of about 1 in n + 1.
+    Each of ``parts`` parts is held out once, patients who belong together in one. Up to 100 points the limit is the
+    largest such distance, so that a patient of the same kind is outside with a probability of about 1 in n + 1.
     """
-    n = len(points)
-    everything = _gaussian(points)
-    if n < 3:
+    held, everything = np.zeros(len(points)), _gaussian(points)
+    split = (design or Design(np.zeros(len(points), dtype=np.intp))).parts(parts)
+    if len(points) < 3 or len(split) < 2:
         return everything
-    order = np.random.default_rng(0).permutation(n)
-    held = np.zeros(n)
-    for part in np.array_split(order, min(parts, n)):
+    for part in split:
         held[part] = _gaussian(np.delete(points, part, axis=0)).distances(points[part])
     limit = float(np.quantile(held, 0.99, method="higher"))
     return Neighbourhood(everything.centre, everything.axes, everything.variances, everything.rest, limit)

@@ -11,7 +11,9 @@ import scipy.sparse as sp
 
 from cytosae.atlas.matrix import dense
 from cytosae.cohort.classification.classifier import ConceptClassifier, refuse_published
-from cytosae.cohort.classification.features import Array, colours_of, mean_by_patient
+from cytosae.cohort.classification.cohort_arrays import colours_of
+from cytosae.cohort.classification.features import Array, mean_by_patient
+from cytosae.cohort.classification.scores import verdicts
 from cytosae.cohort.patients.barcodes import cell_matrix
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
@@ -41,9 +43,11 @@ def predict(
 
     Returns
     -------
-    One row a patient, in the order of ``barcodes``: patient, call, decision (log odds against the training shares; of
-    more than two classes ``decision_<class>``), ``probability_<class>`` (at the training shares), n_cells, outside
-    (bool) and reason (empty where there is nothing to say).
+    One row a patient, in the order of ``barcodes``: patient, call (the class with the largest probability), decision
+    (log odds of the second of two classes, above 0 where it is called; of more ``decision_<class>``, the largest is
+    called), ``probability_<class>`` (all of patients among whom the classes have the shares ``classifier.prevalence``),
+    n_cells, outside (bool) and reason (empty where there is nothing to say). ``attrs["population"]``: whom the first
+    three are about, in words that follow "where".
 
     Raises
     ------
@@ -61,22 +65,16 @@ def predict(
         )
     used = classifier.cells_used(atlas) & keep
     values, n_used = _barcodes(classifier, barcodes, atlas, rows, used)
-    probability = classifier.probabilities(values)
-    decision = classifier.decision(values)
-    frame = pd.DataFrame({"patient": names})
-    if decision.ndim == 1:
-        frame["call"] = np.asarray(classifier.classes, dtype=object)[(decision > 0).astype(int)]
-        frame["decision"] = decision
-    else:
-        frame["call"] = np.asarray(classifier.classes, dtype=object)[decision.argmax(1)]
-        for k, name in enumerate(classifier.classes):
-            frame[f"decision_{name}"] = decision[:, k]
-    for k, name in enumerate(classifier.classes):
-        frame[f"probability_{name}"] = probability[:, k]
-    frame["n_cells"] = n_cells
-    reasons = _reasons(classifier, atlas, colours, rows, keep, n_used)
-    frame["outside"] = [bool(outside) for outside, _ in reasons]
-    frame["reason"] = ["; ".join([*outside, *remarks]) for outside, remarks in reasons]
+    decision = classifier.decision(values).reshape(len(names), -1)
+    frame = pd.DataFrame({"patient": names, **verdicts(classifier.classes, decision, classifier.probabilities(values))})
+    outside = _reasons(classifier, atlas, colours, rows, n_used)
+    looked = [] if colours is not None or classifier.familiar.colours is None else ["colours not looked at"]
+    frame = frame.assign(
+        n_cells=n_cells,
+        outside=[bool(reasons) for reasons in outside],
+        reason=["; ".join([*reasons, *looked]) for reasons in outside],
+    )
+    frame.attrs["population"] = classifier.population
     return frame
 
 
@@ -100,22 +98,17 @@ def _barcodes(
 
 
 def _reasons(
-    classifier: ConceptClassifier, atlas: AnnData, colours: pd.DataFrame | None, rows: Any, keep: Any, n_used: Any
-) -> list[tuple[list[str], list[str]]]:
-    """For each patient: why it is outside, and remarks that do not make it so."""
-    P = len(n_used)
-    where = np.maximum(rows, 0)
+    classifier: ConceptClassifier, atlas: AnnData, colours: pd.DataFrame | None, rows: Any, n_used: Any
+) -> list[list[str]]:
+    """For each patient: why it is outside."""
+    P, where, keep = len(n_used), np.maximum(rows, 0), rows >= 0
     tokens = mean_by_patient(np.asarray(atlas.obsm["X_backbone"], dtype=np.float64), where, P, keep)
-    known = classifier.familiar
     of_patient = None if colours is None else mean_by_patient(colours_of(atlas, colours), where, P, keep)
-    outside = known.reasons(tokens, of_patient, np.bincount(rows[keep], minlength=P))
-    remarks: list[str] = []
-    if known.colours is not None and colours is None:
-        remarks.append("colours not looked at")
+    outside = classifier.familiar.reasons(tokens, of_patient, np.bincount(rows[keep], minlength=P))
     for mine, n in zip(outside, n_used, strict=True):
         if n == 0:
             mine.append("no cell of the types that the classifier counts: the decision says nothing of this patient")
-    return [(mine, remarks) for mine in outside]
+    return outside
 
 
 def _check_same(classifier: ConceptClassifier, barcodes: AnnData, atlas: AnnData) -> None:

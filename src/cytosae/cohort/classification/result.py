@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from cytosae.cohort.classification.models import Configuration
+from cytosae.cohort.classification.settings import Configuration
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.configuration import finite
 from cytosae.common.records import read_record, reading, write_json
@@ -45,16 +46,17 @@ class ClassificationResult:
     ----------
     classes : diagnoses; of two, the second is the one whose AUROC, sensitivity and log odds are given
     patients : number of patients of each class
-    table : one row a model. model, family (concepts, baseline, confounder, control), patients, repeats; each of auroc,
+    table : one row a model. model, family (concepts, baseline, confounder, control), patients, repeats, kept together
+        (which patients its folds, intervals and shuffles do not part: of a site, of an imaging session); each of auroc,
         macro_f1, f1_<class>, balanced_accuracy, brier, sensitivity with ``_low``, ``_high`` (interval over patients)
         and ``_sd`` (over repetitions); auroc_balanced (patients weighted so that colour tells the classes
         nothing); auroc_split, auroc_split_balanced, split_... (trained on one half of the colour range, tested on the
         other); r2_colour, r2_confounders (share of the decision that they explain, adjusted);
         auroc_without_colour, auroc_without_confounders (of what is left of the decision); auroc_matched (among patients
         matched by colour); recommended
-    predictions : one row a model and patient, averaged over repetitions: model, patient, diagnosis, call, decision (log
-        odds against the training share; of two classes, that of the second; of more, ``decision_<class>``) and
-        ``probability_<class>``
+    predictions : one row a model and patient: model, patient, diagnosis, call, decision (log odds, mean over
+        repetitions, at the ``odds`` of the configuration; of two classes, that of the second; of more,
+        ``decision_<class>``) and ``probability_<class>``, which follows from it; the most probable class is called
     comparisons : the recommended configuration against each other model on the same folds and patients: model,
         difference of AUROC (recommended less model), low, high and p_bootstrap (patients resampled in pairs), p_t
         (corrected resampled t-test over folds)
@@ -93,6 +95,8 @@ class ClassificationResult:
         """The inverse of `to_plain`."""
         fields: dict[str, Any] = {name: plain[name] for name in Plain.__annotations__}
         fields |= {name: _frame(fields[name]) for name in FRAMES}
+        if "odds" not in plain["config"]:
+            fields["predictions"] = _at_equal_odds(fields["predictions"], plain["classes"])
         return cls(**fields)
 
     def save(self, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
@@ -112,13 +116,20 @@ def open_classification(path: Path, *, verify: bool = True) -> ClassificationRes
         return ClassificationResult.from_plain(read_record(Plain, path, mend))
 
 
+def _at_equal_odds(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Predictions of an earlier version, whose calls and decisions were at equal odds and whose probabilities not."""
+    if len(classes) == 2:
+        second = expit(predictions["decision"])
+        return predictions.assign(**{f"probability_{classes[0]}": 1 - second, f"probability_{classes[1]}": second})
+    return predictions.assign(**{f"probability_{name}": expit(predictions[f"decision_{name}"]) for name in classes})
+
+
 def _columns(frame: pd.DataFrame) -> Columns:
     return {str(name): frame[name].tolist() for name in frame.columns}
 
 
 def _frame(columns: Columns) -> pd.DataFrame:
-    made = {}
-    for name, values in columns.items():
-        numeric = any(isinstance(value, float) for value in values) or all(value is None for value in values)
-        made[name] = pd.Series(values, dtype=np.float64) if numeric and values else pd.Series(values)
-    return pd.DataFrame(made)
+    """Columns of numbers are of floats where one has a fraction or is missing."""
+    frame = pd.DataFrame(dict(columns)).infer_objects()
+    empty = [name for name in frame.columns if len(frame) and frame[name].isna().to_numpy().all()]
+    return frame.astype(dict.fromkeys(empty, np.float64))

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
+from scipy.stats import norm
 from scipy.stats import t as student
 
+from cytosae.cohort.config import ClassificationConfig, Odds
+from cytosae.cohort.design import Design
+
 Array = NDArray[np.float64]
+BINS = 5
+"""Of a reliability curve, with as many patients each."""
 
 
 @dataclass(frozen=True)
@@ -20,39 +27,67 @@ class Scores:
 
     Attributes
     ----------
-    decision : float64 [R, P, K], log odds of each class against the training share of the classes; the class with the
-        largest is called. NaN in repetitions that were not run
-    probability : float64 [R, P, K], sums to 1
-    rows : [P] int, the patients, as row numbers of the cohort
+    decision : ndarray of float, shape (R, P, K)
+        Log odds of the classes at the odds asked for, up to a constant of each patient; NaN in repetitions not run.
+        Probabilities and calls follow from them and from nothing else.
+    rows : ndarray of int, shape (P,)
+        The patients, as row numbers of the cohort.
     """
 
     decision: Array
-    probability: Array
     rows: NDArray[np.intp]
 
+    @property
+    def probability(self) -> Array:
+        """Probability of each class, shape (R, P, K)."""
+        return softmax(self.decision, axis=2)
+
     def margins(self) -> Array:
-        """Log odds of each class against all others [R, P, K]."""
+        """Log odds of each class against all others, shape (R, P, K)."""
         d = self.decision
         others = [logsumexp(np.delete(d, k, axis=2), axis=2) for k in range(d.shape[2])]
         return d - np.stack(others, axis=2)
 
-    def repetition(self, number: int) -> Scores:
-        """One repetition alone."""
-        return Scores(self.decision[number : number + 1], self.probability[number : number + 1], self.rows)
-
     def calls(self) -> NDArray[np.intp]:
-        """The class that is called [R, P]."""
+        """The class with the largest probability, of equal ones the first, shape (R, P)."""
         return self.decision.argmax(2)
 
+    def first(self, repetitions: int) -> Scores:
+        """The first repetitions alone."""
+        return Scores(self.decision[:repetitions], self.rows)
 
-def bootstrap_weights(y: NDArray[np.integer], draws: int, rng: np.random.Generator) -> Array:
-    """How often each patient is drawn, [1 + draws, P]; patients are drawn within their class, and row 0 is all ones."""
-    weights = np.zeros((1 + draws, len(y)))
-    weights[0] = 1
-    for k in np.unique(y):
-        members = np.flatnonzero(y == k)
-        weights[1:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)
-    return weights
+    def mean(self) -> Scores:
+        """One repetition, the mean decision of all."""
+        return Scores(self.decision.mean(0, keepdims=True), self.rows)
+
+
+def verdicts(classes: Sequence[str], decision: Array, probability: Array) -> dict[str, Any]:
+    """Columns of a table of patients: ``call``, the most probable class, with the decision and what follows from it.
+
+    ``decision`` of the second of two classes, of more ``decision_<class>``; ``probability_<class>``.
+    """
+    columns: dict[str, Any] = {"call": [classes[k] for k in probability.argmax(1)]}
+    if len(classes) == 2:
+        columns["decision"] = decision[:, -1]
+    else:
+        columns |= {f"decision_{name}": decision[:, k] for k, name in enumerate(classes)}
+    return columns | {f"probability_{name}": probability[:, k] for k, name in enumerate(classes)}
+
+
+def ranked(n_classes: int) -> range:
+    """Classes that are ranked against the rest: of two the second, of more each."""
+    return range(1, 2) if n_classes == 2 else range(n_classes)
+
+
+def prior(design: Design, odds: Odds) -> Array:
+    """Log odds of the classes before anything is seen, shape (K,)."""
+    return np.zeros(len(design.classes)) if odds == "equal" else np.log(design.shares())
+
+
+def importance(y: NDArray[np.integer], odds: Odds) -> Array:
+    """Weight of each patient in the population that probabilities are about, shape (P,)."""
+    counts = np.bincount(y)
+    return np.ones(len(y)) if odds == "training" else len(y) / (np.count_nonzero(counts) * counts[y])
 
 
 def auroc(margin: Array, positive: NDArray[np.bool_], weights: Array | None = None) -> Array:
@@ -60,13 +95,15 @@ def auroc(margin: Array, positive: NDArray[np.bool_], weights: Array | None = No
 
     Parameters
     ----------
-    margin : [R, P]
-    positive : [P] bool
-    weights : [B, P], weight of each patient in each of B resamples; None for one resample with equal weights
+    margin : ndarray of float, shape (R, P)
+    positive : ndarray of bool, shape (P,)
+    weights : ndarray of float, shape (B, P), or None
+        Weight of each patient in each of B resamples; None for one resample with equal weights.
 
     Returns
     -------
-    [B] float64; NaN where there is no positive or no negative.
+    ndarray of float, shape (B,)
+        NaN where there is no positive or no negative.
     """
     above = np.zeros((int(positive.sum()), int((~positive).sum())))
     for row in margin:
@@ -79,38 +116,44 @@ def auroc(margin: Array, positive: NDArray[np.bool_], weights: Array | None = No
     return np.divide(won, total, out=np.full(len(weights), np.nan), where=total > 0)
 
 
-def metric_draws(
-    scores: Scores, y: NDArray[np.integer], classes: Sequence[str], weights: Array, specificity: float
-) -> dict[str, Array]:
+def auroc_of(scores: Scores, y: NDArray[np.integer], n_classes: int, weights: Array | None = None) -> Array:
+    """AUROC of the second of two classes, or the mean of one against the rest, under weights [B, P]; [B]."""
+    margins = scores.margins()
+    return np.mean([auroc(margins[:, :, k], y == k, weights) for k in ranked(n_classes)], axis=0)
+
+
+def metric_draws(scores: Scores, design: Design, weights: Array, config: ClassificationConfig) -> dict[str, Array]:
     """Every metric in every resample of patients, each averaged over repetitions.
 
     Parameters
     ----------
-    scores : R repetitions of P patients
-    y : [P] int, their classes
-    weights : [B, P] from `bootstrap_weights`
-    specificity : at which the sensitivity is taken
+    scores : Scores
+        R repetitions.
+    design : Design
+        Of the cohort.
+    weights : ndarray of float, shape (B, patients of the cohort)
+        From `Design.bootstrap`.
+    config : ClassificationConfig
+        Its odds, and the specificity at which the sensitivity is taken.
 
     Returns
     -------
-    name -> [B]: auroc (of the second class; mean of one against the rest for more), macro_f1, f1_<class>,
-    balanced_accuracy, brier (two classes: (p - y)^2; more: sum over classes), sensitivity.
+    dict of str to ndarray of float, shape (B,)
+        auroc (of the second class; mean of one against the rest for more), macro_f1, f1_<class>, balanced_accuracy,
+        brier (two classes: (p - y)^2; more: sum over classes; in the population of the odds), sensitivity.
     """
-    margins, K = scores.margins(), len(classes)
-    ranked = range(1, 2) if K == 2 else range(K)
-    found: dict[str, Array] = {}
-    found["auroc"] = np.mean([auroc(margins[:, :, k], y == k, weights) for k in ranked], axis=0)
+    y, weights, margins, K = design.y[scores.rows], weights[:, scores.rows], scores.margins(), len(design.classes)
+    found = {"auroc": auroc_of(scores, y, K, weights)}
     f1, recall = _by_class(scores.calls(), y, K, weights)
     found["macro_f1"] = f1.mean(1)
-    found |= {f"f1_{name}": f1[:, k] for k, name in enumerate(classes)}
+    found |= {f"f1_{name}": f1[:, k] for k, name in enumerate(design.classes)}
     found["balanced_accuracy"] = recall.mean(1)
     errors = (scores.probability - np.eye(K)[y]) ** 2
     loss = (errors[:, :, 1] if K == 2 else errors.sum(2)).mean(0)
-    found["brier"] = weights @ loss / weights.sum(1)
-    found["sensitivity"] = np.mean(
-        [sensitivity_at(margins[:, :, k], y == k, weights, specificity) for k in ranked], axis=0
-    )
-    return found
+    population = weights * importance(y, config.odds)
+    found["brier"] = population @ loss / population.sum(1)
+    sensitivities = [sensitivity_at(margins[:, :, k], y == k, weights, config.specificity) for k in ranked(K)]
+    return found | {"sensitivity": np.mean(sensitivities, axis=0)}
 
 
 def sensitivity_at(margin: Array, positive: NDArray[np.bool_], weights: Array, specificity: float) -> Array:
@@ -143,44 +186,30 @@ def summary(draws: dict[str, Array], spread: dict[str, Array], confidence: float
     return row
 
 
-def repetition_spread(
-    scores: Scores, y: NDArray[np.integer], classes: Sequence[str], specificity: float
-) -> dict[str, Array]:
-    """Every metric in each repetition alone: name -> [R]."""
-    ones = np.ones((1, len(y)))
-    single = [metric_draws(scores.repetition(r), y, classes, ones, specificity) for r in range(len(scores.decision))]
-    return {name: np.array([draw[name][0] for draw in single]) for name in single[0]}
-
-
-def reliability(
-    scores: Scores, y: NDArray[np.integer], classes: Sequence[str], *, bins: int = 5, confidence: float = 0.95
-) -> pd.DataFrame:
-    """Reliability curve: patients in bins of equal size by their probability (averaged over repetitions).
+def reliability(scores: Scores, design: Design, config: ClassificationConfig) -> pd.DataFrame:
+    """Reliability curve: patients in bins of equal size by the probability of their mean decision.
 
     Returns
     -------
-    Columns class, predicted (mean probability), observed (share with the class), low, high (Wilson's interval), n; for
-    two classes of the second only.
+    DataFrame
+        Columns class, predicted (mean probability), observed (share with the class), low, high, n; for two classes of
+        the second only. Shares are those in the population of the odds; the interval is Wilson's, of Kish's effective
+        number of patients.
     """
-    from scipy.stats import binomtest
-
-    probability = scores.probability.mean(0)
+    y, probability = design.y[scores.rows], scores.mean().probability[0]
+    weights, z = importance(y, config.odds), float(norm.ppf((1 + config.confidence) / 2))
     rows = []
-    for k in range(1, 2) if len(classes) == 2 else range(len(classes)):
+    for k in ranked(len(design.classes)):
         order = np.argsort(probability[:, k], kind="stable")
-        for part in np.array_split(order, min(bins, len(order))):
-            hits = int((y[part] == k).sum())
-            interval = binomtest(hits, len(part)).proportion_ci(confidence, method="wilson")
-            rows.append(
-                {
-                    "class": classes[k],
-                    "predicted": float(probability[part, k].mean()),
-                    "observed": hits / len(part),
-                    "low": float(interval.low),
-                    "high": float(interval.high),
-                    "n": len(part),
-                }
-            )
+        for part in np.array_split(order, min(BINS, len(order))):
+            w = weights[part]
+            n, observed = w.sum() ** 2 / (w**2).sum(), float(w @ (y[part] == k) / w.sum())
+            middle = (observed + z**2 / (2 * n)) / (1 + z**2 / n)
+            half = z / (1 + z**2 / n) * np.sqrt(observed * (1 - observed) / n + z**2 / (4 * n**2))
+            predicted = float(w @ probability[part, k] / w.sum())
+            ends = {"low": float(middle - half), "high": float(middle + half)}
+            facts = {"class": design.classes[k], "predicted": predicted, "observed": observed}
+            rows.append({**facts, **ends, "n": len(part)})
     return pd.DataFrame(rows)
 
 

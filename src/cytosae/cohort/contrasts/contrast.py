@@ -14,6 +14,7 @@ from scipy import stats
 
 from cytosae.cohort.config import Kind
 from cytosae.cohort.contrasts.rank_tests import auc_interval, fewest_patients, mann_whitney, smallest_p
+from cytosae.cohort.design import Design, Intervals
 from cytosae.cohort.patients.diagnoses import REST, group_rows
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import InputError, UsageError
@@ -33,10 +34,8 @@ def contrast(
     kind: Kind = "presence",
     diagnosis: str = "diagnosis",
     fdr: float = 0.05,
-    confidence: float = 0.95,
-    resamples: int = 1000,
     min_patients: int | None = None,
-    seed: int = 0,
+    intervals: Intervals | None = None,
 ) -> pd.DataFrame:
     """Compare two diagnoses, latent by latent.
 
@@ -47,17 +46,17 @@ def contrast(
     kind : barcode that is compared
     diagnosis : column of ``obs``
     fdr : false discovery rate at which a concept is called specific (Benjamini-Hochberg over the tested latents)
-    confidence : coverage of the intervals, each by itself
-    resamples : resamples of patients behind the interval of the difference
     min_patients : latents that fewer patients have (barcode > 0) are not tested; None for `rank_tests.fewest_patients`
-    seed : of the resamples
+    intervals : coverage of the intervals, each by itself, and how that of the difference is made (1,000 resamples of
+        patients where None)
 
     Returns
     -------
     One row a latent, index as ``barcodes.var_names``:
 
     * ``mean_a``, ``mean_b``, ``median_a``, ``median_b``, ``difference`` = mean_a - mean_b with ``difference_low``,
-        ``difference_high``: percentile bootstrap over patients, each group's deviations widened by sqrt(n / (n - 1));
+        ``difference_high``: percentile bootstrap over patients (`cytosae.cohort.Design.bootstrap`), each group's
+        deviations widened by sqrt(n / (n - 1)), n the number of what is drawn;
     * ``auc`` = P(a > b) + P(a = b) / 2 with ``auc_low``, ``auc_high`` (`rank_tests.auc_interval`) and
         ``cliffs_delta`` = 2 auc - 1, ``cliffs_delta_low``, ``cliffs_delta_high``;
     * ``patients_a``, ``patients_b``: how many patients have the concept; ``tested``: enough have it;
@@ -77,6 +76,7 @@ def contrast(
     ----------
     Hesterberg 2015, The American Statistician 69, 371-386 (widening); Romano et al. 2006 (size of effects).
     """
+    intervals = intervals or Intervals(resamples=1000)
     rows_a, rows_b = group_rows(barcodes, a, b, diagnosis)
     values = layer(barcodes, kind)
     x, y = values[rows_a], values[rows_b]
@@ -86,9 +86,10 @@ def contrast(
     table["mean_a"], table["mean_b"] = x.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     table["median_a"], table["median_b"] = np.median(x, axis=0).astype(float), np.median(y, axis=0).astype(float)
     table["difference"] = table["mean_a"] - table["mean_b"]
-    table["difference_low"], table["difference_high"] = _bootstrap(x, y, confidence, resamples, seed)
+    names = [str(name) for name in barcodes.obs_names[np.concatenate([rows_a, rows_b])]]
+    table["difference_low"], table["difference_high"] = _bootstrap(x, y, names, intervals)
     auc, p, method = mann_whitney(x, y)
-    low, high = auc_interval(auc, n_a, n_b, confidence)
+    low, high = auc_interval(auc, n_a, n_b, intervals.confidence)
     table["auc"], table["auc_low"], table["auc_high"] = auc, low, high
     for name in ("", "_low", "_high"):
         table[f"cliffs_delta{name}"] = 2 * table[f"auc{name}"] - 1
@@ -104,7 +105,7 @@ def contrast(
     table["specific_b"] = found & (table["cliffs_delta"] <= -LARGE_DELTA).to_numpy()
     table.attrs = {"a": a, "b": b, "n_a": n_a, "n_b": n_b, "kind": kind, "method": method}
     table.attrs |= {"tested": int(tested.sum()), "excluded": int((~tested).sum()), "min_patients": int(least)}
-    table.attrs |= {"fdr": fdr, "confidence": confidence}
+    table.attrs |= {"fdr": fdr, "confidence": intervals.confidence}
     return table
 
 
@@ -175,38 +176,34 @@ def disease_barcodes(barcodes: ad.AnnData, kind: Kind = "presence", diagnosis: s
     """Mean barcode of the patients of each diagnosis (each patient counts once), [diagnoses, latents]."""
     if diagnosis not in barcodes.obs:
         raise InputError(f"The barcodes have no column {diagnosis!r}; make them with the column of the diagnosis.")
-    values = barcodes.obs[diagnosis].astype(object).map(str, na_action="ignore").to_numpy()
-    names = sorted({name for name in values if isinstance(name, str)})
-    x = layer(barcodes, kind)
-    means = (
-        np.stack([x[values == name].mean(0, dtype=np.float64) for name in names])
-        if names
-        else np.zeros((0, x.shape[1]))
-    )
-    return pd.DataFrame(means, index=pd.Index(names, name=diagnosis), columns=barcodes.var_names)
+    diagnoses = barcodes.obs[diagnosis].astype(object).map(str, na_action="ignore").to_numpy()
+    values = pd.DataFrame(layer(barcodes, kind), columns=barcodes.var_names, dtype=np.float64)
+    means: Any = values.groupby(pd.Index(diagnoses, name=diagnosis)).mean()
+    return means
 
 
 def _bootstrap(
-    x: NDArray[np.floating], y: NDArray[np.floating], confidence: float, resamples: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Interval of the difference of means, (m,) each."""
-    rng = np.random.default_rng(seed)
-    m = x.shape[1]
-    if min(len(x), len(y)) < 2:  # one patient says nothing about the spread between patients
-        return np.full(m, np.nan), np.full(m, np.nan)
-    weights = [
-        (rng.multinomial(n, np.full(n, 1 / n), resamples) / n - 1 / n).astype(np.float32) * np.sqrt(n / (n - 1))
-        for n in (len(x), len(y))
-    ]
-    tail = [(1 - confidence) / 2, (1 + confidence) / 2]
+    x: NDArray[np.floating], y: NDArray[np.floating], patients: list[str], intervals: Intervals
+) -> NDArray[np.float64]:
+    """Interval of the difference of means, shape (2, m)."""
+    m, first = x.shape[1], np.arange(len(patients)) < len(x)
+    design = Design.of(patients, intervals.groups, (~first).astype(np.intp))
+    drawn = (design.table > 0).sum(0)
+    if drawn.min() < 2:  # one patient says nothing about the spread between patients
+        return np.full((2, m), np.nan)
+    weights = design.bootstrap(intervals.resamples, np.random.default_rng(intervals.seed))
+    deviations = np.zeros((intervals.resamples, len(patients)), np.float32)
+    for own, n, sign in ((first, drawn[0], 1), (~first, drawn[1], -1)):
+        shares = weights[:, own] / weights[:, own].sum(1, keepdims=True)
+        deviations[:, own] = sign * (shares[1:] - shares[0]) * np.sqrt(n / (n - 1))
     bounds = np.empty((2, m))
     for start in range(0, m, BLOCK_LATENTS):
-        here = slice(start, start + BLOCK_LATENTS)
-        of_x, of_y = x[:, here].astype(np.float32), y[:, here].astype(np.float32)
-        deviations = weights[0].astype(np.float32) @ of_x - weights[1].astype(np.float32) @ of_y
+        of_x, of_y = (values[:, start : start + BLOCK_LATENTS].astype(np.float32) for values in (x, y))
         difference = of_x.mean(0, dtype=np.float64) - of_y.mean(0, dtype=np.float64)
-        bounds[:, here] = difference + np.quantile(deviations, tail, axis=0)
-    return bounds[0], bounds[1]
+        bounds[:, start : start + BLOCK_LATENTS] = difference + intervals.ends(
+            deviations @ np.concatenate([of_x, of_y])
+        )
+    return bounds
 
 
 def _patients(n: int) -> str:

@@ -56,7 +56,8 @@ class PatientExplanation:
     value : decision as `ConceptClassifier.decision` gives it (two classes), or the logit of ``target``, or its
         difference from that of ``against``
     intercept : what the decision would be without any concept
-    probabilities : class -> probability, at the classes' shares among the training patients
+    probabilities : class -> probability; the largest is that of the class that is decided
+    population : whom decision and probabilities are about, in words that follow "where"
     concepts : index latent, columns coefficient, barcode, contribution (coefficient times barcode), reference (barcode
         of the typical patient), difference (coefficient times (barcode - reference)), cells (number of cells with the
         concept); largest first by size of difference
@@ -82,6 +83,7 @@ class PatientExplanation:
     value: float
     intercept: float
     probabilities: pd.Series
+    population: str
     concepts: pd.DataFrame
     cells: pd.DataFrame
     by_cell: sp.csr_array
@@ -137,6 +139,25 @@ class PatientExplanation:
         return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
 
 
+@dataclass(frozen=True)
+class Detail:
+    """Where the tokens of cells come from, and how many cells are taken apart into them.
+
+    Attributes
+    ----------
+    sae : SparseAutoencoder
+        The atlas's.
+    store : TokenStore
+        The atlas's.
+    cells : int
+        The cells that speak most for the target, and as many that speak most against it.
+    """
+
+    sae: SparseAutoencoder
+    store: TokenStore
+    cells: int = 12
+
+
 def explain_decision(
     classifier: ConceptClassifier,
     atlas: AnnData,
@@ -145,9 +166,7 @@ def explain_decision(
     target: str | None = None,
     against: str | None = None,
     reference: NDArray[np.floating] | None = None,
-    sae: SparseAutoencoder | None = None,
-    store: TokenStore | None = None,
-    top_cells: int = 12,
+    detail: Detail | None = None,
     column: str = "patient",
 ) -> PatientExplanation:
     """Take one patient's decision apart.
@@ -169,8 +188,7 @@ def explain_decision(
     against : with more than two classes, the class it is compared with (the runner-up where both are None); a
         ``target`` without ``against`` is explained by its own logit
     reference : (m,) barcode of the typical patient to compare with; None for the classifier's training mean
-    sae, store : the atlas's SAE and tokens; with both, the ``top_cells`` cells that speak most for the target and as
-        many that speak most against it are taken apart into tokens
+    detail : the atlas's SAE and tokens, for the cells that are taken apart into tokens; None for none
     column : column of the atlas's obs that names the patient
 
     Raises
@@ -179,36 +197,27 @@ def explain_decision(
         no cell of this patient that counts; a classifier, SAE or store that does not belong to the atlas; sums that do
         not add up.
     UsageError
-        an unknown class, or one of ``sae`` and ``store`` without the other.
+        an unknown class.
     """
-    if (sae is None) != (store is None):
-        raise UsageError("Tokens need both the SAE and the token store; give both or neither.")
-    _check_belongs(classifier, atlas, sae, store)
-    own, left_out = _cells_of(classifier, atlas, patient, column)
-    matrix = sp.csr_array(cell_matrix(own, classifier.kind))
+    _check_belongs(classifier, atlas, detail)
+    mine, left_out = _cells_of(classifier, atlas, patient, column)
+    matrix, n = sp.csr_array(cell_matrix(atlas, classifier.kind, mine)), len(mine)
     barcode = np.asarray(matrix.mean(axis=0), dtype=np.float64).ravel()
     logits = np.asarray(classifier.decision(barcode[None]), dtype=np.float64).reshape(-1)
     direction, target, against = _direction(classifier.classes, logits, target, against)
-    weights, intercept = direction @ classifier.coef, float(direction @ classifier.intercept)
-    latents = np.asarray(classifier.latents)
-    n = own.n_obs
-    selected = sp.csr_array(matrix[:, latents])
-    by_cell = sp.csr_array(selected * (weights / n))
-    typical = classifier.means if reference is None else _checked_reference(reference, barcode)[latents]
-    concepts = _concepts(latents, weights, barcode[latents], by_cell, selected, typical)
-    typical_value = intercept + float(weights @ typical)
-    cells = _cells(own, by_cell, intercept, typical_value)
-    order = np.argsort(-cells["contribution"].to_numpy(), kind="stable")
-    columns = np.argsort(-concepts["difference"].abs().to_numpy(), kind="stable")
-    concepts, cells = concepts.iloc[columns], cells.iloc[order]
-    cells["row"] = atlas.obs_names.get_indexer(cells.index)
-    by_cell = sp.csr_array(by_cell[order][:, columns])
-    detailed = _detailed(cells["contribution"].to_numpy(), top_cells) if sae is not None else np.zeros(0, np.int64)
-    by_token = None
-    if sae is not None and store is not None:
-        scale = concepts["coefficient"].to_numpy() / n
-        names = [str(name) for name in cells.index[detailed]]
-        by_token = _by_token(names, concepts.index.to_numpy(), scale, classifier, sae, store)
+    intercept, concepts = float(direction @ classifier.intercept), _concepts(classifier, direction, barcode, reference)
+    coefficients = concepts["coefficient"].to_numpy()
+    parts = sp.csr_array(matrix[:, concepts.index.to_numpy()])
+    concepts["cells"] = np.bincount(parts.indices[parts.data > 0], minlength=len(concepts))
+    by_cell = sp.csr_array(parts * (coefficients / n))
+    order = np.argsort(-np.asarray(by_cell.sum(axis=1)).ravel(), kind="stable")
+    by_cell = sp.csr_array(by_cell[order])
+    typical = intercept + float(coefficients @ concepts["reference"].to_numpy())
+    cells = _cells(pd.DataFrame(atlas.obs), mine[order], by_cell, intercept, typical)
+    detailed, by_token = np.zeros(0, np.int64), None
+    if detail is not None:
+        detailed = _detailed(len(cells), detail.cells)
+        by_token = _by_token(cells.index[detailed].tolist(), concepts, n, classifier, detail)
     value = float(direction @ logits)
     probabilities = np.asarray(classifier.probabilities(barcode[None]), dtype=np.float64)[0]
     return PatientExplanation(
@@ -219,12 +228,13 @@ def explain_decision(
         value=value,
         intercept=intercept,
         probabilities=pd.Series(probabilities, index=pd.Index(classifier.classes, name="class")),
+        population=classifier.population,
         concepts=concepts,
         cells=cells,
         by_cell=by_cell,
         detailed=detailed,
         by_token=by_token,
-        logits=np.asarray((selected @ classifier.coef.T)[order] + classifier.intercept, dtype=np.float64),
+        logits=(matrix[:, classifier.latents] @ classifier.coef.T)[order] + classifier.intercept,
         classes=tuple(classifier.classes),
         left_out=left_out,
         side=int(atlas.uns["provenance"]["side"]),
@@ -232,18 +242,17 @@ def explain_decision(
     )
 
 
-def _check_belongs(
-    classifier: ConceptClassifier, atlas: AnnData, sae: SparseAutoencoder | None, store: TokenStore | None
-) -> None:
+def _check_belongs(classifier: ConceptClassifier, atlas: AnnData, detail: Detail | None) -> None:
     """Fingerprints must agree: indices of latents mean nothing under another SAE."""
     provenance = atlas.uns["provenance"]
     parts = {
         "classifier": (classifier.sae, provenance["sae"], "fit it on this atlas"),
-        "SAE": (getattr(sae, "fingerprint", None), provenance["sae"], "use the SAE that the atlas was made with"),
-        "token store": (getattr(store, "fingerprint", None), provenance["tokens"], "use the tokens of the atlas"),
     }
+    if detail is not None:
+        parts["SAE"] = (detail.sae.fingerprint, provenance["sae"], "use the SAE that the atlas was made with")
+        parts["token store"] = (detail.store.fingerprint, provenance["tokens"], "use the tokens of the atlas")
     for name, (given, wanted, mend) in parts.items():
-        if given is not None and str(given) != str(wanted):
+        if str(given) != str(wanted):
             raise InputError(
                 f"The {name} ({str(given)[:12]}) does not belong to this atlas ({str(wanted)[:12]}); {mend}."
             )
@@ -255,8 +264,8 @@ def _check_belongs(
         )
 
 
-def _cells_of(classifier: ConceptClassifier, atlas: AnnData, patient: str, column: str) -> tuple[AnnData, int]:
-    """The patient's cells that the classifier counts, and the number of the others."""
+def _cells_of(classifier: ConceptClassifier, atlas: AnnData, patient: str, column: str) -> tuple[NDArray[np.intp], int]:
+    """Rows of the patient's cells that the classifier counts, and the number of the others."""
     if column not in atlas.obs:
         raise InputError(f"The atlas has no column {column!r}; it has {', '.join(map(str, atlas.obs.columns))}.")
     own = atlas.obs[column].astype(object).map(str).to_numpy() == str(patient)
@@ -268,7 +277,7 @@ def _cells_of(classifier: ConceptClassifier, atlas: AnnData, patient: str, colum
             f"None of the {own.sum()} cells of patient {patient!r} is of a type that the classifier counts, so its "
             "decision rests on no cell; give the cells' types, or use a classifier of all cells."
         )
-    return atlas[counted], int(own.sum() - counted.sum())
+    return np.flatnonzero(counted), int(own.sum() - counted.sum())
 
 
 def _direction(
@@ -295,63 +304,60 @@ def _direction(
     return direction, target, against
 
 
-def _checked_reference(reference: NDArray[np.floating], barcode: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(reference) != len(barcode):
-        raise InputError(f"The reference has {len(reference)} latents, the atlas {len(barcode)}; use its barcodes.")
-    return np.asarray(reference, dtype=np.float64)
-
-
 def _concepts(
-    latents: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    classifier: ConceptClassifier,
+    direction: NDArray[np.float64],
     barcode: NDArray[np.float64],
-    by_cell: sp.csr_array,
-    selected: sp.csr_array,
-    typical: NDArray[np.float64],
+    reference: NDArray[np.floating] | None,
 ) -> pd.DataFrame:
-    return pd.DataFrame(
+    """The table of concepts, without the number of cells."""
+    if reference is not None and len(reference) != len(barcode):
+        raise InputError(f"The reference has {len(reference)} latents, the atlas {len(barcode)}; use its barcodes.")
+    latents = np.asarray(classifier.latents)
+    typical = classifier.means if reference is None else np.asarray(reference, dtype=np.float64)[latents]
+    weights, own = direction @ classifier.coef, barcode[latents]
+    table = pd.DataFrame(
         {
             "coefficient": weights,
-            "barcode": barcode,
-            "contribution": np.asarray(by_cell.sum(axis=0)).ravel(),
+            "barcode": own,
+            "contribution": weights * own,
             "reference": typical,
-            "difference": weights * (barcode - typical),
-            "cells": np.bincount(selected.indices[selected.data > 0], minlength=len(latents)),
+            "difference": weights * (own - typical),
         },
         index=pd.Index(latents, name="latent"),
     )
+    return table.iloc[np.argsort(-table["difference"].abs().to_numpy(), kind="stable")].copy()
 
 
-def _cells(own: AnnData, by_cell: sp.csr_array, intercept: float, typical_value: float) -> pd.DataFrame:
+def _cells(
+    obs: pd.DataFrame, rows: NDArray[np.intp], by_cell: sp.csr_array, intercept: float, typical: float
+) -> pd.DataFrame:
+    obs = obs.iloc[rows]
     contribution = np.asarray(by_cell.sum(axis=1)).ravel()
-    alone = intercept + own.n_obs * contribution
-    labels = own.obs["label"].astype(object) if "label" in own.obs else pd.Series(None, index=own.obs_names)
+    alone = intercept + len(rows) * contribution
+    labels = obs["label"].astype(object) if "label" in obs else pd.Series(None, index=obs.index, dtype=object)
     return pd.DataFrame(
         {
-            "row": -1,
+            "row": rows,
             "label": [None if pd.isna(label) else str(label) for label in labels],
             "contribution": contribution,
             "alone": alone,
-            "difference": (alone - typical_value) / own.n_obs,
+            "difference": (alone - typical) / len(rows),
         },
-        index=pd.Index(own.obs_names.astype(str), name="cell_id"),
+        index=pd.Index(obs.index.astype(str), name="cell_id"),
     )
 
 
-def _detailed(contributions: NDArray[np.float64], top: int) -> NDArray[np.int64]:
-    """Rows of the first and last ``top`` of cells in descending order, each once."""
-    n = len(contributions)
+def _detailed(n: int, top: int) -> NDArray[np.int64]:
+    """Rows of the first and last ``top`` of n cells, each once."""
     return np.array(sorted({*range(min(top, n)), *range(max(n - top, 0), n)}), dtype=np.int64)
 
 
 def _by_token(
-    names: list[str],
-    latents: NDArray[np.int64],
-    scale: NDArray[np.float64],
-    classifier: ConceptClassifier,
-    sae: SparseAutoencoder,
-    store: TokenStore,
+    names: list[str], concepts: pd.DataFrame, n_cells: int, classifier: ConceptClassifier, detail: Detail
 ) -> sp.csr_array:
+    sae, store, latents = detail.sae, detail.store, concepts.index.to_numpy()
+    scale = concepts["coefficient"].to_numpy() / n_cells
     row_of = {cell: row for row, cell in enumerate(store.cell_ids)}
     blocks = [sp.csr_array((0, len(latents)))]
     for name in names:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.common.errors import InputError, UsageError
+from cytosae.cohort.design import Design
+from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
     from cytosae.cohort.classification.classifier import ConceptClassifier
@@ -129,9 +130,9 @@ class Stability:
 
 
 def stability(
-    refit: Callable[[NDArray[np.int64]], ConceptClassifier],
+    refit: Callable[[NDArray[np.intp]], ConceptClassifier],
     barcodes: NDArray[np.floating],
-    groups: NDArray[np.generic],
+    design: Design,
     *,
     top: int = 10,
     resamples: int = 50,
@@ -144,32 +145,32 @@ def stability(
 
     Parameters
     ----------
-    refit : given (n,) row numbers of patients, with repetitions, returns the model fitted on them with all its choices
-    barcodes : (n, m) of the kind that the model uses
-    groups : (n,) diagnoses; every resample draws as many patients of each as there are, with replacement
-    top : how many concepts count as the top
-    resamples : bootstrap samples, at least 2
-    seed : of the samples
+    refit : callable
+        Given (n,) row numbers of patients, with repetitions, returns the model fitted on them with all its choices;
+        these belong in the inner folds of ``design.take(rows)``, which keep copies of a patient together.
+    barcodes : ndarray, shape (n, m)
+        Of the kind that the model uses.
+    design : Design
+        Diagnoses, and who is drawn together (`Design.bootstrap`).
+    top : int
+        How many concepts count as the top.
+    resamples : int
+        Bootstrap samples, at least 2.
+    seed : int
+        Of the samples.
 
     Raises
     ------
     InputError
-        a group with fewer than two patients: its resamples would all be the same.
+        A class with fewer than two patients: its resamples would all be the same.
     """
     if resamples < 2:
         raise UsageError(f"{resamples} resamples cannot be compared; ask for at least 2.")
-    groups = np.asarray(groups)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    for rows in members:
-        if len(rows) < 2:
-            name = str(groups[rows[0]])
-            raise InputError(f"Group {name!r} has one patient; stability needs at least two in each group.")
+    design.refuse_few()
     spread = np.abs(barcodes - barcodes.mean(axis=0)).mean(axis=0)
-    rng = np.random.default_rng(seed)
-    whole = refit(np.arange(len(groups)))
-    models = [refit(np.concatenate([rng.choice(rows, len(rows)) for rows in members])) for _ in range(resamples)]
-    rankings = [_ranking(model, spread) for model in models]
-    return _compared(_ranking(whole, spread), rankings, top)
+    weights = design.bootstrap(resamples, np.random.default_rng(seed)).astype(np.intp)
+    whole, *rankings = (_ranking(refit(np.repeat(np.arange(len(row)), row)), spread) for row in weights)
+    return _compared(whole, rankings, top)
 
 
 def _ranking(model: ConceptClassifier, spread: NDArray[np.floating]) -> pd.Series:

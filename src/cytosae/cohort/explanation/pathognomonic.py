@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anndata as ad
@@ -32,7 +32,6 @@ def pathognomonic_cells(
     patients: Sequence[str] | None = None,
     patient: str = "patient",
     diagnosis: str = "diagnosis",
-    cells: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """Rank all cells of each patient by the concepts specific for ``disease``.
 
@@ -46,13 +45,12 @@ def pathognomonic_cells(
 
     Parameters
     ----------
-    atlas : cells x latents
+    atlas : cells x latents; ``atlas[immature]``, for instance, to choose and rank among some of the cells
     disease, against : diagnoses; ``rest``: all others
     kind : barcode that concepts are chosen by and cells are scored with
     concepts : at most so many
     patients : whose cells to rank; those with the disease where None
     patient, diagnosis : columns of ``obs``
-    cells : (n,) bool, cells to use; all where None
 
     Returns
     -------
@@ -66,21 +64,20 @@ def pathognomonic_cells(
     InputError
         as `barcodes` and `contrast`; a group of fewer than 2 patients; an unknown patient.
     """
-    cohort = barcodes(atlas, kinds=[kind], patient=patient, diagnosis=diagnosis, cells=cells)
+    cohort = barcodes(atlas, kinds=[kind], patient=patient, diagnosis=diagnosis)
     rows_a, rows_b = group_rows(cohort, disease, against, "diagnosis")
     weights = SpecificConcepts(cohort, kind, rows_a, rows_b)
     names = [str(name) for name in (cohort.obs_names[rows_a] if patients is None else patients)]
     place = cohort.obs_names.get_indexer(names)
     if (place < 0).any():
-        raise InputError(f"There is no patient {names[int(np.argmin(place))]!r} with usable cells; choose another.")
-    usable = np.ones(atlas.n_obs, bool) if cells is None else np.asarray(cells, bool)
+        raise InputError(f"There is no patient {names[int(np.argmin(place))]!r} with cells; choose another.")
     of_cell = atlas.obs[patient].astype(object).map(str, na_action="ignore").to_numpy()
-    scale = typical_strength(atlas, kind, of_cell, usable, cohort)
+    scale = typical_strength(atlas, kind, of_cell, cohort)
     tables, used = [], []
     for name, row in zip(names, place, strict=True):
         latents, weight = weights.without(int(row), concepts)
         used.append(pd.DataFrame({"latent": cohort.var_names[latents], "weight": weight}))
-        own = np.flatnonzero((of_cell == name) & usable)
+        own = np.flatnonzero(of_cell == name)
         parts = sp.csr_array(cell_matrix(atlas, kind, own)[:, latents]) * (weight / scale.without(int(row), latents))
         tables.append(_ranked(atlas, own, sp.csr_array(parts), cohort.var_names[latents], name))
     result = pd.concat(tables, ignore_index=True)
@@ -92,7 +89,6 @@ def pathognomonic_cells(
     return result
 
 
-@dataclass
 class SpecificConcepts:
     """Concepts and weights of a disease, with any one patient left out.
 
@@ -103,57 +99,43 @@ class SpecificConcepts:
     rows_a, rows_b : patients with the disease and without
     """
 
-    cohort: ad.AnnData
-    kind: Kind
-    rows_a: NDArray[np.int64]
-    rows_b: NDArray[np.int64]
-    a: NDArray[np.floating] = field(init=False)
-    b: NDArray[np.floating] = field(init=False)
-    wins_a: NDArray[np.float64] = field(init=False)
-    wins_b: NDArray[np.float64] = field(init=False)
-    sum_a: NDArray[np.float64] = field(init=False)
-    sum_b: NDArray[np.float64] = field(init=False)
-    typical_cells: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        if min(len(self.rows_a), len(self.rows_b)) < 2:
+    def __init__(self, cohort: ad.AnnData, kind: Kind, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> None:
+        if min(len(rows_a), len(rows_b)) < 2:
             raise InputError(
                 "Weights from other patients need at least 2 patients in each group, but there are "
-                f"{len(self.rows_a)} and {len(self.rows_b)}."
+                f"{len(rows_a)} and {len(rows_b)}."
             )
-        values = np.asarray(self.cohort.layers[self.kind])
-        self.a, self.b = values[self.rows_a], values[self.rows_b]
-        self.wins_a, self.wins_b = _wins(self.a, self.b)
-        self.sum_a, self.sum_b = self.a.sum(0, dtype=np.float64), self.b.sum(0, dtype=np.float64)
-        self.typical_cells = float(np.median(self.cohort.obs["n_cells"]))
+        self.kind, self.typical_cells = kind, float(np.median(cohort.obs["n_cells"]))
+        groups = [np.asarray(cohort.layers[kind])[rows] for rows in (rows_a, rows_b)]
+        # of each group: rows, barcodes, their sum, wins and their sum
+        self._groups = [
+            (rows, values, values.sum(0, dtype=np.float64), wins, wins.sum(0))
+            for rows, values, wins in zip((rows_a, rows_b), groups, _wins(*groups), strict=True)
+        ]
 
     def delta(self, row: int) -> NDArray[np.float64]:
         """(m,) Cliff's delta without the patient in ``row`` of the cohort (all, where it is in neither group)."""
-        n_a, n_b = len(self.a), len(self.b)
-        wins = self.wins_a.sum(0)
-        if row in self.rows_a:
-            wins, n_a = wins - self.wins_a[self.rows_a == row][0], n_a - 1
-        elif row in self.rows_b:
-            wins, n_b = wins - self.wins_b[self.rows_b == row][0], n_b - 1
-        return 2 * wins / (n_a * n_b) - 1
+        wins, pairs = self._groups[0][4], 1
+        for rows, _, _, own, _ in self._groups:
+            wins = wins - own[rows == row].sum(0)
+            pairs *= (rows != row).sum()
+        return 2 * wins / pairs - 1
 
     def without(self, row: int, concepts: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Latents, strongest first, and their weights (> 0), from all patients but the one in ``row``."""
         delta = self.delta(row)
-        sum_a, sum_b, n_a, n_b = self.sum_a, self.sum_b, len(self.a), len(self.b)
-        if row in self.rows_a:
-            sum_a, n_a = sum_a - self.a[self.rows_a == row][0], n_a - 1
-        elif row in self.rows_b:
-            sum_b, n_b = sum_b - self.b[self.rows_b == row][0], n_b - 1
         latents = np.argsort(-delta, kind="stable")[:concepts]
         latents = latents[delta[latents] >= LARGE_DELTA]
-        mean_a, mean_b = np.clip(sum_a[latents] / n_a, 0, None), np.clip(sum_b[latents] / n_b, 0, None)
+        numbers = [(rows != row).sum() for rows, *_ in self._groups]
+        means = [
+            np.clip(total[latents] - values[rows == row][:, latents].sum(0), 0, None) / n
+            for n, (rows, values, total, _, _) in zip(numbers, self._groups, strict=True)
+        ]
         # One cell of a typical patient adds a share 1 / cells of a cell's worth of the concept to its patient.
-        worth = 1.0 if self.kind == "presence" else np.maximum(mean_a, mean_b)
+        worth = 1.0 if self.kind == "presence" else np.maximum(*means)
         a_cell = 0.5 * worth / self.typical_cells
-        weight = np.log((mean_a + a_cell / n_a) / (mean_b + a_cell / n_b))
-        keep = weight > 0
-        return latents[keep], weight[keep]
+        weight = np.log((means[0] + a_cell / numbers[0]) / (means[1] + a_cell / numbers[1]))
+        return latents[weight > 0], weight[weight > 0]
 
 
 @dataclass(frozen=True)
@@ -177,16 +159,14 @@ class TypicalStrength:
         return np.divide(total, count, out=np.ones(len(latents)), where=count > 0)
 
 
-def typical_strength(
-    atlas: ad.AnnData, kind: Kind, of_cell: NDArray[Any], usable: NDArray[np.bool_], cohort: ad.AnnData
-) -> TypicalStrength:
+def typical_strength(atlas: ad.AnnData, kind: Kind, of_cell: NDArray[Any], cohort: ad.AnnData) -> TypicalStrength:
     """Strengths over the patients of ``cohort``."""
     if kind == "presence":
         return TypicalStrength(None, None)
     shape = (cohort.n_obs, cohort.n_vars)
     sums, cells = np.zeros(shape), np.zeros(shape, np.int64)
     for row, name in enumerate(cohort.obs_names):
-        own = cell_matrix(atlas, kind, np.flatnonzero((of_cell == name) & usable))
+        own = cell_matrix(atlas, kind, np.flatnonzero(of_cell == name))
         sums[row] = np.asarray(own.sum(axis=0)).ravel()
         cells[row] = np.bincount(own.indices, minlength=cohort.n_vars)
     return TypicalStrength(sums, cells)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.cohort.design import Intervals
 from cytosae.common.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class RankingEvaluation:
     k : cells in ``precision``
     patients : patients with a positive cell, over whom everything is averaged
     without : patients with known cells but no positive one, in which nothing can be found
+    intervals : how all intervals are made
     """
 
     table: pd.DataFrame
@@ -40,16 +43,14 @@ class RankingEvaluation:
     k: int
     patients: int
     without: int
+    intervals: Intervals
 
-    def differences(
-        self, a: str, b: str, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-    ) -> pd.DataFrame:
+    def differences(self, a: str, b: str) -> pd.DataFrame:
         """Paired difference a - b of two rankings, mean over patients with interval; rows the two measures."""
         rows = {}
         for measure in MEASURES:
-            wide = self.per_patient.pivot(index="patient", columns="ranking", values=measure)
-            gap = wide[a].to_numpy() - wide[b].to_numpy()
-            rows[measure] = dict(zip(("mean", "low", "high"), _interval(gap, confidence, resamples, seed), strict=True))
+            wide: Any = self.per_patient.pivot(index="patient", columns="ranking", values=measure)
+            rows[measure] = dict(zip(("mean", "low", "high"), _mean(wide[a] - wide[b], self.intervals), strict=True))
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -62,9 +63,7 @@ def evaluate_rankings(
     patients: pd.Series,
     *,
     k: int = 10,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    intervals: Intervals | None = None,
 ) -> RankingEvaluation:
     """Compare rankings of each patient's cells with the truth, and with chance.
 
@@ -74,7 +73,7 @@ def evaluate_rankings(
     truth : (n,) True, False or missing (left out), index cell_id; see `truth_of_labels`
     patients : (n,) patient of each cell, same index
     k : cells in the precision; all of a patient's where there are fewer
-    confidence, resamples, seed : bootstrap over patients
+    intervals : bootstrap over patients, or over groups of them
 
     Returns
     -------
@@ -117,8 +116,9 @@ def evaluate_rankings(
     if not rows:
         raise InputError("No patient has a cell with one of these labels; nothing can be found, or compared.")
     per_patient = pd.DataFrame(rows, columns=["patient", "ranking", "cells", "positives", *MEASURES])  # pyright: ignore[reportArgumentType]
-    table = _summary(per_patient, [*scores, CHANCE], confidence, resamples, seed)
-    return RankingEvaluation(table, per_patient, k, len({row["patient"] for row in rows}), without)
+    intervals = intervals or Intervals()
+    table = _summary(per_patient, [*scores, CHANCE], intervals)
+    return RankingEvaluation(table, per_patient, k, len({row["patient"] for row in rows}), without, intervals)
 
 
 def precision_at(positive: NDArray[np.bool_], k: int) -> float:
@@ -140,15 +140,14 @@ def expected_ap(positives: int, cells: int) -> float:
     return (H + (positives - 1) / (cells - 1) * (cells - H)) / cells
 
 
-def enrichment(
-    ranking: pd.DataFrame, *, k: int = 10, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def enrichment(ranking: pd.DataFrame, *, k: int = 10, intervals: Intervals | None = None) -> pd.DataFrame:
     """How much more often each label is among the first k cells of a patient than among all.
 
     Parameters
     ----------
     ranking : as `pathognomonic_cells` gives it, with ``label``; cells without one are passed over
     k : first cells of each patient
+    intervals : bootstrap over patients, or over groups of them
 
     Returns
     -------
@@ -169,7 +168,7 @@ def enrichment(
     top = pd.crosstab(table["patient"][first], table["label"][first], normalize="index").reindex_like(shares).fillna(0)
     rows = {}
     for label in shares.columns:
-        gap, low, high = _interval((top[label] - shares[label]).to_numpy(), confidence, resamples, seed)
+        gap, low, high = _mean(top[label] - shares[label], intervals or Intervals())
         rows[label] = {
             "top": top[label].mean(),
             "all": shares[label].mean(),
@@ -233,23 +232,18 @@ def expert_labels(atlas: ad.AnnData, cells: CellTable, annotations: Path | str) 
     return table.astype({"expert_pathognomonic": "boolean"})
 
 
-def _summary(per_patient: pd.DataFrame, names: list[str], confidence: float, resamples: int, seed: int) -> pd.DataFrame:
-    rows = {}
-    for name in names:
-        rows[name] = {}
-        for measure in MEASURES:
-            values = per_patient.pivot(index="patient", columns="ranking", values=measure)
-            found = _interval(values[name].to_numpy(), confidence, resamples, seed)
-            rows[name] |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), found, strict=True))
-            if name != CHANCE:
-                gain = _interval((values[name] - values[CHANCE]).to_numpy(), confidence, resamples, seed)
-                keys = (f"{measure}_gain", f"{measure}_gain_low", f"{measure}_gain_high")
-                rows[name] |= dict(zip(keys, gain, strict=True))
+def _summary(per_patient: pd.DataFrame, names: list[str], intervals: Intervals) -> pd.DataFrame:
+    wide: dict[str, Any] = {m: per_patient.pivot(index="patient", columns="ranking", values=m) for m in MEASURES}
+    rows: dict[str, dict[str, float]] = {name: {} for name in names}
+    for name, measure in product(names, MEASURES):
+        shown = {measure: wide[measure][name]}
+        if name != CHANCE:
+            shown[f"{measure}_gain"] = wide[measure][name] - wide[measure][CHANCE]
+        for key, values in shown.items():
+            rows[name] |= dict(zip((key, f"{key}_low", f"{key}_high"), _mean(values, intervals), strict=True))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("ranking")
 
 
-def _interval(values: NDArray[np.floating], confidence: float, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Mean over patients and its percentile bootstrap interval; the same resamples for every row of a table."""
-    draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
-    low, high = np.quantile(values[draws].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(values.mean()), float(low), float(high)
+def _mean(values: pd.Series, intervals: Intervals) -> tuple[float, float, float]:
+    """Mean over patients with its interval."""
+    return intervals.mean(values.to_numpy(dtype=np.float64), [str(name) for name in values.index])

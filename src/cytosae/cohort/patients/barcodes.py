@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,29 +76,17 @@ def barcodes(
         an unknown kind or scaling.
     """
     _check(kinds, scaling)
-    usable, names, dropped = _usable(atlas, patient, cells)
-    of_patient = names[usable]
-    patients, counts = np.unique(of_patient, return_counts=True)
-    enough = patients[counts >= max(min_cells, 1)]
-    left_out = sorted(set(np.unique(names[names != ""]).tolist()) - set(enough.tolist()))
-    if not len(enough):
-        raise InputError(
-            f"No patient has {min_cells} usable cells (the most any has is {counts.max(initial=0)}); "
-            "lower min_cells or choose other cells."
-        )
-    rows = usable[np.isin(of_patient, enough)]
-    codes = np.searchsorted(enough, names[rows])
-    order = np.argsort(codes, kind="stable")
-    rows, codes = rows[order], codes[order]
+    owners = _owners(atlas, patient, cells, max(min_cells, 1))
+    rows, codes = owners.rows, owners.codes
     of_cells = pd.DataFrame(atlas.obs).iloc[rows]
-    obs = _observations(of_cells.drop(columns=patient), codes, enough, diagnosis)
+    obs = _observations(of_cells.drop(columns=patient), codes, owners.patients, diagnosis)
     layers = {}
     for kind in kinds:
         layers[kind], layers[f"{kind}_se"] = _moments(atlas, kind, rows, obs["n_cells"].to_numpy(), scaling)
     result = ad.AnnData(X=layers[kinds[0]].copy(), obs=obs, var=pd.DataFrame(atlas.var).copy(), layers=layers)
     result.obsm["cell_types"] = _shares(of_cells, codes, obs.index)
     if "X_backbone" in atlas.obsm:
-        result.obsm["X_backbone"] = _mean_tokens(atlas.obsm["X_backbone"], rows, codes, len(enough))
+        result.obsm["X_backbone"] = _mean_tokens(atlas.obsm["X_backbone"], rows, codes, len(obs))
     provenance = dict(atlas.uns.get("provenance", {}))
     result.uns["provenance"] = provenance
     result.uns["barcode"] = {
@@ -106,9 +95,9 @@ def barcodes(
         "tau": float(provenance.get("tau", np.nan)),
         "patient": patient,
         "diagnosis": diagnosis or "",
-        "dropped_cells": dropped,
-        "left_out": np.array(left_out, dtype=object),
-        "notes": np.array(_notes(dropped, left_out, min_cells, obs), dtype=object),
+        "dropped_cells": owners.dropped,
+        "left_out": np.array(owners.left_out, dtype=object),
+        "notes": np.array(_notes(owners, max(min_cells, 1), obs), dtype=object),
     }
     return result
 
@@ -125,7 +114,18 @@ def cell_matrix(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64] | None = 
     UsageError
         an unknown kind.
     """
-    return _of_cells(atlas, kind, rows)
+    _check([kind], "cells")
+    if kind == "mean":
+        return sp.csr_array(read_rows(atlas.X, rows), dtype=np.float64)
+    if "tokens_above" not in atlas.layers:
+        raise InputError(
+            f"This atlas does not count tokens above tau, which the barcode {kind!r} needs; build the atlas again."
+        )
+    counts = sp.csr_array(read_rows(atlas.layers["tokens_above"], rows), dtype=np.float64)
+    if kind == "presence":
+        counts = sp.csr_array(((counts.data > 0).astype(np.float64), counts.indices, counts.indptr), shape=counts.shape)
+    counts.eliminate_zeros()
+    return counts
 
 
 def patient_correlation(barcodes: ad.AnnData, kind: Kind | None = None, *, centred: bool = False) -> pd.DataFrame:
@@ -177,19 +177,26 @@ def _check(kinds: Sequence[str], scaling: str) -> None:
         raise UsageError(f"there is no scaling {scaling!r}; choose cells or published.")
 
 
-def _usable(
-    atlas: ad.AnnData, patient: str, cells: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.int64], NDArray[np.str_], int]:
-    """Rows of the cells to use, the patient of every cell ("" where none), and the number of cells without one."""
+@dataclass(frozen=True)
+class _Owners:
+    """Rows of the cells to use, sorted by patient, and the number of each one's patient in ``patients``, by name."""
+
+    rows: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    patients: NDArray[np.str_]
+    dropped: int
+    left_out: list[str]
+
+
+def _owners(atlas: ad.AnnData, patient: str, cells: NDArray[np.bool_] | None, least: int) -> _Owners:
     if patient not in atlas.obs:
         raise InputError(
             f"The cells have no column {patient!r}, so nothing says whose they are; name the column of the patients "
             f"(there are: {', '.join(map(str, atlas.obs.columns))})."
         )
-    column = atlas.obs[patient]
-    known = column.notna().to_numpy()
-    names = np.where(known, column.astype(object).map(str, na_action="ignore").fillna(""), "").astype(str)
-    if not (names != "").any():
+    names = atlas.obs[patient].astype(object).map(str, na_action="ignore").replace("", None).to_numpy(dtype=object)
+    known = pd.notna(names)
+    if not known.any():
         raise InputError(
             f"No cell has a patient (column {patient!r} is empty); a cohort needs to know whose cells are whose."
         )
@@ -198,7 +205,18 @@ def _usable(
         raise InputError(
             f"cells has the shape {wanted.shape}, but the atlas has {len(names)} cells; give one value a cell."
         )
-    return np.flatnonzero((names != "") & wanted), names, int(((names == "") & wanted).sum())
+    usable = np.flatnonzero(known & wanted)
+    found, counts = np.unique(names[usable].astype(str), return_counts=True)
+    patients = found[counts >= least]
+    if not len(patients):
+        raise InputError(
+            f"No patient has {least} usable cells (the most any has is {counts.max(initial=0)}); lower min_cells or "
+            "choose other cells."
+        )
+    codes = pd.Index(patients.astype(object)).get_indexer(pd.Index(names[usable]))
+    order = np.argsort(codes, kind="stable")[(codes < 0).sum() :]
+    left_out = sorted(set(names[known]) - set(patients.tolist()))
+    return _Owners(usable[order], codes[order], patients, int((~known & wanted).sum()), left_out)
 
 
 def _observations(
@@ -222,22 +240,6 @@ def _observations(
     return obs
 
 
-def _of_cells(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64] | None) -> sp.csr_array:
-    """`cell_matrix` of some rows."""
-    _check([kind], "cells")
-    if kind == "mean":
-        return sp.csr_array(read_rows(atlas.X, rows), dtype=np.float64)
-    if "tokens_above" not in atlas.layers:
-        raise InputError(
-            f"This atlas does not count tokens above tau, which the barcode {kind!r} needs; build the atlas again."
-        )
-    counts = sp.csr_array(read_rows(atlas.layers["tokens_above"], rows), dtype=np.float64)
-    if kind == "presence":
-        counts = sp.csr_array(((counts.data > 0).astype(np.float64), counts.indices, counts.indptr), shape=counts.shape)
-    counts.eliminate_zeros()
-    return counts
-
-
 def _moments(
     atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64], counts: NDArray[np.int64], scaling: Scaling
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -248,7 +250,7 @@ def _moments(
     factor = counts / m if kind == "count" and scaling == "published" else np.ones(P)
     for start, stop in _blocks(atlas, kind, rows, ends):
         first = 0 if start == 0 else ends[start - 1]
-        values = _of_cells(atlas, kind, rows[first : ends[stop - 1]])
+        values = cell_matrix(atlas, kind, rows[first : ends[stop - 1]])
         n, scale = counts[start:stop, None], factor[start:stop, None]
         offsets = np.concatenate([[0], np.cumsum(counts[start:stop])])
         pool = sp.csr_array((np.ones(offsets[-1]), np.arange(offsets[-1]), offsets), shape=(stop - start, offsets[-1]))
@@ -281,15 +283,12 @@ def _blocks(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64], ends: NDArra
 
 
 def _shares(of_cells: pd.DataFrame, codes: NDArray[np.int64], patients: pd.Index) -> pd.DataFrame:
+    """Shares of the labels among a patient's labelled cells; NaN where none is."""
     if "label" not in of_cells:
         return pd.DataFrame(index=patients)
-    labels = pd.Categorical(of_cells["label"].astype(object))
-    names, known = [str(name) for name in labels.categories], labels.codes >= 0
-    keys = codes[known] * len(names) + labels.codes[known]
-    table = np.bincount(keys, minlength=len(patients) * len(names)).reshape(len(patients), len(names)).astype(float)
-    total = table.sum(1, keepdims=True)
-    shares = np.divide(table, total, out=np.full_like(table, np.nan), where=total > 0)
-    return pd.DataFrame(shares, index=patients, columns=pd.Index(names))
+    labels = of_cells["label"].astype(object).map(str, na_action="ignore").to_numpy()
+    shares = pd.crosstab(codes, labels, normalize="index").reindex(range(len(patients)))
+    return shares.set_axis(patients).set_axis(pd.Index(shares.columns.astype(str), name=None), axis=1)
 
 
 def _mean_tokens(tokens: Any, rows: NDArray[np.int64], codes: NDArray[np.int64], n: int) -> NDArray[np.float32]:
@@ -299,14 +298,14 @@ def _mean_tokens(tokens: Any, rows: NDArray[np.int64], codes: NDArray[np.int64],
     return np.stack(means).astype(np.float32)
 
 
-def _notes(dropped: int, left_out: list[str], min_cells: int, obs: pd.DataFrame) -> list[str]:
-    notes = []
-    if dropped:
-        notes.append(f"{dropped} cells name no patient and are left out.")
+def _notes(owners: _Owners, least: int, obs: pd.DataFrame) -> list[str]:
+    notes, left_out = [], owners.left_out
+    if owners.dropped:
+        notes.append(f"{owners.dropped} cells name no patient and are left out.")
     if left_out:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         notes.append(
-            f"{len(left_out)} patients have fewer than {max(min_cells, 1)} usable cells and are left out: "
+            f"{len(left_out)} patients have fewer than {least} usable cells and are left out: "
             f"{', '.join(left_out[:5])}{more}."
         )
     if "diagnosis" in obs:

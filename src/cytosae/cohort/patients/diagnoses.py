@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rapidfuzz.distance import OSA
 
 from cytosae.common.errors import InputError, UsageError
 
@@ -98,18 +99,5 @@ def _alike(a: str, b: str) -> bool:
         return False
     shorter = min(len(plain_a), len(plain_b))
     allowed = 0 if shorter < 6 else 1 if shorter < 12 else 2
-    return abs(len(plain_a) - len(plain_b)) <= allowed and _slips(plain_a, plain_b) <= allowed
-
-
-def _slips(a: str, b: str) -> int:
-    """Edit distance with swaps of neighbours (optimal string alignment)."""
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, last, row = row, before, [i]
-        for j, y in enumerate(b, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-    return row[-1]
+    # optimal string alignment: a swap of two neighbours is one slip
+    return OSA.distance(plain_a, plain_b, score_cutoff=allowed) <= allowed

@@ -12,9 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 DISJOINT = 0.9
 """Share of neighbouring patients whose numbers must not overlap for them to be taken for running numbers."""
@@ -49,6 +54,16 @@ class Sessions:
             counts = Counter(diagnoses[row] for row in rows)
             groups.append(" and ".join(f"{n} {name}" for name, n in counts.most_common()))
         return "; ".join(groups)
+
+
+def sessions_of(atlas: AnnData, patients: Sequence[str], patient: str = "patient") -> Sessions | None:
+    """`imaging_sessions` of named patients of an atlas; None where it names no images."""
+    obs: Any = atlas.obs
+    if "image" not in obs:
+        return None
+    rows = pd.Index(patients).get_indexer(pd.Index(obs[patient].astype(str)))
+    known = rows >= 0
+    return imaging_sessions(obs["image"].astype(str).to_numpy()[known].tolist(), rows[known], len(patients))
 
 
 def imaging_sessions(images: Sequence[str], patient: NDArray[np.intp], n_patients: int) -> Sessions | None:

@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from cytosae.atlas import LocalisationConfig
-from cytosae.cohort.config import PROMYELOCYTES, AttentionConfig, ClassificationConfig, Kind
+from cytosae.cohort.config import PROMYELOCYTES, ClassificationConfig
 from cytosae.common.config import RuntimeConfig
 from cytosae.common.configuration import replace_from_plain, to_plain
 from cytosae.common.errors import UsageError
@@ -214,12 +214,8 @@ class RankingConfig:
         Columns of the cell table.
     experts : tuple of str
         Cell types that an expert would point at.
-    kind : str
-        Barcode by which concepts are specific.
-    confidence, seed, folds : float, int, int
-        Of intervals, resamples and the networks of attention.
-    attention : AttentionConfig
-        How those are trained.
+    classification : ClassificationConfig
+        What of it the ranking reads, the rest as by default.
     """
 
     disease: str
@@ -227,11 +223,7 @@ class RankingConfig:
     patient: str
     diagnosis: str
     experts: tuple[str, ...]
-    kind: Kind
-    confidence: float
-    seed: int
-    folds: int
-    attention: AttentionConfig
+    classification: ClassificationConfig
 
 
 @dataclass(frozen=True)
