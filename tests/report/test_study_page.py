@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -111,6 +112,14 @@ def test_a_reader_meets_a_sentence_then_pictures_then_numbers(report):
     places = [text.index(words) for words in ('class="verdict"', "<article", 'class="figures"', 'id="definitions"')]
     assert places == sorted(places)
     assert "<img" not in text[: places[1]].partition("</style>")[2].partition('class="key"')[0]
+
+
+def test_structures_are_those_that_the_masks_tell(study_view, pictures):
+    found = study_view.localisation
+    panels = (replace(found.plot.panels[0], title="cell"),)
+    whole = replace(found, plot=replace(found.plot, panels=panels), examples=())
+    assert "Do single units mark the cell?" in render(replace(study_view, localisation=whole), pictures)
+    assert "Do single units mark the nucleus and the cytoplasm?" in render(study_view, pictures)
 
 
 def test_the_same_input_gives_the_same_file(study_view, pictures, tmp_path):
