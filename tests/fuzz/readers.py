@@ -42,9 +42,9 @@ from cytosae.cells.manifest import read_manifest
 from cytosae.cells.stain.colour import open_colours
 from cytosae.cohort import open_classification, open_cohort, open_contrast, open_retest
 from cytosae.cohort.classification.classifier import ConceptClassifier, open_classifier, save_classifier
-from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.classification.novelty import familiar
 from cytosae.cohort.classification.result import FRAMES, ClassificationResult
+from cytosae.cohort.classification.settings import Configuration
 from cytosae.common.artifact import hash_file, read_artifact, record_path, write_artifact, write_file_artifact
 from cytosae.common.errors import InputError
 from cytosae.pipeline import Study

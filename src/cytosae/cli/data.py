@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -173,19 +173,46 @@ def _tables(place: Path) -> list[CellTable]:
         return [read_cells(place, max_unusable=1.0, unpack=Path(unpacked) / "images")]
 
 
+@dataclass(frozen=True)
+class Smear:
+    """What is drawn.
+
+    Attributes
+    ----------
+    patients : int
+        How many patients.
+    cells : int
+        How many cells of each.
+    seed : int
+        Equal arguments give equal files.
+    domain : str
+        A laboratory by name, or mixed.
+    difficulty : float
+        0 to 1: diagnoses that differ less, fainter structures, more variation of stain, focus and noise.
+    size : int
+        Pixels of the square images.
+    spread : float
+        How far the numbers of cells vary between patients: standard deviation of their logarithm.
+    planted : float
+        0 to 1, share of the patients whose laboratory goes with the diagnosis (needs the domain mixed).
+    """
+
+    patients: int = 12
+    cells: int = 50
+    seed: int = 0
+    domain: str = "reference"
+    difficulty: float = 0.5
+    size: int = 128
+    spread: float = 0.0
+    planted: float = 0.0
+
+
 @data_app.command(name="synthesize")
 def synthesize_data(
     out: Path,
     /,
     *,
-    patients: int = 12,
-    cells: int = 50,
-    seed: int = 0,
-    domain: str = "reference",
-    difficulty: float = 0.5,
-    size: int = 128,
-    spread: float = 0.0,
-    planted: float = 0.0,
+    smear: Annotated[Smear, Parameter(name="*")] = Smear(),  # noqa: B008 (frozen)
     processes: int | None = None,
     as_json: Json = False,
 ) -> None:
@@ -195,22 +222,6 @@ def synthesize_data(
     ----------
     out
         New folder.
-    patients
-        How many patients.
-    cells
-        How many cells of each.
-    seed
-        Equal arguments give equal files.
-    domain
-        A laboratory by name, or mixed.
-    difficulty
-        0 to 1: diagnoses that differ less, fainter structures, more variation of stain, focus and noise.
-    size
-        Pixels of the square images.
-    spread
-        How far the numbers of cells vary between patients: standard deviation of their logarithm.
-    planted
-        0 to 1, share of the patients whose laboratory goes with the diagnosis (needs the domain mixed).
     processes
         That draw; without it one for each processor where there are many cells. The files do not depend on it.
     """
@@ -218,23 +229,12 @@ def synthesize_data(
 
     output = Output(as_json=as_json)
     if processes is None:
-        processes = (os.cpu_count() or 1) if patients * cells >= 500 else 1
-    synthesize(
-        out,
-        patients=patients,
-        cells=cells,
-        seed=seed,
-        domain=domain,
-        difficulty=difficulty,
-        size=size,
-        spread=spread,
-        planted=planted,
-        processes=processes,
-    )
+        processes = (os.cpu_count() or 1) if smear.patients * smear.cells >= 500 else 1
+    synthesize(out, processes=processes, **vars(smear))
     with (out / "manifest.csv").open(encoding="utf-8") as manifest:
         count = sum(1 for _ in manifest) - 1
     output.line(
-        f"{count:,} cells of {patients} patients are in {out}; {out / 'truth' / 'README.md'} says what is true."
+        f"{count:,} cells of {smear.patients} patients are in {out}; {out / 'truth' / 'README.md'} says what is true."
     )
     output.result(path=out, cells=count)
     output.finish()

@@ -1,12 +1,12 @@
 from .classification.classifier import ConceptClassifier, fit_classifier, open_classifier, save_classifier
 from .classification.classify import classify
 from .classification.cohort_arrays import Controls, cell_types_of, gather, patient_groups
-from .classification.settings import Configuration, fit_configuration, model_input
-from .classification.confounders import colour_following
+from .classification.colour_following import colour_following
 from .classification.linear import fit_l2
 from .classification.mil import fit_attention
 from .classification.predict import predict
 from .classification.result import ClassificationResult, open_classification
+from .classification.settings import Configuration, fit_configuration, model_input
 from .config import AttentionConfig, ClassificationConfig, Kind
 from .contrasts.contrast import conclusion, contrast, disease_barcodes, open_contrast, save_contrast
 from .design import Design, Intervals

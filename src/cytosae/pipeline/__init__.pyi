@@ -1,3 +1,6 @@
+from .holdings import Holding, index
+from .step import StepResult
+from .study import Study
 from .study_config import (
     Dataset,
     StudyConfig,
@@ -8,9 +11,6 @@ from .study_config import (
     tidy,
     write_config,
 )
-from .holdings import Holding, index
-from .step import StepResult
-from .study import Study
 
 __all__ = [
     "Dataset",

@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 
 from cytosae.common.configuration import from_plain
-from cytosae.pipeline.study_config import CohortConfig, RankingConfig, ReadingConfig
 from cytosae.pipeline.dataset_steps import backbone_source
 from cytosae.pipeline.patients import Patients
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Step
+from cytosae.pipeline.study_config import CohortConfig, RankingConfig, ReadingConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from cytosae.cohort.classification.cohort_arrays import BarcodesOf
     from cytosae.cohort.config import ClassificationConfig
-    from cytosae.pipeline.study_config import StudyConfig
     from cytosae.pipeline.context import Context
+    from cytosae.pipeline.study_config import StudyConfig
     from cytosae.sae import Recipe, SparseAutoencoder
 
 

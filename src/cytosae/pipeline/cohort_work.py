@@ -10,9 +10,9 @@ from cytosae.pipeline import cohort_steps
 from cytosae.pipeline.patients import Patients
 
 if TYPE_CHECKING:
-    from cytosae.pipeline.study_config import CohortConfig
     from cytosae.pipeline.step import StepResult
     from cytosae.pipeline.study import Study
+    from cytosae.pipeline.study_config import CohortConfig
 
 
 class CohortWork(Patients):

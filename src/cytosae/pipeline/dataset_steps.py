@@ -13,8 +13,8 @@ from cytosae.pipeline.step import Job, Source, Step
 if TYPE_CHECKING:
     from cytosae.backbones import Backbone
     from cytosae.cells import CellTable
-    from cytosae.pipeline.study_config import StudyConfig
     from cytosae.pipeline.context import Context
+    from cytosae.pipeline.study_config import StudyConfig
 
 MASKED_CELLS = 20
 """Fewest cells with masks for which maps are compared with them."""

@@ -11,8 +11,8 @@ import pandas as pd
 from cytosae.common.errors import UsageError
 from cytosae.common.names import short_name
 from cytosae.pipeline.cohort_steps import colours_step
-from cytosae.pipeline.study_config import name_datasets
 from cytosae.pipeline.places import Place
+from cytosae.pipeline.study_config import name_datasets
 
 if TYPE_CHECKING:
     from cytosae.pipeline.study import Study

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cytosae.common.names import file_name
-from cytosae.pipeline.study_config import CohortConfig
 from cytosae.pipeline.places import Opener, Place
+from cytosae.pipeline.study_config import CohortConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData

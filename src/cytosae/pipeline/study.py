@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from cytosae.common.configuration import replace_from_plain
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.pipeline import dataset_steps
-from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, read_config, write_config
 from cytosae.pipeline.context import Context
 from cytosae.pipeline.places import PLACES, Opener, Place
 from cytosae.pipeline.step import Step, StepResult
+from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, read_config, write_config
 
 if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation

@@ -78,9 +78,7 @@ class OpenedCohort:
     def patient_named(self, patient: str) -> PatientView:
         """One patient."""
         detail = Detail(self.dataset.sae, self.dataset.store)
-        explanation = explain_decision(
-            self.classifier, self.dataset.atlas, patient, detail=detail, column=self.patient
-        )
+        explanation = explain_decision(self.classifier, self.dataset.atlas, patient, detail=detail, column=self.patient)
         note = "The model was fitted on all patients, this one among them."
         diagnosis = None
         if patient in self._own.index:

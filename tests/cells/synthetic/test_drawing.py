@@ -16,7 +16,7 @@ from cytosae.cells.synthetic import (
     draw_cell,
     structure_mask,
 )
-from cytosae.cells.synthetic.diagnoses import possible_structures
+from cytosae.cells.synthetic.disease_model import possible_structures
 from cytosae.common.errors import UsageError
 
 BARE = {"smudge_cell": {0, 2}, "platelet": {0, 1}}

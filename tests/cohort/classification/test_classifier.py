@@ -18,11 +18,11 @@ from cytosae.cohort.classification.classifier import (
     with_prevalence,
 )
 from cytosae.cohort.classification.cohort_arrays import gather
-from cytosae.cohort.classification.settings import Configuration
-from cytosae.cohort.classification.confounders import colour_following
+from cytosae.cohort.classification.colour_following import colour_following
 from cytosae.cohort.classification.linear import fit_l2
 from cytosae.cohort.classification.novelty import neighbourhood
 from cytosae.cohort.classification.predict import predict
+from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.common.configuration import from_plain, to_plain
 from cytosae.common.errors import ArtifactError, InputError

@@ -1,8 +1,8 @@
 from .attributes import ATTRIBUTES
-from .diagnoses import DIAGNOSES, Diagnosis, specific_structures
+from .disease_model import DIAGNOSES, Diagnosis, specific_structures
 from .domains import DOMAINS, Domain
 from .draw import Drawing, draw_cell
-from .patients import Cohort, CohortArrays, CohortModel, Patient, generate_cohort
+from .drawn_patients import Cohort, CohortArrays, CohortModel, Patient, generate_cohort
 from .structure_bits import BITS, STRUCTURES, structure_mask
 from .types import NORMAL_TYPES, PATHOLOGICAL_TYPES, TYPES, CellType
 from .writing import synthesize

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.cells.synthetic.attributes import ATTRIBUTES
-from cytosae.cells.synthetic.diagnoses import DIAGNOSES, specific_structures
-from cytosae.cells.synthetic.patients import CohortModel, cell_rows, draw_patient
+from cytosae.cells.synthetic.disease_model import DIAGNOSES, specific_structures
+from cytosae.cells.synthetic.drawn_patients import CohortModel, cell_rows, draw_patient
 from cytosae.cells.synthetic.structure_bits import BITS, STRUCTURES
 from cytosae.cells.synthetic.types import TYPES
 

@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
 from cytosae.cohort.classification.cohort_arrays import CohortArrays, cell_types_of, gather
-from cytosae.cohort.classification.settings import Configuration, fit_configuration, model_input
 from cytosae.cohort.classification.features import Array, mean_by_patient
 from cytosae.cohort.classification.novelty import Familiar, FamiliarFacts, familiar
+from cytosae.cohort.classification.settings import Configuration, fit_configuration, model_input
 from cytosae.cohort.config import ClassificationConfig, Kind, Odds
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError

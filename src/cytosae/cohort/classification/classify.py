@@ -11,12 +11,12 @@ import pandas as pd
 
 from cytosae.cohort.classification.assessment import Measured, Trial, describe, fold_aurocs, run
 from cytosae.cohort.classification.cohort_arrays import Controls, gather
-from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.classification.controls import control_rows, permutation_p, shuffled_diagnoses, shuffled_trials
 from cytosae.cohort.classification.models import Model, build_models, strict
 from cytosae.cohort.classification.recommendation import recommend
 from cytosae.cohort.classification.result import ClassificationResult
 from cytosae.cohort.classification.scores import auroc_of, bootstrap_p, corrected_t, reliability, verdicts
+from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import UsageError

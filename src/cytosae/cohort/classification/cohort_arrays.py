@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.matrix import dense
 from cytosae.cells.cell_types import harmonise
 from cytosae.cells.stain.colour import COLOUR_COLUMNS
-from cytosae.cohort.classification.confounders import colour_following
+from cytosae.cohort.classification.colour_following import colour_following
 from cytosae.cohort.classification.covariates import known_covariates
 from cytosae.cohort.classification.features import Array, mean_by_patient, remembered
 from cytosae.cohort.classification.leaks import refuse_shared_cells

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 
-from cytosae.cells.synthetic.diagnoses import DIAGNOSES, Diagnosis
+from cytosae.cells.synthetic.disease_model import DIAGNOSES, Diagnosis
 from cytosae.cells.synthetic.domains import DOMAINS, Domain, find_domain, vary_domain
 from cytosae.cells.synthetic.draw import Drawing, draw_cell
 from cytosae.cells.synthetic.types import TYPES
