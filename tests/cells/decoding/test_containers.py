@@ -173,3 +173,16 @@ def test_a_header_that_claims_more_parts_than_there_are_is_refused(tmp_path: Pat
     write_tiff(tmp_path / "a.tif", tags_of(4000, 50, [8] * 3, 2, (278, 4, [40])), [picture().tobytes()])
     with pytest.raises(InputError, match="fewer parts of image data than its header claims"):
         load_image(tmp_path / "a.tif")
+
+
+def test_a_damaged_deep_png_never_reaches_the_decoder_that_loses_references(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = imagecodecs.png_encode(deep(picture(), 16))
+    middle = len(data) // 2
+    (tmp_path / "a.png").write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
+    seen: list[bytes] = []
+    monkeypatch.setattr(imagecodecs, "png_decode", seen.append)
+    with pytest.raises(InputError, match=r"a\.png cannot be opened"):
+        load_image(tmp_path / "a.png")
+    assert not seen

@@ -89,6 +89,8 @@ def _deep_png(data: bytes) -> Samples | None:
         return None
     import imagecodecs  # few files need it
 
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        image.load()  # refuses damage; imagecodecs miscounts its references to None at each, until Python aborts
     return _by_channels(imagecodecs.png_decode(data))
 
 
