@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -14,15 +15,15 @@ TITLES = {
     "cells": "Cells",
     "backbone": "Backbone",
     "extract": "Extraction",
-    "reading": "Reading of tokens",
     "sae": "Sparse autoencoder",
+    "reading": "Reading of tokens",
     "atlas": "Atlas",
     "localisation": "Localisation",
     "cohort": "Cohort",
     "report": "Report",
     "runtime": "Where it runs",
 }
-"""Section of a study's configuration -> heading in ``--help``."""
+"""Section of a study's configuration -> heading in ``--help``, in this order."""
 
 
 def options_of(kind: type, *sections: str) -> Any:
@@ -32,11 +33,8 @@ def options_of(kind: type, *sections: str) -> Any:
     of all of them; help texts come from the "Attributes" of the docstrings, defaults are shown beside.
     """
     hints = typing.get_type_hints(kind)
-    fields = []
-    for order, name in enumerate(sections):
-        group = Group(TITLES[name], sort_key=10 + order)
-        inner = _optional(hints[name], group)
-        fields.append((name, Annotated[inner, Parameter(group=group)], dataclasses.field(default_factory=inner)))
+    inner = [(name, _section(hints[name], name)) for name in sections]
+    fields = [(name, options, dataclasses.field(default_factory=options)) for name, options in inner]
     return Annotated[_named(kind.__name__, fields), Parameter(name="*", show_default=False)]
 
 
@@ -58,6 +56,11 @@ def changes_of(options: Any) -> dict[str, Any]:
         if value is not None:
             changes[field.name] = value
     return changes
+
+
+@cache
+def _section(kind: type, name: str) -> type:
+    return _optional(kind, Group(TITLES[name], sort_key=list(TITLES).index(name)))
 
 
 def _optional(kind: type, group: Group) -> type:
