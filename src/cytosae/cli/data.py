@@ -212,7 +212,7 @@ def synthesize_data(
     out: Path,
     /,
     *,
-    smear: Annotated[Smear, Parameter(name="*")] = Smear(),  # noqa: B008 (frozen)
+    smear: Annotated[Smear, Parameter(name="*")] = Smear(),
     processes: int | None = None,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cytosae.cells.synthetic.drawn_patients import CohortModel, CohortOptions, cell_rows, draw_patient, draw_patient_cell
+from cytosae.cells.synthetic.drawn_patients import (
+    CohortModel,
+    CohortOptions,
+    cell_rows,
+    draw_patient,
+    draw_patient_cell,
+)
 from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.truth import write_truth
 from cytosae.common.errors import InputError, UsageError

@@ -15,7 +15,7 @@ from cytosae.cohort.classification.linear import Standardise, l2_path
 from cytosae.cohort.design import Design, Fold
 
 if TYPE_CHECKING:
-    from cytosae.cohort.classification.cohort_arrays import CellArrays, CohortArrays
+    from cytosae.cohort.classification.cohort_arrays import CohortArrays
 
 CALIPER = 0.2
 """Largest difference of matched patients, in standard deviations of the propensity's logit (Austin 2011)."""
