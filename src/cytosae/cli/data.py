@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -173,6 +173,35 @@ def _tables(place: Path) -> list[CellTable]:
         return [read_cells(place, max_unusable=1.0, unpack=Path(unpacked) / "images")]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Drawing:
+    """How a synthetic smear is drawn.
+
+    Attributes
+    ----------
+    seed : int
+        Equal arguments give equal files.
+    domain : str
+        A laboratory by name, or mixed.
+    difficulty : float
+        0 to 1: diagnoses that differ less, fainter structures, more variation of stain, focus and noise.
+    size : int
+        Pixels of the square images.
+    spread : float
+        How far the numbers of cells vary between patients: standard deviation of their logarithm.
+    planted : float
+        0 to 1, share of the patients whose laboratory goes with the diagnosis (needs the domain mixed).
+    """
+
+    seed: int = 0
+    domain: str = "reference"
+    difficulty: float = 0.5
+    size: int = 128
+    spread: float = 0.0
+    planted: float = 0.0
+
+
 @data_app.command(name="synthesize")
 def synthesize_data(
     out: Path,
@@ -180,12 +209,7 @@ def synthesize_data(
     *,
     patients: int = 12,
     cells: int = 50,
-    seed: int = 0,
-    domain: str = "reference",
-    difficulty: float = 0.5,
-    size: int = 128,
-    spread: float = 0.0,
-    planted: float = 0.0,
+    drawing: Drawing | None = None,
     processes: int | None = None,
     as_json: Json = False,
 ) -> None:
@@ -199,18 +223,6 @@ def synthesize_data(
         How many patients.
     cells
         How many cells of each.
-    seed
-        Equal arguments give equal files.
-    domain
-        A laboratory by name, or mixed.
-    difficulty
-        0 to 1: diagnoses that differ less, fainter structures, more variation of stain, focus and noise.
-    size
-        Pixels of the square images.
-    spread
-        How far the numbers of cells vary between patients: standard deviation of their logarithm.
-    planted
-        0 to 1, share of the patients whose laboratory goes with the diagnosis (needs the domain mixed).
     processes
         That draw; without it one for each processor where there are many cells. The files do not depend on it.
     """
@@ -219,18 +231,7 @@ def synthesize_data(
     output = Output(as_json=as_json)
     if processes is None:
         processes = (os.cpu_count() or 1) if patients * cells >= 500 else 1
-    synthesize(
-        out,
-        patients=patients,
-        cells=cells,
-        seed=seed,
-        domain=domain,
-        difficulty=difficulty,
-        size=size,
-        spread=spread,
-        planted=planted,
-        processes=processes,
-    )
+    synthesize(out, patients=patients, cells=cells, processes=processes, **asdict(drawing or Drawing()))
     with (out / "manifest.csv").open(encoding="utf-8") as manifest:
         count = sum(1 for _ in manifest) - 1
     output.line(
