@@ -173,16 +173,13 @@ def _tables(place: Path) -> list[CellTable]:
         return [read_cells(place, max_unusable=1.0, unpack=Path(unpacked) / "images")]
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
-class Smear:
-    """What is drawn.
+class Drawing:
+    """How a synthetic smear is drawn.
 
     Attributes
     ----------
-    patients : int
-        How many patients.
-    cells : int
-        How many cells of each.
     seed : int
         Equal arguments give equal files.
     domain : str
@@ -197,8 +194,6 @@ class Smear:
         0 to 1, share of the patients whose laboratory goes with the diagnosis (needs the domain mixed).
     """
 
-    patients: int = 12
-    cells: int = 50
     seed: int = 0
     domain: str = "reference"
     difficulty: float = 0.5
@@ -212,7 +207,9 @@ def synthesize_data(
     out: Path,
     /,
     *,
-    smear: Annotated[Smear, Parameter(name="*")] = Smear(),
+    patients: int = 12,
+    cells: int = 50,
+    drawing: Drawing | None = None,
     processes: int | None = None,
     as_json: Json = False,
 ) -> None:
@@ -222,6 +219,10 @@ def synthesize_data(
     ----------
     out
         New folder.
+    patients
+        How many patients.
+    cells
+        How many cells of each.
     processes
         That draw; without it one for each processor where there are many cells. The files do not depend on it.
     """
@@ -229,12 +230,12 @@ def synthesize_data(
 
     output = Output(as_json=as_json)
     if processes is None:
-        processes = (os.cpu_count() or 1) if smear.patients * smear.cells >= 500 else 1
-    synthesize(out, processes=processes, **vars(smear))
+        processes = (os.cpu_count() or 1) if patients * cells >= 500 else 1
+    synthesize(out, patients=patients, cells=cells, processes=processes, **asdict(drawing or Drawing()))
     with (out / "manifest.csv").open(encoding="utf-8") as manifest:
         count = sum(1 for _ in manifest) - 1
     output.line(
-        f"{count:,} cells of {smear.patients} patients are in {out}; {out / 'truth' / 'README.md'} says what is true."
+        f"{count:,} cells of {patients} patients are in {out}; {out / 'truth' / 'README.md'} says what is true."
     )
     output.result(path=out, cells=count)
     output.finish()

@@ -6,13 +6,14 @@ from cohort.synthetic_cohort import COLOUR, DISEASE, TYPE, make_atlas
 
 from cytosae.cohort import Design, barcodes, gather
 from cytosae.cohort.classification.confounders import (
+    cell_residual,
     colour_following,
     colour_splits,
     explained,
     match_by_colour,
     remove_from_decisions,
 )
-from cytosae.cohort.classification.features import cell_residual, mean_by_patient, residuals_on
+from cytosae.cohort.classification.features import mean_by_patient, residuals_on
 
 
 @pytest.fixture(scope="module")

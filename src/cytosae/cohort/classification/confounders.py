@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit, logit
 
-from cytosae.cohort.classification.features import Array, residuals_on, with_intercept
+from cytosae.cohort.classification.features import Array, Features, mean_by_patient, residuals_on, with_intercept
 from cytosae.cohort.classification.linear import Standardise, l2_path
 from cytosae.cohort.design import Design, Fold
 
 if TYPE_CHECKING:
     from cytosae.cohort.classification.cohort_arrays import CohortArrays
+    from cytosae.cohort.config import Kind
 
 CALIPER = 0.2
 """Largest difference of matched patients, in standard deviations of the propensity's logit (Austin 2011)."""
@@ -119,3 +120,26 @@ def all_confounders(data: CohortArrays, *, without: Sequence[str] = ("image form
     """Confounders side by side [P, c]; the image format is left out, whose many shares would fit anything."""
     parts = [values for name, values in data.confounders.items() if name not in without]
     return np.hstack(parts) if parts else None
+
+
+def cell_residual(data: CohortArrays, kind: Kind) -> Features:
+    """Barcodes of cells from whose values their own colour is regressed out, by least squares on training patients.
+
+    The mean over a patient's cells of the residuals is the barcode less the slope times the patient's mean colour, so
+    that no dense matrix of cells x latents is made.
+    """
+    cells = data.cells
+    if cells is None or cells.colours is None:
+        raise ValueError("cell_residual needs the cells' colours")
+    colours, patient, matrix = cells.colours, cells.patient, cells.matrices[kind]
+    barcode = mean_by_patient(matrix, patient, len(data.patients))
+    of_patient = mean_by_patient(colours, patient, len(data.patients))
+
+    def features(train: NDArray[np.intp]) -> Array:
+        mine = np.isin(patient, train)
+        centre, scale = colours[mine].mean(0), np.maximum(colours[mine].std(0), 1e-9)
+        terms = (colours - centre) / scale * mine[:, None]
+        slope = np.linalg.pinv(terms.T @ terms) @ np.asarray((matrix.T @ terms).T)
+        return barcode - (of_patient - centre) / scale @ slope
+
+    return features

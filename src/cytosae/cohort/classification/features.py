@@ -10,8 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from cytosae.cohort.classification.cohort_arrays import CohortArrays
-    from cytosae.cohort.config import Kind
+    pass
 
 Array = NDArray[np.float64]
 Features = Callable[[NDArray[np.intp]], Any]
@@ -62,29 +61,6 @@ def with_intercept(covariates: Array, train: NDArray[np.intp]) -> Array:
     filled = np.where(np.isnan(covariates), centre, covariates) - centre
     scale = filled[train].std(0)
     return np.hstack([np.ones((len(covariates), 1)), filled[:, scale > 0] / scale[scale > 0]])
-
-
-def cell_residual(data: CohortArrays, kind: Kind) -> Features:
-    """Barcodes of cells from whose values their own colour is regressed out, by least squares on training patients.
-
-    The mean over a patient's cells of the residuals is the barcode less the slope times the patient's mean colour, so
-    that no dense matrix of cells x latents is made.
-    """
-    cells = data.cells
-    if cells is None or cells.colours is None:
-        raise ValueError("cell_residual needs the cells' colours")
-    colours, patient, matrix = cells.colours, cells.patient, cells.matrices[kind]
-    barcode = mean_by_patient(matrix, patient, len(data.patients))
-    of_patient = mean_by_patient(colours, patient, len(data.patients))
-
-    def features(train: NDArray[np.intp]) -> Array:
-        mine = np.isin(patient, train)
-        centre, scale = colours[mine].mean(0), np.maximum(colours[mine].std(0), 1e-9)
-        terms = (colours - centre) / scale * mine[:, None]
-        slope = np.linalg.pinv(terms.T @ terms) @ np.asarray((matrix.T @ terms).T)
-        return barcode - (of_patient - centre) / scale @ slope
-
-    return features
 
 
 def remembered(function: Callable[[NDArray[np.intp]], Any]) -> Callable[[NDArray[np.intp]], Any]:

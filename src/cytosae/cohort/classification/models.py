@@ -15,8 +15,8 @@ from sklearn.decomposition import TruncatedSVD
 
 from cytosae.atlas.matrix import dense
 from cytosae.cohort.classification.cohort_arrays import BarcodesOf, CellArrays, CohortArrays
-from cytosae.cohort.classification.confounders import all_confounders, match_by_colour
-from cytosae.cohort.classification.features import Array, Features, cell_residual, fixed, residual
+from cytosae.cohort.classification.confounders import all_confounders, cell_residual, match_by_colour
+from cytosae.cohort.classification.features import Array, Features, fixed, residual
 from cytosae.cohort.classification.mil import Attention
 from cytosae.cohort.classification.settings import PENALTIES, VARIANTS, Configuration, See, along_stable
 from cytosae.cohort.config import ClassificationConfig
