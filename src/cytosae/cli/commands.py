@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -195,9 +196,11 @@ def explain(
     concepts
         How many concepts to give.
     out
-        HTML page to write, by default STUDY/explained/IMAGE.html.
+        HTML page to write, by default STUDY/explained/IMAGE~DIGEST.html, with a digest of the image's content; none if
+        the study is read-only.
     """
     from cytosae.common.artifact import hash_file
+    from cytosae.common.names import short_name
     from cytosae.report import Pictures, write_page
     from cytosae.views import OpenedDataset, view_of_image
 
@@ -205,10 +208,13 @@ def explain(
     work = cytosae.Study(study)
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
-    page = out or work.path / "explained" / f"{image.stem}.html"
-    opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
-    view = view_of_image(image.name, hash_file(image), explanation, opened)
-    write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
+    page = out
+    if page is None and os.access(work.path, os.W_OK):
+        page = work.path / "explained" / f"{short_name(image.stem)}~{hash_file(image)[:8]}.html"
+    if page is not None:
+        opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
+        view = view_of_image(image.name, hash_file(image), explanation, opened)
+        write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")
@@ -218,7 +224,8 @@ def explain(
         [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)],
         title=f"Most alike in {name}",
     )
-    output.line(f"With pictures and maps: {page}")
+    read_only = f"{work.path} is read-only, so no page was written; name one with --out."
+    output.line(f"With pictures and maps: {page}" if page else read_only)
     output.result(
         image=image,
         page=page,

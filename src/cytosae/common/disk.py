@@ -1,4 +1,4 @@
-"""A disk that takes no more, told in one sentence whichever library met it."""
+"""Files on disk whole or not at all; a disk that takes no more is told in one sentence, whichever library met it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cytosae.common.errors import ArtifactError, CytosaeError
+from cytosae.common.unfinished import unfinished
 
 TAKES_NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a file system says to nobody but those who write."""
@@ -39,6 +40,19 @@ def disk_errors(path: Path, codes: Collection[int] | None = TAKES_NO_MORE) -> It
             f"{path} could not be written ({reason}); make space or correct that, and run the same command again: what "
             "is finished is kept."
         ) from problem
+
+
+def write_durably(file: Path, content: bytes) -> None:
+    """Write beside, flush to disk, rename: the file is there whole or not at all."""
+    temporary = unfinished(file)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _code(problem: Exception) -> int | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cytosae.common.configuration import finite, from_plain
+from cytosae.common.disk import disk_errors, write_durably
 from cytosae.common.errors import ArtifactError, CytosaeError, UsageError
-from cytosae.common.unfinished import remove, unfinished
 
 T = TypeVar("T")
 DEEPEST = 100
@@ -20,16 +19,9 @@ DEEPEST = 100
 
 def write_json(path: Path, value: Any) -> None:
     """Write a plain value as indented JSON, atomically (written beside, then renamed); NaN and infinities as null."""
-    temporary = unfinished(path)
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(finite(value), file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        remove(temporary)
+    text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+    with disk_errors(path, None):
+        write_durably(path, text.encode())
 
 
 def read_record(kind: type[T], path: Path, mend: str) -> T:

@@ -16,9 +16,9 @@ from cytosae.atlas import LocalisationConfig
 from cytosae.cohort.config import PROMYELOCYTES, ClassificationConfig
 from cytosae.common.config import RuntimeConfig
 from cytosae.common.configuration import replace_from_plain, to_plain
+from cytosae.common.disk import disk_errors, write_durably
 from cytosae.common.errors import UsageError
 from cytosae.common.names import file_name, short_name
-from cytosae.common.unfinished import unfinished
 from cytosae.sae import RECIPES, Recipe
 from cytosae.tokens.config import ExtractConfig, Which
 
@@ -319,9 +319,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def write_config(config: StudyConfig, path: Path) -> None:
     """Write ``config`` as TOML, atomically."""
-    temporary = unfinished(path)
-    temporary.write_text(tomli_w.dumps(tidy(config)), encoding="utf-8")
-    temporary.replace(path)
+    with disk_errors(path, None):
+        write_durably(path, tomli_w.dumps(tidy(config)).encode())
 
 
 def tidy(config: Any) -> dict[str, Any]:

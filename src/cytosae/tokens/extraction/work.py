@@ -7,7 +7,6 @@ there; both are written under another name, flushed and renamed.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,10 +19,9 @@ import filelock
 import safetensors.torch
 
 from cytosae.common.artifact import FileEntry, digest, hash_file, publish_directory
-from cytosae.common.disk import disk_errors
+from cytosae.common.disk import disk_errors, write_durably
 from cytosae.common.errors import ArtifactError
 from cytosae.common.records import read_record, write_json
-from cytosae.common.unfinished import unfinished
 from cytosae.tokens.config import StoredType
 from cytosae.tokens.store.encoding import Planes, bytes_per_token, encoding_of
 from cytosae.tokens.store.token_store import CELL_IDS, FORMAT, MANIFEST, VERSION, Manifest, ShardEntry
@@ -271,19 +269,6 @@ class Work:
             bytes=note["bytes"],
             sha256=note["sha256"],
         )
-
-
-def write_durably(file: Path, content: bytes) -> None:
-    """Write beside, flush to disk, rename: the file is there whole or not at all."""
-    temporary = unfinished(file)
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _described(file: Path) -> FileEntry:
