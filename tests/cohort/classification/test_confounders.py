@@ -5,9 +5,9 @@ import pytest
 from cohort.synthetic_cohort import COLOUR, DISEASE, TYPE, make_atlas
 
 from cytosae.cohort import Design, barcodes, gather
+from cytosae.cohort.classification.colour_following import colour_following
 from cytosae.cohort.classification.confounders import (
     cell_residual,
-    colour_following,
     colour_splits,
     explained,
     match_by_colour,
