@@ -43,18 +43,25 @@ def build_atlas(
 
     Parameters
     ----------
-    sae : encodes tokens [N, D] sparsely; m latents
-    store : n cells, T tokens of width D each
-    cells : the table of these cells; matched by ``cell_id``
-    reference_cells : cells kept per latent, those with the largest mean activation (ties: the lower row)
-    tau : >= 0, activation above which a token counts as having a concept, for ``layers["tokens_above"]``; None for 0.2
+    sae : SparseAutoencoder
+        Encodes tokens [N, D] sparsely; m latents.
+    store : TokenStore
+        n cells, T tokens of width D each.
+    cells : CellTable
+        The table of these cells; matched by ``cell_id``.
+    reference_cells : int
+        Cells kept per latent, those with the largest mean activation (ties: the lower row).
+    tau : float or None
+        >= 0, activation above which a token counts as having a concept, for ``layers["tokens_above"]``; None for 0.2
         with ReLU and L1, and for the rule of `cytosae.sae.choose_tau` on the tokens of this store with all others. Data
-        sets that are to be compared need the same one: give it
-    batch_cells : cells encoded at a time; no result depends on it beyond rounding
+        sets that are to be compared need the same one: give it.
+    batch_cells : int
+        Cells encoded at a time; no result depends on it beyond rounding.
 
     Returns
     -------
-    AnnData [n, m], its slots described in docs/atlas.md.
+    AnnData, shape (n, m)
+        Its slots described in docs/atlas.md.
 
     Raises
     ------
@@ -77,9 +84,11 @@ class CellBlock:
 
     Attributes
     ----------
-    means : (b, m) CSR float32, mean activation of each cell
-    above : (b, m) CSR int32, number of the cell's tokens whose activation is > tau
-    mean_tokens : (b, D) float32
+    means : csr_array, shape (b, m)
+        CSR float32, mean activation of each cell.
+    above : csr_array, shape (b, m)
+        CSR int32, number of the cell's tokens whose activation is > tau.
+    mean_tokens : ndarray, shape (b, D), float32
     """
 
     means: sp.csr_array
@@ -93,12 +102,17 @@ class AtlasPiece:
 
     Attributes
     ----------
-    start : first row
-    means : (n, m) CSR float32, mean activation of each cell
-    above : (n, m) CSR int32, number of the cell's tokens whose activation is > tau
-    tau : the threshold of ``above``
-    mean_tokens : (n, D) float32
-    statistics : statistics of these cells
+    start : int
+        First row.
+    means : csr_array, shape (n, m)
+        CSR float32, mean activation of each cell.
+    above : csr_array, shape (n, m)
+        CSR int32, number of the cell's tokens whose activation is > tau.
+    tau : float
+        The threshold of ``above``.
+    mean_tokens : ndarray, shape (n, D), float32
+    statistics : LatentStatistics
+        Statistics of these cells.
     """
 
     start: int
@@ -192,11 +206,16 @@ class AtlasPlan:
 
     Attributes
     ----------
-    frame : rows of the cell table in the order of the store
-    classes : names of the labels
-    labels : (n,) int64, class of each row, or -1
-    tau : the threshold of ``layers["tokens_above"]``
-    provenance : ``uns["provenance"]``
+    frame : DataFrame
+        Rows of the cell table in the order of the store.
+    classes : tuple of str
+        Names of the labels.
+    labels : ndarray, shape (n,), int64
+        Class of each row, or -1.
+    tau : float
+        The threshold of ``layers["tokens_above"]``.
+    provenance : dict of str to object
+        ``uns["provenance"]``.
     """
 
     frame: pd.DataFrame

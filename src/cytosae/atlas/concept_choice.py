@@ -26,7 +26,8 @@ def usefulness(atlas: AnnData) -> pd.DataFrame:
 
     Returns
     -------
-    Table indexed as ``atlas.var_names`` with these columns and ``usefulness``; dead latents have 0.
+    DataFrame
+        Table indexed as ``atlas.var_names`` with these columns and ``usefulness``; dead latents have 0.
     """
     var = atlas.var
     values = np.asarray(atlas.uns["reference_cells"]["values"])[atlas.var_names.astype(int)]
@@ -58,7 +59,8 @@ def select_concepts(atlas: AnnData, n: int, *, max_shared: float = 0.5, per_clas
 
     Returns
     -------
-    Latent numbers, ordered by usefulness; fewer than ``n`` where fewer are alive and different.
+    list of int
+        Latent numbers, ordered by usefulness; fewer than ``n`` where fewer are alive and different.
     """
     scores = usefulness(atlas)["usefulness"].to_numpy()
     order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > 0]

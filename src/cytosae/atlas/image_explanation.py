@@ -20,11 +20,14 @@ class Explanation:
 
     Attributes
     ----------
-    concepts : the strongest concepts first; index latent, columns activation (mean over all tokens), peak (strongest
-        patch), patches (share of patches on which it is active), surprise (see `explain_cell`), activation_frequency,
-        top_class and label_entropy on the atlas
-    maps : (rows of concepts, side, side) float32, activation on the patch grid
-    similar : atlas cells most alike in concepts; index cell_id, columns similarity (cosine, 0 to 1), row, label
+    concepts : DataFrame
+        The strongest concepts first; index latent, columns activation (mean over all tokens), peak (strongest patch),
+        patches (share of patches on which it is active), surprise (see `explain_cell`), activation_frequency, top_class
+        and label_entropy on the atlas.
+    maps : ndarray
+        (rows of concepts, side, side) float32, activation on the patch grid.
+    similar : DataFrame
+        Atlas cells most alike in concepts; index cell_id, columns similarity (cosine, 0 to 1), row, label.
     """
 
     concepts: pd.DataFrame
@@ -42,10 +45,14 @@ def explain_cell(
 
     Parameters
     ----------
-    tokens : (T, D) float32, CLS first
-    sae : the SAE of the atlas
-    atlas : cells x latents, see docs/atlas.md; its cells may be on disk (`open_atlas` with ``backed="r"``)
-    concepts, similar : how many of each to give
+    tokens : Tensor, shape (T, D), float32
+        CLS first.
+    sae : SparseAutoencoder
+        The SAE of the atlas.
+    atlas : AnnData
+        Cells x latents, see docs/atlas.md; its cells may be on disk (`open_atlas` with ``backed="r"``).
+    concepts, similar : int
+        How many of each to give.
     """
     side = round((tokens.shape[0] - 1) ** 0.5)
     codes = encode_cells(sae, tokens[None])

@@ -27,15 +27,20 @@ def concept_map(
 
     Parameters
     ----------
-    image_or_tokens : a path, a PIL image or a uint8 array [H, W, 3] (needs ``backbone``), or the cell's float tokens
-        [T, D] with CLS first
-    latent : index in 0..m-1
-    sae : the autoencoder
-    backbone : turns the image into tokens
+    image_or_tokens : object
+        A path, a PIL image or a uint8 array [H, W, 3] (needs ``backbone``), or the cell's float tokens [T, D] with CLS
+        first.
+    latent : int
+        Index in 0..m-1.
+    sae : SparseAutoencoder
+        The autoencoder.
+    backbone : Backbone or None
+        Turns the image into tokens.
 
     Returns
     -------
-    [side, side] float32, activations >= 0 on the patch grid; the CLS token is left out.
+    ndarray of float32, shape (side, side)
+        Activations >= 0 on the patch grid; the CLS token is left out.
 
     Raises
     ------
@@ -63,12 +68,14 @@ def concept_maps(
 
     Parameters
     ----------
-    tokens : [n, T, D] float, CLS first
-    latents : L indices in 0..m-1
+    tokens : Tensor, shape (n, T, D), float
+        CLS first.
+    latents : sequence of int
+        L indices in 0..m-1.
 
     Returns
     -------
-    [n, L, side, side] float32
+    ndarray of float32, shape (n, L, side, side)
     """
     wanted = _checked(latents, sae)
     n, T, _ = tokens.shape
@@ -88,12 +95,15 @@ def reference_maps(
 
     Parameters
     ----------
-    store : the cells' tokens
-    pairs : (row in the store, latent)
+    store : TokenStore
+        The cells' tokens.
+    pairs : sequence of tuple of int
+        (row in the store, latent).
 
     Returns
     -------
-    (row, latent) -> [side, side] float32
+    dict of tuple of int to ndarray of float32
+        (row, latent) -> [side, side] float32.
     """
     latents_of: dict[int, list[int]] = {}
     for row, latent in pairs:

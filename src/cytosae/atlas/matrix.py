@@ -22,12 +22,15 @@ def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_ar
 
     Parameters
     ----------
-    matrix : (n, m) scipy sparse matrix, dense array, or ``anndata.abc.CSRDataset``
-    rows : (r,) row numbers, any order; all where None
+    matrix : object
+        (n, m) scipy sparse matrix, dense array, or ``anndata.abc.CSRDataset``.
+    rows : ndarray of int, shape (r,), or None
+        Row numbers, any order; all where None.
 
     Returns
     -------
-    (r, m) CSR; of a matrix on disk only these rows are read, and the best order is that of the file.
+    csr_array, shape (r, m)
+        CSR; of a matrix on disk only these rows are read, and the best order is that of the file.
     """
     if not _on_disk(matrix):
         return sp.csr_array(matrix[slice(None) if rows is None else rows])

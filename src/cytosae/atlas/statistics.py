@@ -20,16 +20,26 @@ class LatentStatistics:
 
     Attributes
     ----------
-    n_latents, n_tokens, n_classes, n_reference : m latents, T tokens a cell (CLS first), C classes, k reference cells
-    n_cells : cells seen
-    cells_active : (m,) int64, cells whose mean activation is > 0
-    tokens_active : (T, m) int64, tokens with activation > 0 at each position (0 = CLS)
-    mean_sum : (m,) float64, sum over cells of the cell's mean activation
-    token_max : (m,) float32, largest activation on a single token
-    class_cells : (C,) int64, cells of each class
-    class_sum : (C, m) float64, sum of cell means over the cells of a class
-    reference_rows : (m, k) int64, rows of the cells with the largest means, descending; -1 where fewer are active
-    reference_values : (m, k) float32, their means; 0 where fewer are active
+    n_latents, n_tokens, n_classes, n_reference : int
+        m latents, T tokens a cell (CLS first), C classes, k reference cells.
+    n_cells : int
+        Cells seen.
+    cells_active : ndarray of int64, shape (m,)
+        Cells whose mean activation is > 0.
+    tokens_active : ndarray of int64, shape (T, m)
+        Tokens with activation > 0 at each position (0 = CLS).
+    mean_sum : ndarray of float64, shape (m,)
+        Sum over cells of the cell's mean activation.
+    token_max : ndarray of float32, shape (m,)
+        Largest activation on a single token.
+    class_cells : ndarray of int64, shape (C,)
+        Cells of each class.
+    class_sum : ndarray of float64, shape (C, m)
+        Sum of cell means over the cells of a class.
+    reference_rows : ndarray of int64, shape (m, k)
+        Rows of the cells with the largest means, descending; -1 where fewer are active.
+    reference_values : ndarray of float32, shape (m, k)
+        Their means; 0 where fewer are active.
     """
 
     n_latents: int
@@ -62,13 +72,17 @@ class LatentStatistics:
 
         Parameters
         ----------
-        activations : (b * T, m) CSR, non-negative; tokens in order, T of each cell
-        rows : (b,) int64, rows of the cells in the table
-        classes : (b,) int64 in [0, C), -1 where unlabelled
+        activations : csr_array, shape (b * T, m)
+            CSR, non-negative; tokens in order, T of each cell.
+        rows : ndarray of int64, shape (b,)
+            Rows of the cells in the table.
+        classes : ndarray of int64, shape (b,)
+            In [0, C), -1 where unlabelled.
 
         Returns
         -------
-        (b, m) CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data).
+        csr_array, shape (b, m)
+            CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data).
         """
         b, T = len(rows), self.n_tokens
         activations.eliminate_zeros()
@@ -176,13 +190,15 @@ def label_entropy(values: NDArray[np.floating], labels: NDArray[np.integer], n_l
 
     Parameters
     ----------
-    values : (m, k) float array, mean activation of each reference cell, >= 0
-    labels : (m, k) int array in [0, n_labels), -1 where unlabelled or where there is no such cell
+    values : ndarray of float, shape (m, k)
+        Mean activation of each reference cell, >= 0.
+    labels : ndarray of int, shape (m, k)
+        In [0, n_labels), -1 where unlabelled or where there is no such cell.
 
     Returns
     -------
-    (m,) float64 in nats; NaN for latents without an active, labelled reference cell. Unlabelled cells count in neither
-    sum.
+    ndarray of float64, shape (m,)
+        In nats; NaN for latents without an active, labelled reference cell. Unlabelled cells count in neither sum.
 
     References
     ----------
@@ -209,11 +225,13 @@ def class_selectivity(class_means: NDArray[np.floating]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    class_means : (m, C) mean activation per class, >= 0; classes without cells are NaN and left out
+    class_means : ndarray of float, shape (m, C)
+        Mean activation per class, >= 0; classes without cells are NaN and left out.
 
     Returns
     -------
-    (m,) float64; NaN where no class mean is > 0 or fewer than two classes have cells.
+    ndarray of float64, shape (m,)
+        NaN where no class mean is > 0 or fewer than two classes have cells.
 
     References
     ----------

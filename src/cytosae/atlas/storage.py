@@ -247,11 +247,15 @@ class CsrWriter:
 
     Parameters
     ----------
-    group : an empty group
-    width : number of columns
-    dtype : of the values
-    index_limit : most entries that are numbered by int32. As in scipy, offsets and columns have one type: with more,
-        both become int64
+    group : Group
+        An empty group.
+    width : int
+        Number of columns.
+    dtype : object
+        Of the values.
+    index_limit : int
+        Most entries that are numbered by int32. As in scipy, offsets and columns have one type: with more, both become
+        int64.
     """
 
     group: h5py.Group

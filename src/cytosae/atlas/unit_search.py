@@ -28,11 +28,15 @@ def search_units(
 
     Parameters
     ----------
-    families : family -> [n * P, units] values on the patches: a CSC array of non-negative activations, or a dense
-        array; of a dense family the second half of the columns is the first with the other sign
-    areas : structure -> [n, P] float32, share of each patch that the structure covers
-    dataset : [n] name of each cell's data set
-    search : [n] bool, the cells searched; the others are held out
+    families : dict of str to object
+        Family -> [n * P, units] values on the patches: a CSC array of non-negative activations, or a dense array; of a
+        dense family the second half of the columns is the first with the other sign.
+    areas : dict of str to ndarray of float32
+        Structure -> [n, P] float32, share of each patch that the structure covers.
+    dataset : ndarray, shape (n,)
+        Name of each cell's data set.
+    search : ndarray of bool, shape (n,)
+        The cells searched; the others are held out.
     """
     n, P = next(iter(areas.values())).shape
     rng = np.random.default_rng(config.seed)
@@ -69,15 +73,21 @@ class Localisation:
 
     Attributes
     ----------
-    table : one row per structure and family, best first within a structure. Columns: structure, family, unit, sign,
+    table : DataFrame
+        One row per structure and family, best first within a structure. Columns: structure, family, unit, sign,
         threshold, search_iou (on the cells searched), iou, low, high (held-out cells, mean and interval), chance (the
         same map against another cell's mask), chance_area (as many patches at random places), gain, gain_low, gain_high
-        (iou - chance, paired)
-    ceiling : structure -> mean IoU of the best possible selection of whole patches, held-out cells
-    by_dataset : one row per structure, family and data set: n, iou
-    n_search, n_test : cells
-    config : how it was done
-    held_out : data set -> cell_id of the cells not searched
+        (iou - chance, paired).
+    ceiling : dict of str to float
+        Structure -> mean IoU of the best possible selection of whole patches, held-out cells.
+    by_dataset : DataFrame
+        One row per structure, family and data set: n, iou.
+    n_search, n_test : int
+        Cells.
+    config : LocalisationConfig
+        How it was done.
+    held_out : dict of str to list of str
+        Data set -> cell_id of the cells not searched.
     """
 
     table: pd.DataFrame
@@ -100,12 +110,15 @@ def iou(maps: NDArray[np.bool_], area: NDArray[np.floating]) -> NDArray[np.float
 
     Parameters
     ----------
-    maps : [n, P] bool, whole patches selected
-    area : [n, P] share of each patch that the structure covers
+    maps : ndarray of bool, shape (n, P)
+        Whole patches selected.
+    area : ndarray of float, shape (n, P)
+        Share of each patch that the structure covers.
 
     Returns
     -------
-    [n]: sum of covered shares of selected patches / (selected + covered - that); 0 where both are empty.
+    ndarray of float64, shape (n,)
+        Sum of covered shares of selected patches / (selected + covered - that); 0 where both are empty.
     """
     inside = (maps * area).sum(1, dtype=np.float64)
     union = maps.sum(1) + area.sum(1, dtype=np.float64) - inside

@@ -22,20 +22,31 @@ class Backbone(nn.Module):
 
     Parameters
     ----------
-    model : a timm `VisionTransformer` or `Eva` with a CLS token and a square grid of patches
-    name : as given to `load_backbone`
-    preprocessing : of the images
-    block : number of the hooked block, 1 for the first
-    weights_hash : sha256 of the weights, hexadecimal
-    source, licence : of the weights
+    model : Module
+        A timm `VisionTransformer` or `Eva` with a CLS token and a square grid of patches.
+    name : str
+        As given to `load_backbone`.
+    preprocessing : Preprocessing
+        Of the images.
+    block : int
+        Number of the hooked block, 1 for the first.
+    weights_hash : str
+        sha256 of the weights, hexadecimal.
+    source, licence : str
+        Of the weights.
 
     Attributes
     ----------
-    width : D, numbers a token
-    side : patches along one side of the grid
-    n_tokens : 1 + side^2: CLS and patches
-    depth : blocks of the whole transformer
-    registers : register tokens of the model; they take part in its computation and are left out of the tokens
+    width : int
+        D, numbers a token.
+    side : int
+        Patches along one side of the grid.
+    n_tokens : int
+        1 + side^2: CLS and patches.
+    depth : int
+        Blocks of the whole transformer.
+    registers : int
+        Register tokens of the model; they take part in its computation and are left out of the tokens.
 
     Raises
     ------
@@ -86,11 +97,13 @@ class Backbone(nn.Module):
 
         Parameters
         ----------
-        batch : float [B, 3, size, size] from `prepare`; moved to the device of the weights
+        batch : Tensor, shape (B, 3, size, size), float
+            From `prepare`; moved to the device of the weights.
 
         Returns
         -------
-        float32 [B, 1 + P, D], the CLS token first, then the patches row by row
+        Tensor, shape (B, 1 + P, D), float32
+            The CLS token first, then the patches row by row.
 
         Raises
         ------
@@ -121,11 +134,13 @@ class Backbone(nn.Module):
 
         Parameters
         ----------
-        tokens : float [B, 1 + P, D], as `forward` gives them
+        tokens : Tensor, shape (B, 1 + P, D), float
+            As `forward` gives them.
 
         Returns
         -------
-        float32 [B, 1 + P, D]: what the whole transformer gives
+        Tensor, shape (B, 1 + P, D), float32
+            What the whole transformer gives.
 
         Raises
         ------

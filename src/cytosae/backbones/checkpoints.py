@@ -25,9 +25,12 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
 
     Parameters
     ----------
-    model : whose parameters and persistent buffers are to be filled; float tensors are cast to their dtypes
-    state : by the names of the model
-    source : file, for the message
+    model : Module
+        Whose parameters and persistent buffers are to be filled; float tensors are cast to their dtypes.
+    state : mapping of str to Tensor
+        By the names of the model.
+    source : str
+        File, for the message.
 
     Raises
     ------
@@ -61,7 +64,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Returns
     -------
-    what the file holds: tensors by name, or a mapping of such mappings
+    dict of str to object
+        What the file holds: tensors by name, or a mapping of such mappings.
 
     Raises
     ------

@@ -34,12 +34,15 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
 
     Parameters
     ----------
-    name : ``tiny`` (shipped), ``dinobloom-s``, ``-b``, ``-l``, ``-g``, or ``timm:<model>``, any vision transformer of
-        timm
-    weights : file with the weights: for DinoBloom one as published; for timm a state dict in timm's names (None:
-        fetched through timm); for tiny another training of it (None: the shipped one)
-    block : the block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second
-        to last, as in the paper
+    name : str
+        ``tiny`` (shipped), ``dinobloom-s``, ``-b``, ``-l``, ``-g``, or ``timm:<model>``, any vision transformer of
+        timm.
+    weights : str or Path or None
+        File with the weights: for DinoBloom one as published; for timm a state dict in timm's names (None: fetched
+        through timm); for tiny another training of it (None: the shipped one).
+    block : int or None
+        The block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second to
+        last, as in the paper.
 
     Returns
     -------

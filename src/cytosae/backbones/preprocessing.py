@@ -30,9 +30,12 @@ class Preprocessing:
 
     Parameters
     ----------
-    size : side of the square, pixels
-    mean, std : of the three channels, in units of [0, 1]
-    interpolation : bilinear, bicubic, lanczos or nearest
+    size : int
+        Side of the square, pixels.
+    mean, std : tuple of float
+        Of the three channels, in units of [0, 1].
+    interpolation : str
+        Bilinear, bicubic, lanczos or nearest.
     """
 
     size: int
@@ -53,11 +56,13 @@ class Preprocessing:
 
         Parameters
         ----------
-        images : sequence of PIL images (of any mode; converted to RGB) or uint8 arrays [H, W, 3], of any sizes
+        images : sequence of object
+            Sequence of PIL images (of any mode; converted to RGB) or uint8 arrays [H, W, 3], of any sizes.
 
         Returns
         -------
-        float32 tensor [B, 3, size, size], on the CPU
+        Tensor, shape (B, 3, size, size), float32
+            On the CPU.
 
         Raises
         ------

@@ -15,14 +15,22 @@ class BackboneEntry:
 
     Parameters
     ----------
-    name : as given to `load_backbone`
-    width, depth : numbers a token, transformer blocks
-    timm_model : the architecture in timm
-    origin : where the weights are published, for people
-    files : the names under which they are published
-    licence : of the weights
-    sha256 : checksum of a published file by its name, where known
-    reference : the publication
+    name : str
+        As given to `load_backbone`.
+    width, depth : int
+        Numbers a token, transformer blocks.
+    timm_model : str
+        The architecture in timm.
+    origin : str
+        Where the weights are published, for people.
+    files : tuple of str
+        The names under which they are published.
+    licence : str
+        Of the weights.
+    sha256 : mapping of str to str
+        Checksum of a published file by its name, where known.
+    reference : str
+        The publication.
     """
 
     name: str

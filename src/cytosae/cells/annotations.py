@@ -23,8 +23,9 @@ def read_expert_annotations(path: Path | str) -> pd.DataFrame:
 
     Returns
     -------
-    One row a cell: `patient`, `file` (name of the image), `expert_label`, `expert_cell_type` (harmonised),
-    `expert_pathognomonic` (bool), `scemila_prediction`.
+    DataFrame
+        One row a cell: `patient`, `file` (name of the image), `expert_label`, `expert_cell_type` (harmonised),
+        `expert_pathognomonic` (bool), `scemila_prediction`.
     """
     table = read_table(Path(path), needed=("mll_annotation", "prediction", "ID", "im_tiffname"))
     label = table["mll_annotation"].str.strip()

@@ -21,8 +21,10 @@ def harmonise(labels: pd.Series, dataset: str = "any") -> pd.Series:
 
     Parameters
     ----------
-    labels : original labels, strings
-    dataset : whose labels they are (a name of `cytosae.cells.LAYOUTS`); names unknown there are looked up under "any"
+    labels : Series
+        Original labels, strings.
+    dataset : str
+        Whose labels they are (a name of `cytosae.cells.LAYOUTS`); names unknown there are looked up under "any".
     """
     names = _names(dataset)
     known = {label: names.get(_plain(label)) for label in labels.dropna().unique()}

@@ -31,11 +31,15 @@ class Finding:
 
     Attributes
     ----------
-    kind : counts, patients, foreign, undecodable, conflict, shared, archive, tokens, attributes; or, of no harm,
-        broken (known of the original), reading (what was done to read it), duplicate, litter, folder, file, unknown
-    wrong : whether something is to be mended; False for what reading copes with by itself
-    sentence : what it is
-    files : the files in question, as far as there are such
+    kind : str
+        Counts, patients, foreign, undecodable, conflict, shared, archive, tokens, attributes; or, of no harm, broken
+        (known of the original), reading (what was done to read it), duplicate, litter, folder, file, unknown.
+    wrong : bool
+        Whether something is to be mended; False for what reading copes with by itself.
+    sentence : str
+        What it is.
+    files : tuple of str
+        The files in question, as far as there are such.
     """
 
     kind: str
@@ -50,9 +54,12 @@ class DatasetCheck:
 
     Attributes
     ----------
-    cells : the table as `read_cells` gives it
-    counts : index class; columns files and published (NA where it is not known)
-    findings : in the order of their weight
+    cells : CellTable
+        The table as `read_cells` gives it.
+    counts : DataFrame
+        Index class; columns files and published (NA where it is not known).
+    findings : tuple of Finding
+        In the order of their weight.
     """
 
     cells: CellTable
@@ -77,11 +84,16 @@ def check_dataset(
 
     Parameters
     ----------
-    path : folder, manifest or BloodMNIST `.npz`; the images of the latter are unpacked into a temporary folder
-    published : the data set that it is meant to be; None to look for faults that need no such knowledge
-    layout : overrules the recognition of the layout
-    images_root : folder of the images that a manifest names
-    against : tables of other data sets, searched for the same images
+    path : str or Path
+        Folder, manifest or BloodMNIST `.npz`; the images of the latter are unpacked into a temporary folder.
+    published : PublishedDataset or None
+        The data set that it is meant to be; None to look for faults that need no such knowledge.
+    layout : str or None
+        Overrules the recognition of the layout.
+    images_root : str or Path or None
+        Folder of the images that a manifest names.
+    against : sequence of CellTable
+        Tables of other data sets, searched for the same images.
 
     Raises
     ------

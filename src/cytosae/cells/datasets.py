@@ -17,23 +17,40 @@ class PublishedDataset:
 
     Attributes
     ----------
-    name : short name, that of its layout where it has one of its own
-    title, what : its name in the literature, and what it is
-    images : number of images (or of what ``images_are`` names) in the complete download
-    download : size of the download, as far as it is known
-    licence, citation, how : terms, whom to cite, how to get it
-    counted : column by which ``counts`` are given, "label" or "diagnosis"
-    images_are : what ``images`` counts
-    patients : number of patients, None where it is not told
-    counts : class -> number of files; empty where no source tells
-    counts_source : who counted
-    prefixes : prefix of the file name -> number of files
-    patient_counts : class -> number of patients
-    splits : name of the split -> number of images
-    broken : name of a file that is known to be unusable in the original -> what is wrong with it
-    names : file name by `label` and `number`, numbers running from 1 to the class's count; "" where they do not
-    tables : files that belong to the data set without being images
-    patient_table, patient_column : table with a row for each patient, and the column of their names; "" without one
+    name : str
+        Short name, that of its layout where it has one of its own.
+    title, what : str
+        Its name in the literature, and what it is.
+    images : int
+        Number of images (or of what ``images_are`` names) in the complete download.
+    download : str
+        Size of the download, as far as it is known.
+    licence, citation, how : str
+        Terms, whom to cite, how to get it.
+    counted : str
+        Column by which ``counts`` are given, "label" or "diagnosis".
+    images_are : str
+        What ``images`` counts.
+    patients : int or None
+        Number of patients, None where it is not told.
+    counts : mapping of str to int
+        Class -> number of files; empty where no source tells.
+    counts_source : str
+        Who counted.
+    prefixes : mapping of str to int
+        Prefix of the file name -> number of files.
+    patient_counts : mapping of str to int
+        Class -> number of patients.
+    splits : mapping of str to int
+        Name of the split -> number of images.
+    broken : mapping of str to str
+        Name of a file that is known to be unusable in the original -> what is wrong with it.
+    names : str
+        File name by `label` and `number`, numbers running from 1 to the class's count; "" where they do not.
+    tables : tuple of str
+        Files that belong to the data set without being images.
+    patient_table, patient_column : str
+        Table with a row for each patient, and the column of their names; "" without one.
     """
 
     name: str

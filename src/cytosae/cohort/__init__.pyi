@@ -12,9 +12,10 @@ from .contrasts.contrast import conclusion, contrast, disease_barcodes, open_con
 from .design import Design, Intervals
 from .explanation.attention import attention_scores
 from .explanation.counterfactual import Counterfactual, counterfactual
-from .explanation.decision import Detail, PatientExplanation, explain_decision
+from .explanation.decision import Detail, explain_decision
 from .explanation.faithfulness import Curve, Stability, cell_curve, concept_curve, stability
 from .explanation.pathognomonic import neighbour_scores, pathognomonic_cells
+from .explanation.patient_explanation import PatientExplanation
 from .explanation.ranking import RankingEvaluation, enrichment, evaluate_rankings, expert_labels, truth_of_labels
 from .patients.barcodes import barcodes, cell_matrix, open_cohort, patient_correlation, save_cohort
 from .patients.diagnoses import REST, near_duplicates

@@ -70,14 +70,22 @@ class Artifact:
 
     Attributes
     ----------
-    path : the directory or file that it describes
-    kind, schema : what it is, and the version of its layout
-    package : version of cytosae that wrote it
-    config : plain configuration of the step
-    inputs : name -> fingerprint of what it was made from (artifacts, weights)
-    files : relative name -> {"sha256", "bytes"}
-    created : ISO 8601 time in UTC; no part of the fingerprint
-    details : plain facts worth keeping (counts, hashes); no part of `recipe`
+    path : Path
+        The directory or file that it describes.
+    kind, schema : str, int
+        What it is, and the version of its layout.
+    package : str
+        Version of cytosae that wrote it.
+    config : object
+        Plain configuration of the step.
+    inputs : mapping of str to str
+        Name -> fingerprint of what it was made from (artifacts, weights).
+    files : mapping of str to FileEntry
+        Relative name -> {"sha256", "bytes"}.
+    created : str
+        ISO 8601 time in UTC; no part of the fingerprint.
+    details : mapping of str to object
+        Plain facts worth keeping (counts, hashes); no part of `recipe`.
     """
 
     path: Path

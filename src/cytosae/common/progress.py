@@ -73,10 +73,14 @@ def progress(description: str, total: int | None = None, unit: str = "steps", *,
 
     Parameters
     ----------
-    description : what is being done, e.g. ``"Extracting tokens of acevedo"``
-    total : units in all, None when unknown
-    unit : plural noun of what is counted
-    done : units that an earlier, interrupted run has already done
+    description : str
+        What is being done, e.g. ``"Extracting tokens of acevedo"``.
+    total : int or None
+        Units in all, None when unknown.
+    unit : str
+        Plural noun of what is counted.
+    done : int
+        Units that an earlier, interrupted run has already done.
     """
     if not (sys.stderr.isatty() and is_first()):
         bar = Bar(description, total, unit)

@@ -50,8 +50,10 @@ class ConceptBenchmark:
 
     Attributes
     ----------
-    facts : backbone, SAEs, numbers of cells, configuration
-    tables : title -> table; columns ``x``, ``x_low``, ``x_high`` are a value and its interval
+    facts : dict of str to object
+        Backbone, SAEs, numbers of cells, configuration.
+    tables : dict of str to DataFrame
+        Title -> table; columns ``x``, ``x_low``, ``x_high`` are a value and its interval.
     """
 
     facts: dict[str, Any]
@@ -71,16 +73,23 @@ def measure_concepts(
 
     Parameters
     ----------
-    saes : name -> SAE for the tokens of ``backbone``
-    backbone : makes the tokens
-    data : folder that holds acevedo, tecom_wbc and cellavision_wbc; None leaves real cells out
-    config : see `ConceptsConfig`
-    work : folder for tokens, kept for the next call; None for one that is removed
-    trained_on : cell_id of the cells that the SAEs were trained on; those of them with attributes are left out
+    saes : mapping of str to SparseAutoencoder
+        Name -> SAE for the tokens of ``backbone``.
+    backbone : Backbone
+        Makes the tokens.
+    data : Path or None
+        Folder that holds acevedo, tecom_wbc and cellavision_wbc; None leaves real cells out.
+    config : ConceptsConfig or None
+        See `ConceptsConfig`.
+    work : Path or None
+        Folder for tokens, kept for the next call; None for one that is removed.
+    trained_on : collection of str
+        cell_id of the cells that the SAEs were trained on; those of them with attributes are left out.
 
     Returns
     -------
-    Tables as defined in docs/concept_benchmark.md.
+    ConceptBenchmark
+        Tables as defined in docs/concept_benchmark.md.
 
     Raises
     ------

@@ -29,7 +29,8 @@ class KeptTokens:
 
     Attributes
     ----------
-    path : an .npy file, float16 [n, T, D]
+    path : Path
+        An .npy file, float16 [n, T, D].
     """
 
     path: Path
@@ -48,11 +49,16 @@ class DrawnCells:
 
     Attributes
     ----------
-    tokens : of the cells
-    shows : [n, P, S] bool, patches in which a structure covers `COVER` or more
-    structures : the S names
-    attributes : one row a cell
-    labels, domains : type and laboratory of each
+    tokens : KeptTokens
+        Of the cells.
+    shows : ndarray of bool, shape (n, P, S)
+        Patches in which a structure covers `COVER` or more.
+    structures : tuple of str
+        The S names.
+    attributes : DataFrame
+        One row a cell.
+    labels, domains : tuple of str
+        Type and laboratory of each.
     """
 
     tokens: KeptTokens
@@ -83,10 +89,14 @@ def draw_benchmark(
 
     Parameters
     ----------
-    backbone : makes tokens [b, T, D]
-    folder : for the file of tokens
-    cells : n
-    seed, difficulty, size : of the drawings, see `draw_cell`
+    backbone : Backbone
+        Makes tokens [b, T, D].
+    folder : Path
+        For the file of tokens.
+    cells : int
+        n.
+    seed, difficulty, size : int, float, int
+        Of the drawings, see `draw_cell`.
     """
     path = folder / "drawn.npy"
     shape = (cells, backbone.n_tokens, backbone.width)

@@ -57,9 +57,12 @@ class SmearCohort:
 
     Attributes
     ----------
-    cells, tokens : as of any cohort
-    truth : one row a cell of ``truth/cells.csv``, index cell_id
-    colours : colour statistics of the images
+    cells, tokens : CellTable, TokenStore
+        As of any cohort.
+    truth : DataFrame
+        One row a cell of ``truth/cells.csv``, index cell_id.
+    colours : DataFrame
+        Colour statistics of the images.
     """
 
     cells: CellTable
@@ -86,16 +89,22 @@ def score_cohorts(
 
     Parameters
     ----------
-    saes : name -> SAE
-    controls : SAEs with random weights, scored in the same way
-    matched : name -> structure -> latents that stand for it, found on other cells
-    backbone : makes the tokens
-    work : folder for images and tokens, which are removed after each cohort
+    saes : mapping of str to SparseAutoencoder
+        Name -> SAE.
+    controls : mapping of str to SparseAutoencoder
+        SAEs with random weights, scored in the same way.
+    matched : mapping of str to mapping of str to sequence of int
+        Name -> structure -> latents that stand for it, found on other cells.
+    backbone : Backbone
+        Makes the tokens.
+    work : Path
+        Folder for images and tokens, which are removed after each cohort.
 
     Returns
     -------
-    Tables "contrasts", "contrasts in short", "pathognomonic cells", "classification" and "laboratory", as in
-    docs/concept_benchmark.md.
+    dict of str to DataFrame
+        Tables "contrasts", "contrasts in short", "pathognomonic cells", "classification" and "laboratory", as in
+        docs/concept_benchmark.md.
     """
     named = {**saes, **controls}
     of_contrasts, of_models, of_laboratory, shuffles = [], [], [], []
@@ -162,10 +171,11 @@ def find_structures(atlas: AnnData, matched: Mapping[str, Sequence[int]], config
 
     Returns
     -------
-    One row a structure that occurs in one diagnosis alone and was matched: structure, diagnosis, latents (that stand
-    for it), rank (of the best of them among all tested latents by AUC in favour of the diagnosis), tested (latents),
-    auc, q, found (rank <= top), chance (of as many random latents), rank_elsewhere (the smallest rank in the other
-    diagnoses' contrasts).
+    DataFrame
+        One row a structure that occurs in one diagnosis alone and was matched: structure, diagnosis, latents (that
+        stand for it), rank (of the best of them among all tested latents by AUC in favour of the diagnosis), tested
+        (latents), auc, q, found (rank <= top), chance (of as many random latents), rank_elsewhere (the smallest rank in
+        the other diagnoses' contrasts).
     """
     made = barcodes(atlas, kinds=[config.kind])
     present = set(made.obs["diagnosis"])
@@ -224,7 +234,8 @@ def rank_cells(
 
     Returns
     -------
-    Index cell_id; patient (with ``prefix``), truth, one column a ranking.
+    DataFrame
+        Index cell_id; patient (with ``prefix``), truth, one column a ranking.
     """
     first = next(iter(atlases.values()))
     diagnosis = first.obs["diagnosis"].astype(str)

@@ -39,11 +39,14 @@ class StructureScores:
 
     Attributes
     ----------
-    table : one row a structure: structure, units (family), unit, sign, search_ap, ap, base (rate of patches that show
-        it), iou, purity, each of the last four but base with ``_low`` and ``_high``; redundancy
-    summary : one row: units, structures, mean_ap, recall (share of structures with ap > 0.5), mean_iou, with intervals,
-        redundancy and purity (means over the structures found)
-    matched : structure -> units whose gain over the base rate is close to the best one's, best first, at most ten
+    table : DataFrame
+        One row a structure: structure, units (family), unit, sign, search_ap, ap, base (rate of patches that show it),
+        iou, purity, each of the last four but base with ``_low`` and ``_high``; redundancy.
+    summary : dict of str to object
+        One row: units, structures, mean_ap, recall (share of structures with ap > 0.5), mean_iou, with intervals,
+        redundancy and purity (means over the structures found).
+    matched : dict of str to list of int
+        Structure -> units whose gain over the base rate is close to the best one's, best first, at most ten.
     """
 
     table: pd.DataFrame
@@ -65,14 +68,19 @@ def score_structures(
 
     Parameters
     ----------
-    units : the candidates
-    cells : with the truth
-    seed : of the halves and of the resamples
-    resamples : of the scored cells behind each interval
+    units : Units
+        The candidates.
+    cells : DrawnCells
+        With the truth.
+    seed : int
+        Of the halves and of the resamples.
+    resamples : int
+        Of the scored cells behind each interval.
 
     Returns
     -------
-    The measures are defined in docs/concept_benchmark.md.
+    StructureScores
+        The measures are defined in docs/concept_benchmark.md.
     """
     search, test = cells.halves(seed)
     kept = scored_structures(cells, (search, test))
@@ -128,8 +136,9 @@ def score_attributes(
 
     Returns
     -------
-    One row an attribute: attribute, units, unit, sign, search_rho, rho with interval; then the row "mean". The sign is
-    that of the half on which the unit was chosen, so a unit that turns out to run the other way scores below 0.
+    DataFrame
+        One row an attribute: attribute, units, unit, sign, search_rho, rho with interval; then the row "mean". The sign
+        is that of the half on which the unit was chosen, so a unit that turns out to run the other way scores below 0.
     """
     search, test = cells.halves(seed)
     values = cell_values(units, cells.tokens, search)

@@ -32,16 +32,21 @@ def score_laboratory(
 
     Parameters
     ----------
-    data : patients with cells, colours and cell types
-    kind : barcode of the concepts
-    linear : the model that is fitted
-    folds, resamples, shuffles, seed, confidence : as in `CohortsConfig`
+    data : CohortArrays
+        Patients with cells, colours and cell types.
+    kind : {"presence", "mean", "count"}
+        Barcode of the concepts.
+    linear : L2
+        The model that is fitted.
+    folds, resamples, shuffles, seed, confidence : int, float
+        As in `CohortsConfig`.
 
     Returns
     -------
-    ``colour`` (AUROC of the patients' mean colours), ``within`` (AUROC of their colours within cell types) with
-    intervals, ``p`` (share of shuffled diagnoses for which the latter is as large), ``concepts`` (AUROC of barcodes),
-    ``followed`` (adjusted R^2 of the concepts' decisions on colour), ``called`` (p <= 1 - confidence).
+    dict of str to object
+        ``colour`` (AUROC of the patients' mean colours), ``within`` (AUROC of their colours within cell types) with
+        intervals, ``p`` (share of shuffled diagnoses for which the latter is as large), ``concepts`` (AUROC of
+        barcodes), ``followed`` (adjusted R^2 of the concepts' decisions on colour), ``called`` (p <= 1 - confidence).
     """
     assert data.cells is not None  # noqa: S101 - for the type checker; the cohort is made with cells
     K = len(data.classes)

@@ -19,12 +19,18 @@ class Machine:
 
     Attributes
     ----------
-    processor : its name as the system gives it
-    cores : logical ones
-    threads : that torch uses
-    flags : those of `TELLING` that it has
-    torch : version
-    gpu : name of the first GPU, or None
+    processor : str
+        Its name as the system gives it.
+    cores : int
+        Logical ones.
+    threads : int
+        That torch uses.
+    flags : tuple of str
+        Those of `TELLING` that it has.
+    torch : str
+        Version.
+    gpu : str or None
+        Name of the first GPU, or None.
     """
 
     processor: str

@@ -40,8 +40,10 @@ class HumanTruth:
 
     Attributes
     ----------
-    first : one row a cell, one column an attribute (text)
-    second : the same by another annotator for some of the cells (same index), or None
+    first : DataFrame
+        One row a cell, one column an attribute (text).
+    second : DataFrame or None
+        The same by another annotator for some of the cells (same index), or None.
     """
 
     first: pd.DataFrame
@@ -80,17 +82,23 @@ def score_human_attributes(
 
     Parameters
     ----------
-    units : what they are called, and whether their sign counts
-    values : [n, units] mean activation of each cell
-    truth : [n, attributes]
-    seed : of the halves, inner folds and resamples
-    resamples : of the scored cells behind each interval
+    units : Units
+        What they are called, and whether their sign counts.
+    values : Activations
+        [n, units] mean activation of each cell.
+    truth : DataFrame
+        [n, attributes].
+    seed : int
+        Of the halves, inner folds and resamples.
+    resamples : int
+        Of the scored cells behind each interval.
 
     Returns
     -------
-    Table with one row an attribute, value and measure (`MEASURES`): attribute, value, units, measure, chosen (units,
-    best first), auc with interval, cells (that have the value, of those scored); and one with a row a measure: the mean
-    over attributes of the mean over their values, with interval.
+    tuple of DataFrame
+        Table with one row an attribute, value and measure (`MEASURES`): attribute, value, units, measure, chosen
+        (units, best first), auc with interval, cells (that have the value, of those scored); and one with a row a
+        measure: the mean over attributes of the mean over their values, with interval.
     """
     half = np.random.default_rng([seed, 3]).random(len(truth)) < 0.5
     weights = cell_weights(int((~half).sum()), resamples, seed)
@@ -116,10 +124,11 @@ def annotators(truth: HumanTruth, *, seed: int, resamples: int, confidence: floa
 
     Returns
     -------
-    One row an attribute and value: attribute, value, cells (both annotated), agreement (share of cells for which both
-    or neither gave this value), kappa, auc (of the second annotator's yes or no for the first one's) with intervals;
-    value "" for the whole attribute (agreement and kappa over its values; auc the mean over them). Values that one of
-    the two never gave are left out.
+    DataFrame
+        One row an attribute and value: attribute, value, cells (both annotated), agreement (share of cells for which
+        both or neither gave this value), kappa, auc (of the second annotator's yes or no for the first one's) with
+        intervals; value "" for the whole attribute (agreement and kappa over its values; auc the mean over them).
+        Values that one of the two never gave are left out.
     """
     if truth.second is None:
         return pd.DataFrame()
@@ -149,8 +158,9 @@ def localise(
 
     Returns
     -------
-    Columns structure, units, unit, sign, iou, iou_low, iou_high, chance (the same map on another cell's mask), gain
-    with interval, ceiling.
+    DataFrame
+        Columns structure, units, unit, sign, iou, iou_low, iou_high, chance (the same map on another cell's mask), gain
+        with interval, ceiling.
     """
     from cytosae.atlas import localisation
 

@@ -35,9 +35,12 @@ class Lap:
 
     Attributes
     ----------
-    name : what was measured
-    seconds : of each round
-    ratios : of each round, the float32 product's time divided by this
+    name : str
+        What was measured.
+    seconds : tuple of float
+        Of each round.
+    ratios : tuple of float
+        Of each round, the float32 product's time divided by this.
     """
 
     name: str
@@ -56,12 +59,18 @@ class Speed:
 
     Attributes
     ----------
-    config : what was asked, with the sizes of the tokens that were given
-    machine : what it was measured on
-    laps : the machine's limits, then our own work
-    candidates : by path, latents per token whose exact scores were computed
-    overruns : by path, tokens for which all scores had to be computed
-    l0 : active latents of a token in the last step
+    config : SpeedConfig
+        What was asked, with the sizes of the tokens that were given.
+    machine : Machine
+        What it was measured on.
+    laps : tuple of Lap
+        The machine's limits, then our own work.
+    candidates : mapping of str to float
+        By path, latents per token whose exact scores were computed.
+    overruns : mapping of str to int
+        By path, tokens for which all scores had to be computed.
+    l0 : float
+        Active latents of a token in the last step.
     """
 
     config: SpeedConfig
@@ -87,10 +96,14 @@ def measure_speed(
 
     Parameters
     ----------
-    config : sizes and variant
-    tokens : (N, d) float32 to work on; None for random ones. Their sizes take the place of the configuration's
-    sae : an SAE to start from (copied); None for an untrained one with about k active latents
-    clock : seconds; `time.process_time` where the machine is busy with other work
+    config : SpeedConfig or None
+        Sizes and variant.
+    tokens : Tensor, shape (N, d), float32, or None
+        To work on; None for random ones. Their sizes take the place of the configuration's.
+    sae : SparseAutoencoder or None
+        An SAE to start from (copied); None for an untrained one with about k active latents.
+    clock : callable
+        Seconds; `time.process_time` where the machine is busy with other work.
 
     Raises
     ------

@@ -23,12 +23,15 @@ def average_precisions(values: Any, positive: NDArray[np.bool_]) -> Array:
 
     Parameters
     ----------
-    values : [N, U] dense, or sparse with values > 0 (what is not stored is 0)
-    positive : [N, S] bool, which patches show each structure
+    values : object
+        [N, U] dense, or sparse with values > 0 (what is not stored is 0).
+    positive : ndarray of bool, shape (N, S)
+        Which patches show each structure.
 
     Returns
     -------
-    [U, S]; NaN for a structure without a positive patch.
+    ndarray of float64, shape (U, S)
+        NaN for a structure without a positive patch.
     """
     N, U = values.shape
     sparse = sp.csc_array(values) if sp.issparse(values) else None
@@ -62,13 +65,15 @@ def average_precision_draws(values: NDArray[Any], positive: NDArray[np.bool_], w
 
     Parameters
     ----------
-    values : [n, P]
-    positive : [n, P] bool
-    weights : [B, n], see `cell_weights`
+    values : ndarray, shape (n, P)
+    positive : ndarray of bool, shape (n, P)
+    weights : ndarray of float64, shape (B, n)
+        See `cell_weights`.
 
     Returns
     -------
-    [B]; NaN where no positive patch has a weight.
+    ndarray of float64, shape (B,)
+        NaN where no positive patch has a weight.
     """
     n, P = values.shape
     order = np.argsort(-values.ravel(), kind="stable")
@@ -155,9 +160,11 @@ def pursue(X: NDArray[np.floating], y: NDArray[np.floating], count: int) -> NDAr
 
     Parameters
     ----------
-    X : [n, U]; columns are centred and scaled here, constant ones are never chosen
-    y : [n]
-    count : at most so many
+    X : ndarray of float, shape (n, U)
+        Columns are centred and scaled here, constant ones are never chosen.
+    y : ndarray of float, shape (n,)
+    count : int
+        At most so many.
 
     References
     ----------

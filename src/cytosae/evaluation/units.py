@@ -37,10 +37,14 @@ class Units:
 
     Attributes
     ----------
-    name : of the family
-    count : units
-    signed : whether a unit may stand for a concept by its small values as well as by its large ones
-    activate : tokens [b, T, D] -> activations [b * T, count]
+    name : str
+        Of the family.
+    count : int
+        Units.
+    signed : bool
+        Whether a unit may stand for a concept by its small values as well as by its large ones.
+    activate : callable
+        Tokens [b, T, D] -> activations [b * T, count].
     """
 
     name: str

@@ -61,9 +61,10 @@ def rank_and_evaluate(
 
     Returns
     -------
-    The ranking (`pathognomonic_cells`), and tables: ``enrichment`` of every label among the first ten cells of a
-    patient; ``evaluation`` of concepts, nearest neighbours and attention against chance, and ``differences`` of
-    concepts from the other two, where patients of the disease have cells of the types in ``config.experts``.
+    tuple (DataFrame, dict of str to DataFrame)
+        The ranking (`pathognomonic_cells`), and tables: ``enrichment`` of every label among the first ten cells of a
+        patient; ``evaluation`` of concepts, nearest neighbours and attention against chance, and ``differences`` of
+        concepts from the other two, where patients of the disease have cells of the types in ``config.experts``.
     """
     asked, columns = config.classification, {"patient": config.patient, "diagnosis": config.diagnosis}
     intervals = Intervals(asked.confidence, seed=asked.seed, groups=groups)

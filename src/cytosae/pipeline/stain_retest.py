@@ -41,8 +41,8 @@ def retest_stain(
         With the column of patients.
     store : TokenStore
         Tokens of the cells as they are.
-    saes : mapping of str to (SparseAutoencoder, float)
-        Name -> SAE and tau.
+    saes : mapping of str to tuple (SparseAutoencoder, float)
+        Mapping of str to (SparseAutoencoder, float) Name -> SAE and tau.
     forward : Forward
         Backbone and extraction that made the tokens.
     patient : str

@@ -66,7 +66,8 @@ def train_sweep(
 
     Returns
     -------
-    The table (one row an SAE) on the first rank, None on others.
+    DataFrame or None
+        The table (one row an SAE) on the first rank, None on others.
     """
     first, _ = next(iter(recipes.values()))
     saes = {name: recipe.build(stores[0].width, seed=seed) for name, (recipe, seed) in recipes.items()}
@@ -93,8 +94,9 @@ def sweep_recipes(recipe: Recipe, values: Mapping[str, Sequence[Any]]) -> dict[s
 
     Parameters
     ----------
-    values : field -> values; ``expansion``, ``seed`` or a field of the sparsity (``k``, ``l1_coefficient``), e.g.
-        ``{"k": [16, 32], "expansion": [8, 16]}``
+    values : mapping of str to sequence of object
+        Field -> values; ``expansion``, ``seed`` or a field of the sparsity (``k``, ``l1_coefficient``), e.g. ``{"k":
+        [16, 32], "expansion": [8, 16]}``.
     """
     found = {"": (recipe, recipe.train.seed)}
     for field, options in values.items():

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.explanation.counterfactual import Counterfactual, counterfactual
-from cytosae.cohort.explanation.decision import PatientExplanation
 from cytosae.cohort.explanation.faithfulness import BAND, Curve, cell_curve, concept_curve
+from cytosae.cohort.explanation.patient_explanation import PatientExplanation
 from cytosae.common.errors import UsageError
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.evidence import Shared

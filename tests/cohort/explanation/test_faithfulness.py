@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cytosae.cohort.design import Design
 from cytosae.cohort.explanation.counterfactual import counterfactual, smallest_removal
-from cytosae.cohort.explanation.decision import PatientExplanation, Residuals
 from cytosae.cohort.explanation.faithfulness import cell_curve, concept_curve, stability
+from cytosae.cohort.explanation.patient_explanation import PatientExplanation, Residuals
 from cytosae.common.errors import InputError, UsageError
 
 

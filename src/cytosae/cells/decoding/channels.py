@@ -31,17 +31,16 @@ def colour_channels(file: tifffile.TiffFile, page: Any) -> tuple[list[int], list
 
     Parameters
     ----------
-    file : tifffile.TiffFile
-        The open file.
-    page : tifffile.TiffPage
-        Its picture.
+    file : TiffFile
+        tifffile.TiffFile The open file.
+    page : object
+        tifffile.TiffPage Its picture.
 
     Returns
     -------
-    list of int
-        Numbers of the planes of the first series that are red, green and blue; none where the page is all to be read.
-    list of str
-        What to say.
+    tuple (list of int, list of str)
+        List of int Numbers of the planes of the first series that are red, green and blue; none where the page is all
+        to be read. list of str What to say.
     """
     described = page.is_imagej or page.is_ome
     if page.samplesperpixel > 1 or page is not file.pages.first or not (described or len(file.pages) > 2):

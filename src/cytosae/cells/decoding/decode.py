@@ -38,9 +38,12 @@ class Probe:
 
     Attributes
     ----------
-    cell_id : SHA-256 (hex) of the file's bytes
-    width, height : pixels, after rotation by EXIF
-    notes : things a reader should know ("first page of 3"); empty when there is nothing to say
+    cell_id : str
+        SHA-256 (hex) of the file's bytes.
+    width, height : int
+        Pixels, after rotation by EXIF.
+    notes : tuple of str
+        Things a reader should know ("first page of 3"); empty when there is nothing to say.
     """
 
     cell_id: str

@@ -33,10 +33,9 @@ def read_mask(samples: Samples) -> Bytes:
 
     Returns
     -------
-    ndarray of uint8, shape (H, W)
-        0 (background, other cells), CYTOPLASM, NUCLEUS, CELL.
-    list of str
-        What was made of it, where that is worth saying.
+    Bytes
+        Ndarray of uint8, shape (H, W) 0 (background, other cells), CYTOPLASM, NUCLEUS, CELL. list of str What was made
+        of it, where that is worth saying.
 
     Raises
     ------

@@ -75,10 +75,8 @@ def to_rgb(samples: Samples) -> Bytes:
 
     Returns
     -------
-    ndarray of uint8, shape (H, W, 3)
-        RGB.
-    list of str
-        Notes: those of the samples, then those of the conversion.
+    Bytes
+        Ndarray of uint8, shape (H, W, 3) RGB. list of str Notes: those of the samples, then those of the conversion.
     """
     values = samples.values[..., None] if samples.values.ndim == 2 else samples.values
     if values.ndim != 3 or 0 in values.shape:
@@ -128,10 +126,8 @@ def to_bytes(array: NDArray[Any], full: int | None = None) -> Bytes:
 
     Returns
     -------
-    ndarray of uint8
-        Of the same shape.
-    list of str
-        Notes ("12-bit values scaled to 8").
+    Bytes
+        Ndarray of uint8 Of the same shape. list of str Notes ("12-bit values scaled to 8").
     """
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255), []

@@ -30,13 +30,16 @@ def colour_statistics(cells: CellTable, *, workers: int | None = None) -> pd.Dat
 
     Parameters
     ----------
-    cells : the table; whatever `read_cells` took as usable is decoded here by the same rules
-    workers : threads that decode, None for one a core, at most 8
+    cells : CellTable
+        The table; whatever `read_cells` took as usable is decoded here by the same rules.
+    workers : int or None
+        Threads that decode, None for one a core, at most 8.
 
     Returns
     -------
-    Table indexed by cell_id, in the order of ``cells``, of float64 columns `COLOUR_COLUMNS`, in units of 0 to 255; the
-    standard deviation is that of the image's pixels (divided by their number).
+    DataFrame
+        Table indexed by cell_id, in the order of ``cells``, of float64 columns `COLOUR_COLUMNS`, in units of 0 to 255;
+        the standard deviation is that of the image's pixels (divided by their number).
 
     Raises
     ------

@@ -54,8 +54,10 @@ class StainedPrepare:
 
     Attributes
     ----------
-    prepare : images to a batch
-    stain : method
+    prepare : callable
+        Images to a batch.
+    stain : {"none", "reinhard", "macenko"}
+        Method.
     """
 
     prepare: Callable[[Sequence[Any]], Any]
@@ -88,7 +90,8 @@ class ChangedPrepare:
 
     Attributes
     ----------
-    prepare : images to a batch
+    prepare : callable
+        Images to a batch.
     """
 
     prepare: Callable[[Sequence[Any]], Any]
@@ -106,8 +109,10 @@ def reinhard(
 
     Parameters
     ----------
-    image : (H, W, 3) uint8, RGB
-    mean, std : of l, alpha and beta; a channel of the image that is constant keeps its spread of 0
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    mean, std : sequence of float
+        Of l, alpha and beta; a channel of the image that is constant keeps its spread of 0.
 
     References
     ----------
@@ -144,13 +149,17 @@ def macenko(
 
     Parameters
     ----------
-    image : (H, W, 3) uint8, RGB
-    target : (2, 3), optical density of a unit of each dye
-    strength : amount of each dye at its 99th percentile in the reference
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    target : ndarray of float64 or sequence of sequence of float
+        (2, 3), optical density of a unit of each dye.
+    strength : sequence of float
+        Amount of each dye at its 99th percentile in the reference.
 
     Returns
     -------
-    (H, W, 3) uint8; the image as it is where it has too few stained pixels, or a single dye.
+    ndarray of uint8, shape (H, W, 3)
+        The image as it is where it has too few stained pixels, or a single dye.
 
     References
     ----------

@@ -32,12 +32,15 @@ def develop(canvas: Field, domain: Domain, rng: Generator, *, difficulty: float)
 
     Parameters
     ----------
-    canvas : (4, H, W) amounts of purple, blue, pink, red
-    difficulty : 0..1, strength of the variation of light, focus and noise from cell to cell
+    canvas : ndarray of float, shape (4, H, W)
+        Amounts of purple, blue, pink, red.
+    difficulty : float
+        0..1, strength of the variation of light, focus and noise from cell to cell.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB
+    ndarray of uint8, shape (H, W, 3)
+        RGB.
     """
     size = canvas.shape[1]
     vary = 2 * difficulty

@@ -15,10 +15,14 @@ class Diagnosis:
 
     Attributes
     ----------
-    blast_share : expected share of blasts (in the PML::RARA-like one, promyelocytes count as blasts)
-    blasts : cell type -> expected share of the blasts
-    others : cell type -> expected share of the cells that are neither blasts nor rare
-    rare : cell type -> expected share of all cells; those that are pathognomonic, and a few that mislead
+    blast_share : float
+        Expected share of blasts (in the PML::RARA-like one, promyelocytes count as blasts).
+    blasts : dict of str to float
+        Cell type -> expected share of the blasts.
+    others : dict of str to float
+        Cell type -> expected share of the cells that are neither blasts nor rare.
+    rare : dict of str to float
+        Cell type -> expected share of all cells; those that are pathognomonic, and a few that mislead.
     """
 
     blast_share: float

@@ -18,17 +18,27 @@ class Domain:
 
     Attributes
     ----------
-    glass : RGB of empty glass, 0..255
-    purple, blue, pink, red : RGB, 0..255, of one unit of each dye on that glass: chromatin of a mature nucleus,
-        strongly basophilic cytoplasm, granules of an eosinophil, a red cell
-    zoom : magnification relative to the reference
-    crowding : mean number of red cells tried in a 128 px image at zoom 1
-    blur : Gaussian blur in units of a 128 px image
-    sharpening : strength of the camera's unsharp mask
-    noise : standard deviation of the camera's noise, 0..1
-    jpeg : quality of the JPEG that the camera wrote, 1..95
-    tint : standard deviation of the glass's colour between smears, share of its blue
-    modelled_on : the real data set whose colours were measured
+    glass : Colour
+        RGB of empty glass, 0..255.
+    purple, blue, pink, red : Colour
+        RGB, 0..255, of one unit of each dye on that glass: chromatin of a mature nucleus, strongly basophilic
+        cytoplasm, granules of an eosinophil, a red cell.
+    zoom : float
+        Magnification relative to the reference.
+    crowding : float
+        Mean number of red cells tried in a 128 px image at zoom 1.
+    blur : float
+        Gaussian blur in units of a 128 px image.
+    sharpening : float
+        Strength of the camera's unsharp mask.
+    noise : float
+        Standard deviation of the camera's noise, 0..1.
+    jpeg : int
+        Quality of the JPEG that the camera wrote, 1..95.
+    tint : float
+        Standard deviation of the glass's colour between smears, share of its blue.
+    modelled_on : str
+        The real data set whose colours were measured.
     """
 
     glass: Colour = (255, 230, 204)

@@ -34,10 +34,14 @@ class Drawing:
 
     Attributes
     ----------
-    image : (size, size, 3) uint8 RGB
-    mask : (size, size) uint8, 0 background and other cells, 1 cytoplasm, 2 nucleus
-    structures : (size, size) uint16, bit flags of `STRUCTURES`
-    attributes : what is true of the drawing, see `ATTRIBUTES`
+    image : ndarray of uint8, shape (size, size, 3)
+        RGB.
+    mask : ndarray of uint8, shape (size, size)
+        0 background and other cells, 1 cytoplasm, 2 nucleus.
+    structures : ndarray of uint16, shape (size, size)
+        Bit flags of `STRUCTURES`.
+    attributes : dict of str to object
+        What is true of the drawing, see `ATTRIBUTES`.
     """
 
     image: NDArray[np.uint8]
@@ -51,10 +55,13 @@ def draw_cell(label: str, domain: Domain, rng: Generator, *, size: int = 128, di
 
     Parameters
     ----------
-    rng : the only source of chance: equal generators, equal cells
-    size : px of the square image
-    difficulty : 0..1, strength of the variation of stain, focus, light and noise from cell to cell, and how far the
-        structures that tell a disease fade
+    rng : Generator
+        The only source of chance: equal generators, equal cells.
+    size : int
+        Px of the square image.
+    difficulty : float
+        0..1, strength of the variation of stain, focus, light and noise from cell to cell, and how far the structures
+        that tell a disease fade.
 
     Returns
     -------

@@ -42,16 +42,25 @@ class CohortModel:
 
     Attributes
     ----------
-    patients : number of patients, who take turns among the diagnoses
-    cells : cells of a patient (their mean, if ``spread`` is not 0)
-    seed : of everything
-    domain : a laboratory (a name of `DOMAINS`), or "mixed" for patients of all of them
-    difficulty : 0..1; diagnoses that differ less, fewer pathognomonic cells, fainter structures, and more variation of
-        stain, light, focus and noise
-    size : px of the square images, 32 or more
-    spread : standard deviation of the logarithm of the number of cells; 0: ``cells`` each
-    planted : 0..1, share of the patients whose laboratory goes with the diagnosis; the others' is independent of it
-    diagnoses : names of `DIAGNOSES`
+    patients : int
+        Number of patients, who take turns among the diagnoses.
+    cells : int
+        Cells of a patient (their mean, if ``spread`` is not 0).
+    seed : int
+        Of everything.
+    domain : str
+        A laboratory (a name of `DOMAINS`), or "mixed" for patients of all of them.
+    difficulty : float
+        0..1; diagnoses that differ less, fewer pathognomonic cells, fainter structures, and more variation of stain,
+        light, focus and noise.
+    size : int
+        Px of the square images, 32 or more.
+    spread : float
+        Standard deviation of the logarithm of the number of cells; 0: ``cells`` each.
+    planted : float
+        0..1, share of the patients whose laboratory goes with the diagnosis; the others' is independent of it.
+    diagnoses : sequence of str
+        Names of `DIAGNOSES`.
     """
 
     patients: int = 12
@@ -95,12 +104,18 @@ class Patient:
 
     Attributes
     ----------
-    name : "P000", "P001", ...
-    diagnosis, laboratory : names of `DIAGNOSES` and `DOMAINS`
-    age, sex : independent of the diagnosis
-    smear : the laboratory on the day of this smear
-    shares : cell type -> expected share of the patient's cells; types that do not occur are left out
-    labels : the type of each cell
+    name : str
+        "P000", "P001", ...
+    diagnosis, laboratory : str
+        Names of `DIAGNOSES` and `DOMAINS`.
+    age, sex : int, str
+        Independent of the diagnosis.
+    smear : Domain
+        The laboratory on the day of this smear.
+    shares : dict of str to float
+        Cell type -> expected share of the patient's cells; types that do not occur are left out.
+    labels : tuple of str
+        The type of each cell.
     """
 
     name: str
@@ -194,10 +209,14 @@ class CohortArrays:
 
     Attributes
     ----------
-    images : (N, size, size, 3) uint8 RGB
-    masks : (N, size, size) uint8, 0 background and other cells, 1 cytoplasm, 2 nucleus
-    structures : (N, size, size) uint16, bit flags of `STRUCTURES`
-    attributes : (N, attributes), the index as in `Cohort.cells`
+    images : ndarray of uint8, shape (N, size, size, 3)
+        RGB.
+    masks : ndarray of uint8, shape (N, size, size)
+        0 background and other cells, 1 cytoplasm, 2 nucleus.
+    structures : ndarray of uint16, shape (N, size, size)
+        Bit flags of `STRUCTURES`.
+    attributes : DataFrame
+        (N, attributes), the index as in `Cohort.cells`.
     """
 
     images: NDArray[np.uint8]

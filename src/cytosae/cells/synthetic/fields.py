@@ -27,10 +27,14 @@ class Window:
 
     Attributes
     ----------
-    rows, columns : the pixels
-    y, x : (h, 1) and (1, w) pixel centres in units of a 128 px image at zoom 1
-    reach : half the width of the window in units, before it was cut at the image's border
-    step : units a px
+    rows, columns : slice
+        The pixels.
+    y, x : ndarray of float
+        (h, 1) and (1, w) pixel centres in units of a 128 px image at zoom 1.
+    reach : float
+        Half the width of the window in units, before it was cut at the image's border.
+    step : float
+        Units a px.
     """
 
     rows: slice
@@ -114,8 +118,10 @@ def inside_discs(y: Field, x: Field, discs: NDArray[np.floating], *, softness: f
 
     Parameters
     ----------
-    discs : (k, 3) array of y, x, radius in units
-    softness : how far neighbours melt together, in units; the union of two equal discs gains a quarter of it
+    discs : ndarray of float, shape (k, 3)
+        Array of y, x, radius in units.
+    softness : float
+        How far neighbours melt together, in units; the union of two equal discs gains a quarter of it.
     """
     discs = discs.astype(np.float32)
     dy, dx = y - discs[:, 0, None, None], x - discs[:, 1, None, None]
@@ -159,9 +165,12 @@ def stamp_discs(
 
     Parameters
     ----------
-    points : (n, 2) y, x in units from the window's centre
-    radii : (n,) in units; discs smaller than a pixel cover one, more faintly
-    strength : (n,) opacity of each disc, 0..1
+    points : ndarray of float, shape (n, 2)
+        y, x in units from the window's centre.
+    radii : ndarray of float, shape (n,)
+        In units; discs smaller than a pixel cover one, more faintly.
+    strength : ndarray of float, shape (n,)
+        Opacity of each disc, 0..1.
     """
     height, width = window.shape
     flat = np.zeros(height * width, dtype=np.float32)
@@ -192,7 +201,8 @@ def place_points(
 
     Parameters
     ----------
-    spacing : 0 for independent places; else the places of a shaken hexagonal lattice with that distance in units
+    spacing : float
+        0 for independent places; else the places of a shaken hexagonal lattice with that distance in units.
     """
     reach = window.reach
     if spacing:

@@ -33,11 +33,16 @@ class Sketch:
 
     Attributes
     ----------
-    canvas : (4, h, w) dyes, a view of the whole image's
-    bits : (h, w) uint16, structures so far
-    cell, nucleus : (h, w) distances inside, in units
-    body, core : (h, w) opacities of cell and nucleus
-    counts : what was drawn
+    canvas : ndarray of float, shape (4, h, w)
+        Dyes, a view of the whole image's.
+    bits : ndarray of uint16, shape (h, w)
+        Structures so far.
+    cell, nucleus : ndarray of float, shape (h, w)
+        Distances inside, in units.
+    body, core : ndarray of float, shape (h, w)
+        Opacities of cell and nucleus.
+    counts : dict of str to int
+        What was drawn.
     """
 
     window: Window

@@ -20,13 +20,17 @@ def draw_surroundings(
 
     Parameters
     ----------
-    canvas : (4, H, W) dyes, changed in place
-    crowding : mean number of red cells tried in a 128 px image at zoom 1
-    clear : radius in units that stays free, from the middle
+    canvas : ndarray of float, shape (4, H, W)
+        Dyes, changed in place.
+    crowding : float
+        Mean number of red cells tried in a 128 px image at zoom 1.
+    clear : float
+        Radius in units that stays free, from the middle.
 
     Returns
     -------
-    (H, W) where they are.
+    ndarray of bool, shape (H, W)
+        Where they are.
     """
     reach = 64 / zoom + 12
     count = int(rng.poisson(crowding * (reach / 76) ** 2))

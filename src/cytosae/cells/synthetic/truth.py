@@ -20,8 +20,10 @@ def write_truth(folder: Path, model: CohortModel, attributes: pd.DataFrame) -> N
 
     Parameters
     ----------
-    folder : to make
-    attributes : one row a cell, in the manifest's order: cell, every attribute, ``structures`` (names, spaces between)
+    folder : Path
+        To make.
+    attributes : DataFrame
+        One row a cell, in the manifest's order: cell, every attribute, ``structures`` (names, spaces between).
     """
     folder.mkdir(parents=True)
     patients = [draw_patient(model, index) for index in range(model.patients)]

@@ -18,13 +18,20 @@ class Granules:
 
     Attributes
     ----------
-    structure : a name of `STRUCTURES`
-    tone : dyes that they add
-    count : from, to
-    radius : from, to, in units of a 128 px image
-    spacing : 0 for independent places, else packed with that distance in units
-    over_nucleus : whether they lie over the nucleus, too
-    opaque : whether they hide what is below instead of adding to it
+    structure : str
+        A name of `STRUCTURES`.
+    tone : Tone
+        Dyes that they add.
+    count : Count
+        From, to.
+    radius : Span
+        From, to, in units of a 128 px image.
+    spacing : float
+        0 for independent places, else packed with that distance in units.
+    over_nucleus : bool
+        Whether they lie over the nucleus, too.
+    opaque : bool
+        Whether they hide what is below instead of adding to it.
     """
 
     structure: str
@@ -62,16 +69,26 @@ class CellType:
 
     Attributes
     ----------
-    radius : of the cell, units of a 128 px image
-    cytoplasm : dyes of the cytoplasm; ``rim`` more of them at the border (share), ``mottle`` their unevenness
-    nucleus : its shape; ``purple`` its dye, ``ragged`` the unevenness of its border in units
-    chromatin : strength of the clumps; ``clump`` their size in units, ``channels`` strength of the pale lines between
-    roughness, elongation : of the outline
-    granules, rods, projections : what else is drawn
-    nucleoli, vacuoles : from, to; ``vacuole_radius`` in units, ``vacuoles_over_nucleus`` whether they lie there, too
-    hof : paling beside the nucleus, 0..1
-    ghost : whether the cytoplasm is lost: the outline is filled by the bare, smeared nucleus
-    characteristic_of : the leukemia that these cells are pathognomonic of
+    radius : Span
+        Of the cell, units of a 128 px image.
+    cytoplasm : Tone
+        Dyes of the cytoplasm; ``rim`` more of them at the border (share), ``mottle`` their unevenness.
+    nucleus : Nucleus
+        Its shape; ``purple`` its dye, ``ragged`` the unevenness of its border in units.
+    chromatin : float
+        Strength of the clumps; ``clump`` their size in units, ``channels`` strength of the pale lines between.
+    roughness, elongation : float, Span
+        Of the outline.
+    granules, rods, projections : tuple of Granules, Rods or None, Projections or None
+        What else is drawn.
+    nucleoli, vacuoles : Count
+        From, to; ``vacuole_radius`` in units, ``vacuoles_over_nucleus`` whether they lie there, too.
+    hof : float
+        Paling beside the nucleus, 0..1.
+    ghost : bool
+        Whether the cytoplasm is lost: the outline is filled by the bare, smeared nucleus.
+    characteristic_of : str or None
+        The leukemia that these cells are pathognomonic of.
     """
 
     radius: Span

@@ -38,7 +38,7 @@ def synthesize(out: Path | str, *, processes: int = 1, **options: Unpack[CohortO
         Folder to make; it must not exist or be empty.
     processes : int
         That draw, each a patient at a time; the files do not depend on their number.
-    options
+    options : CohortOptions
         The fields of `CohortModel`: patients, cells, seed, domain, difficulty, size, spread, planted, diagnoses.
 
     Returns

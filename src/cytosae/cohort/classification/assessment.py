@@ -32,9 +32,12 @@ class Colours:
 
     Attributes
     ----------
-    splits : name, training and test rows (`colour_splits`)
-    overlap : [P] weights under which colour tells two classes nothing (`overlap_weights`); None for more classes
-    matched : rows of patients matched by colour
+    splits : sequence of tuple (str, ndarray of int64, ndarray of int64)
+        Name, training and test rows (`colour_splits`).
+    overlap : ndarray of float64, shape (P,), or None
+        Weights under which colour tells two classes nothing (`overlap_weights`); None for more classes.
+    matched : ndarray of int64
+        Rows of patients matched by colour.
     """
 
     splits: Sequence[tuple[str, NDArray[np.intp], NDArray[np.intp]]] = ()
@@ -102,11 +105,15 @@ class Measured:
 
     Attributes
     ----------
-    model : which
-    scores : out-of-fold predictions
-    folds : that they came from, as row numbers of the cohort
-    aurocs : name -> [1 + B], AUROC in the resamples of patients (first: all): ``auroc``, ``auroc_balanced`` (overlap
-        weights), those of the splits by colour (`split_draws`)
+    model : Model
+        Which.
+    scores : Scores
+        Out-of-fold predictions.
+    folds : list of Fold
+        That they came from, as row numbers of the cohort.
+    aurocs : dict of str to ndarray of float64
+        Name -> [1 + B], AUROC in the resamples of patients (first: all): ``auroc``, ``auroc_balanced`` (overlap
+        weights), those of the splits by colour (`split_draws`).
     """
 
     model: Model

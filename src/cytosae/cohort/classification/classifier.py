@@ -32,20 +32,34 @@ class ConceptClassifier:
 
     Attributes
     ----------
-    classes : diagnoses; of two, a decision above 0 calls the second
-    kind : what the barcode counts
-    latents : int64 [L], latents with a weight
-    coef : float64 [K, L] in units of the barcode, the scaling folded in; K = 1 for two classes
-    intercept : float64 [K], at the odds of ``prevalence``
-    n_latents : m, width of the barcode
-    tau : activation above which a token counts
-    prevalence : float64 [classes], shares of the classes among the patients that decisions and probabilities are about
-    odds : where these come from: "equal", "training" (shares of the training patients) or "given" (`with_prevalence`)
-    means : float64 [L], training means; they stand in where a patient has no barcode
-    cell_types : cells that the barcode is made of, empty for all
-    sae, backbone : fingerprint of the SAE, and the backbone's description (JSON), whose barcodes these are
-    familiar : what the training patients look like
-    strength : the inverse penalty C that was chosen
+    classes : tuple of str
+        Diagnoses; of two, a decision above 0 calls the second.
+    kind : {"presence", "mean", "count"}
+        What the barcode counts.
+    latents : ndarray of int64, shape (L,)
+        Latents with a weight.
+    coef : ndarray of float64, shape (K, L)
+        In units of the barcode, the scaling folded in; K = 1 for two classes.
+    intercept : ndarray of float64, shape (K,)
+        At the odds of ``prevalence``.
+    n_latents : int
+        m, width of the barcode.
+    tau : float
+        Activation above which a token counts.
+    prevalence : ndarray of float64, shape (classes,)
+        Shares of the classes among the patients that decisions and probabilities are about.
+    odds : str
+        Where these come from: "equal", "training" (shares of the training patients) or "given" (`with_prevalence`).
+    means : ndarray of float64, shape (L,)
+        Training means; they stand in where a patient has no barcode.
+    cell_types : tuple of str
+        Cells that the barcode is made of, empty for all.
+    sae, backbone : str
+        Fingerprint of the SAE, and the backbone's description (JSON), whose barcodes these are.
+    familiar : Familiar
+        What the training patients look like.
+    strength : float
+        The inverse penalty C that was chosen.
     """
 
     classes: tuple[str, ...]
@@ -79,11 +93,13 @@ class ConceptClassifier:
 
         Parameters
         ----------
-        barcodes : [P, m]; a row of NaN (no cell to count) stands at the training mean
+        barcodes : ndarray of float, shape (P, m)
+            A row of NaN (no cell to count) stands at the training mean.
 
         Returns
         -------
-        float64 [P] for two classes (above 0: the second is the more probable), else [P, K].
+        ndarray of float64, shape (P,)
+            For two classes (above 0: the second is the more probable), else [P, K].
         """
         values = np.asarray(barcodes, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.n_latents:
@@ -121,9 +137,12 @@ def fit_classifier(
 
     Parameters
     ----------
-    barcodes, atlas, colours, classes, patient, retest : as for `classify`
-    configuration : ``ClassificationResult.recommended``; None for all concepts of ``config.kind``
-    config : the configuration of the classification; the penalty is chosen in its inner folds over all patients
+    barcodes, atlas, colours, classes, patient, retest : object
+        As for `classify`.
+    configuration : Configuration or None
+        ``ClassificationResult.recommended``; None for all concepts of ``config.kind``.
+    config : ClassificationConfig or None
+        The configuration of the classification; the penalty is chosen in its inner folds over all patients.
 
     Raises
     ------

@@ -60,13 +60,20 @@ class CellArrays:
 
     Attributes
     ----------
-    patient : [n] row number of each cell's patient
-    types : [n] index of ``type_names``, -1 where the cell has no type
-    type_names : harmonised cell types, or the labels where none is known
-    colours : [n, 6] float64 or None
-    tokens : [n, D] mean tokens
-    matrices : kind -> CSR [n, m] whose mean over a patient's cells is the barcode
-    means : CSR [n, m], mean activations
+    patient : ndarray of int64, shape (n,)
+        Row number of each cell's patient.
+    types : ndarray of int64, shape (n,)
+        Index of ``type_names``, -1 where the cell has no type.
+    type_names : tuple of str
+        Harmonised cell types, or the labels where none is known.
+    colours : ndarray of float64, shape (n, 6), or None
+        Or None.
+    tokens : ndarray of float32, shape (n, D)
+        Mean tokens.
+    matrices : mapping of str to csr_matrix
+        Kind -> CSR [n, m] whose mean over a patient's cells is the barcode.
+    means : csr_matrix
+        CSR [n, m], mean activations.
     """
 
     patient: NDArray[np.intp]
@@ -94,17 +101,28 @@ class CohortArrays:
 
     Attributes
     ----------
-    patients : names
-    design : their classes (of two, the second is the one whose log odds are modelled), and who belongs together
-    layers : kind -> [P, m] float64 barcodes
-    cell_types : shares of the cell types, patients x types, or None
-    tokens : [P, D] float64 mean token, or None
-    confounders : name -> [P, c] float64 (NaN where unknown)
-    cells : the cells, None where no atlas was given
-    retest : kind, and "token" -> the same cells in two stains; None where they were not tested again
-    random, random_retest : layers and retest by an SAE with random weights, empty where there is none
-    alternative : the design in which imaging sessions are treated the other way; None where none are known
-    notes : what could not be asked, a sentence each
+    patients : tuple of str
+        Names.
+    design : Design
+        Their classes (of two, the second is the one whose log odds are modelled), and who belongs together.
+    layers : mapping of str to ndarray of float64
+        Kind -> [P, m] float64 barcodes.
+    cell_types : DataFrame or None
+        Shares of the cell types, patients x types, or None.
+    tokens : ndarray of float64, shape (P, D), or None
+        Mean token, or None.
+    confounders : mapping of str to ndarray of float64
+        Name -> [P, c] float64 (NaN where unknown).
+    cells : CellArrays or None
+        The cells, None where no atlas was given.
+    retest : mapping of str to Pairs or None
+        Kind, and "token" -> the same cells in two stains; None where they were not tested again.
+    random, random_retest : mapping of str to ndarray of float64, mapping of str to Pairs
+        Layers and retest by an SAE with random weights, empty where there is none.
+    alternative : Design or None
+        The design in which imaging sessions are treated the other way; None where none are known.
+    notes : tuple of str
+        What could not be asked, a sentence each.
     """
 
     patients: tuple[str, ...]

@@ -53,7 +53,8 @@ def colour_splits(
 
     Returns
     -------
-    (name, training rows, test rows) for each direction.
+    list of tuple (str, ndarray of int64, ndarray of int64)
+        (name, training rows, test rows) for each direction.
     """
     centred = colour - colour.mean(0)
     scaled = centred / np.where(centred.std(0) > 0, centred.std(0), 1)

@@ -18,10 +18,13 @@ def refuse_shared_cells(
 
     Parameters
     ----------
-    cells : one row a cell, with the column ``patient``; ``cell_id`` is a column or the index
-    patient : name of that column
-    tokens : [n, D] mean token of each cell; equal rows are equal pictures even where the files' bytes differ (rows of a
-        single value, as blank images or stand-ins give, are not compared)
+    cells : DataFrame
+        One row a cell, with the column ``patient``; ``cell_id`` is a column or the index.
+    patient : str
+        Name of that column.
+    tokens : ndarray of float, shape (n, D), or None
+        Mean token of each cell; equal rows are equal pictures even where the files' bytes differ (rows of a single
+        value, as blank images or stand-ins give, are not compared).
 
     Raises
     ------

@@ -24,11 +24,15 @@ class LinearFit:
 
     Attributes
     ----------
-    coef : [K, F] float64, K = 1 for two classes (the log odds of the second), else one row a class
-    intercept : [K] float64
-    means : [F] training means; they stand in for features that are missing (NaN)
-    strength : the inverse penalty C that was chosen
-    l1_ratio : share of the absolute penalty, 0 for L2
+    coef : ndarray of float64, shape (K, F)
+        K = 1 for two classes (the log odds of the second), else one row a class.
+    intercept : ndarray of float64, shape (K,)
+    means : ndarray of float64, shape (F,)
+        Training means; they stand in for features that are missing (NaN).
+    strength : float
+        The inverse penalty C that was chosen.
+    l1_ratio : float
+        Share of the absolute penalty, 0 for L2.
     """
 
     coef: Array
@@ -238,7 +242,8 @@ def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> l
 
     Returns
     -------
-    (w [K, r], b [K]) for each C; K = 1 for two classes.
+    list of tuple of ndarray of float64
+        (w [K, r], b [K]) for each C; K = 1 for two classes.
     """
     if y.max() > 1:
         fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(_padded(Z), y) for C in strengths]

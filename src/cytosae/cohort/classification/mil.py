@@ -48,9 +48,12 @@ class AttentionModel:
 
     Attributes
     ----------
-    network : in evaluation mode
-    mean, scale : [D] float32, of the training cells
-    epochs : passes that the held-out patients asked for
+    network : GatedAttention
+        In evaluation mode.
+    mean, scale : ndarray of float32, shape (D,)
+        Of the training cells.
+    epochs : int
+        Passes that the held-out patients asked for.
     """
 
     network: GatedAttention
@@ -86,11 +89,16 @@ def fit_attention(
 
     Parameters
     ----------
-    bags : float32 [n_i, D] for each patient, n_i > 0
-    y : int [P], classes 0..K-1
-    seed : of the split, the initial weights, the order and dropout; the same seed gives the same model
-    config : see `AttentionConfig`
-    groups : [P] patients of one group are held out together; None for no groups
+    bags : Bags
+        float32 [n_i, D] for each patient, n_i > 0.
+    y : ndarray of int, shape (P,)
+        Classes 0..K-1.
+    seed : int
+        Of the split, the initial weights, the order and dropout; the same seed gives the same model.
+    config : AttentionConfig or None
+        See `AttentionConfig`.
+    groups : ndarray, shape (P,), or None
+        Patients of one group are held out together; None for no groups.
 
     References
     ----------

@@ -52,13 +52,20 @@ class Model:
 
     Attributes
     ----------
-    name, family : what it is called, and what it stands for
-    features : training patients -> features of all patients
-    learner : what is fitted on them
-    repeats : repetitions that it is run in, None for all
-    rows : the patients it is run on, None for all
-    splits : whether it can be trained on one half of the colour range
-    configuration : set for those that can be recommended
+    name, family : str, {"concepts", "baseline", "confounder", "control"}
+        What it is called, and what it stands for.
+    features : callable
+        Training patients -> features of all patients.
+    learner : Learner
+        What is fitted on them.
+    repeats : int or None
+        Repetitions that it is run in, None for all.
+    rows : ndarray of int64 or None
+        The patients it is run on, None for all.
+    splits : bool
+        Whether it can be trained on one half of the colour range.
+    configuration : Configuration or None
+        Set for those that can be recommended.
     """
 
     name: str

@@ -21,11 +21,15 @@ class Neighbourhood:
 
     Attributes
     ----------
-    centre : float64 [D]
-    axes : float64 [q, D], orthonormal directions
-    variances : float64 [q], along them
-    rest : variance in each of the other directions
-    limit : distance beyond which a point is outside
+    centre : ndarray of float64, shape (D,)
+    axes : ndarray of float64, shape (q, D)
+        Orthonormal directions.
+    variances : ndarray of float64, shape (q,)
+        Along them.
+    rest : float
+        Variance in each of the other directions.
+    limit : float
+        Distance beyond which a point is outside.
 
     References
     ----------
@@ -63,11 +67,16 @@ class Familiar:
 
     Attributes
     ----------
-    tokens : their mean tokens
-    colours : their mean colour statistics, None where none were given
-    colour_low, colour_high : float64 [6], range of these
-    cells_least : the fewest cells of a training patient
-    patients : how many there were
+    tokens : Neighbourhood
+        Their mean tokens.
+    colours : Neighbourhood or None
+        Their mean colour statistics, None where none were given.
+    colour_low, colour_high : ndarray of float64, shape (6,)
+        Range of these.
+    cells_least : int
+        The fewest cells of a training patient.
+    patients : int
+        How many there were.
     """
 
     tokens: Neighbourhood
@@ -82,9 +91,11 @@ class Familiar:
 
         Parameters
         ----------
-        tokens : [P, D] mean tokens
-        colours : [P, 6] mean colour statistics, None to leave them out
-        n_cells : [P]
+        tokens : ndarray of float64, shape (P, D)
+            Mean tokens.
+        colours : ndarray of float64, shape (P, 6), or None
+            Mean colour statistics, None to leave them out.
+        n_cells : ndarray of int, shape (P,)
         """
         found: list[list[str]] = [[] for _ in n_cells]
         for mine, distance in zip(found, self.tokens.distances(tokens), strict=True):

@@ -34,20 +34,26 @@ def predict(
 
     Parameters
     ----------
-    classifier : fitted with the same SAE and backbone
-    barcodes : patients x latents, from the cells of ``atlas``
-    atlas : these cells
-    colours : their colour statistics; without them colours are not looked at, and ``reason`` of all patients says so
-        where the classifier knows the training patients' colours
-    patient : column of ``atlas.obs`` with the patients
+    classifier : ConceptClassifier
+        Fitted with the same SAE and backbone.
+    barcodes : AnnData
+        Patients x latents, from the cells of ``atlas``.
+    atlas : AnnData
+        These cells.
+    colours : DataFrame or None
+        Their colour statistics; without them colours are not looked at, and ``reason`` of all patients says so where
+        the classifier knows the training patients' colours.
+    patient : str
+        Column of ``atlas.obs`` with the patients.
 
     Returns
     -------
-    One row a patient, in the order of ``barcodes``: patient, call (the class with the largest probability), decision
-    (log odds of the second of two classes, above 0 where it is called; of more ``decision_<class>``, the largest is
-    called), ``probability_<class>`` (all of patients among whom the classes have the shares ``classifier.prevalence``),
-    n_cells, outside (bool) and reason (empty where there is nothing to say). ``attrs["population"]``: whom the first
-    three are about, in words that follow "where".
+    DataFrame
+        One row a patient, in the order of ``barcodes``: patient, call (the class with the largest probability),
+        decision (log odds of the second of two classes, above 0 where it is called; of more ``decision_<class>``, the
+        largest is called), ``probability_<class>`` (all of patients among whom the classes have the shares
+        ``classifier.prevalence``), n_cells, outside (bool) and reason (empty where there is nothing to say).
+        ``attrs["population"]``: whom the first three are about, in words that follow "where".
 
     Raises
     ------

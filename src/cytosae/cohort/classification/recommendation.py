@@ -20,10 +20,8 @@ def recommend(measured: Sequence[Measured]) -> tuple[Measured, str]:
 
     Returns
     -------
-    Measured
-        The chosen one; its model has a configuration.
-    str
-        A sentence that says why.
+    tuple (Measured, str)
+        Measured The chosen one; its model has a configuration. str A sentence that says why.
     """
     contenders = []
     for one in measured:

@@ -44,28 +44,39 @@ class ClassificationResult:
 
     Attributes
     ----------
-    classes : diagnoses; of two, the second is the one whose AUROC, sensitivity and log odds are given
-    patients : number of patients of each class
-    table : one row a model. model, family (concepts, baseline, confounder, control), patients, repeats, kept together
+    classes : tuple of str
+        Diagnoses; of two, the second is the one whose AUROC, sensitivity and log odds are given.
+    patients : mapping of str to int
+        Number of patients of each class.
+    table : DataFrame
+        One row a model. model, family (concepts, baseline, confounder, control), patients, repeats, kept together
         (which patients its folds, intervals and shuffles do not part: of a site, of an imaging session); each of auroc,
         macro_f1, f1_<class>, balanced_accuracy, brier, sensitivity with ``_low``, ``_high`` (interval over patients)
-        and ``_sd`` (over repetitions); auroc_balanced (patients weighted so that colour tells the classes
-        nothing); auroc_split, auroc_split_balanced, split_... (trained on one half of the colour range, tested on the
-        other); r2_colour, r2_confounders (share of the decision that they explain, adjusted);
-        auroc_without_colour, auroc_without_confounders (of what is left of the decision); auroc_matched (among patients
-        matched by colour); recommended
-    predictions : one row a model and patient: model, patient, diagnosis, call, decision (log odds, mean over
-        repetitions, at the ``odds`` of the configuration; of two classes, that of the second; of more,
-        ``decision_<class>``) and ``probability_<class>``, which follows from it; the most probable class is called
-    comparisons : the recommended configuration against each other model on the same folds and patients: model,
-        difference of AUROC (recommended less model), low, high and p_bootstrap (patients resampled in pairs), p_t
-        (corrected resampled t-test over folds)
-    reliability : model, class, predicted, observed, low, high, n
-    shuffled : the runs with shuffled diagnoses: shuffle, model, auroc, auroc_split, chosen
-    recommended : the configuration to be used, and ``reason``, why
-    p_shuffled : share of shuffles whose choice reaches the recommended one's AUROC
-    notes : what could not be asked, a sentence each
-    config : plain configuration
+        and ``_sd`` (over repetitions); auroc_balanced (patients weighted so that colour tells the classes nothing);
+        auroc_split, auroc_split_balanced, split_... (trained on one half of the colour range, tested on the other);
+        r2_colour, r2_confounders (share of the decision that they explain, adjusted); auroc_without_colour,
+        auroc_without_confounders (of what is left of the decision); auroc_matched (among patients matched by colour);
+        recommended.
+    predictions : DataFrame
+        One row a model and patient: model, patient, diagnosis, call, decision (log odds, mean over repetitions, at the
+        ``odds`` of the configuration; of two classes, that of the second; of more, ``decision_<class>``) and
+        ``probability_<class>``, which follows from it; the most probable class is called.
+    comparisons : DataFrame
+        The recommended configuration against each other model on the same folds and patients: model, difference of
+        AUROC (recommended less model), low, high and p_bootstrap (patients resampled in pairs), p_t (corrected
+        resampled t-test over folds).
+    reliability : DataFrame
+        model, class, predicted, observed, low, high, n.
+    shuffled : DataFrame
+        The runs with shuffled diagnoses: shuffle, model, auroc, auroc_split, chosen.
+    recommended : Configuration
+        The configuration to be used, and ``reason``, why.
+    p_shuffled : float
+        Share of shuffles whose choice reaches the recommended one's AUROC.
+    notes : tuple of str
+        What could not be asked, a sentence each.
+    config : mapping of str to object
+        Plain configuration.
     """
 
     classes: tuple[str, ...]

@@ -95,7 +95,8 @@ def auroc(margin: Array, positive: NDArray[np.bool_], weights: Array | None = No
 
     Parameters
     ----------
-    margin : ndarray of float, shape (R, P)
+    margin : ndarray of float64
+        Ndarray of float, shape (R, P).
     positive : ndarray of bool, shape (P,)
     weights : ndarray of float, shape (B, P), or None
         Weight of each patient in each of B resamples; None for one resample with equal weights.

@@ -25,9 +25,12 @@ class ModelInput:
 
     Attributes
     ----------
-    barcodes : [P, m]; a row of NaN for a patient without a cell to count
-    directions : [m, r], directions along which the penalty looks at barcodes; None for the latents themselves
-    cell_types : of the cells that the barcodes are made of, empty for all
+    barcodes : ndarray of float64, shape (P, m)
+        A row of NaN for a patient without a cell to count.
+    directions : ndarray of float64, shape (m, r), or None
+        Directions along which the penalty looks at barcodes; None for the latents themselves.
+    cell_types : tuple of str
+        Of the cells that the barcodes are made of, empty for all.
     """
 
     barcodes: Array
@@ -50,10 +53,14 @@ class Variant:
 
     Attributes
     ----------
-    name : as results and saved classifiers name it
-    see : (patients, kind of barcode, configuration) -> how they are seen; None where the data do not allow it
-    needs : what the data must have for it
-    images_alone : whether new patients need nothing but images
+    name : str
+        As results and saved classifiers name it.
+    see : callable
+        (patients, kind of barcode, configuration) -> how they are seen; None where the data do not allow it.
+    needs : str
+        What the data must have for it.
+    images_alone : bool
+        Whether new patients need nothing but images.
     """
 
     name: str
@@ -129,10 +136,13 @@ class Configuration:
 
     Attributes
     ----------
-    kind : what the barcode counts
-    variant : all concepts; those left when stain-sensitive or colour-following ones are set aside; barcodes of immature
-        cells only; or directions of barcodes that are stable when the stain is changed: a name of `VARIANTS`
-    penalty : L2 on all concepts, or an elastic net that keeps few
+    kind : {"presence", "mean", "count"}
+        What the barcode counts.
+    variant : str
+        All concepts; those left when stain-sensitive or colour-following ones are set aside; barcodes of immature cells
+        only; or directions of barcodes that are stable when the stain is changed: a name of `VARIANTS`.
+    penalty : {"L2", "elastic net"}
+        L2 on all concepts, or an elastic net that keeps few.
     """
 
     kind: Kind = "presence"

@@ -41,29 +41,37 @@ def contrast(
 
     Parameters
     ----------
-    barcodes : patients x latents
-    a, b : diagnoses; ``b="rest"``: all other patients with a diagnosis
-    kind : barcode that is compared
-    diagnosis : column of ``obs``
-    fdr : false discovery rate at which a concept is called specific (Benjamini-Hochberg over the tested latents)
-    min_patients : latents that fewer patients have (barcode > 0) are not tested; None for `rank_tests.fewest_patients`
-    intervals : coverage of the intervals, each by itself, and how that of the difference is made (1,000 resamples of
-        patients where None)
+    barcodes : AnnData
+        Patients x latents.
+    a, b : str
+        Diagnoses; ``b="rest"``: all other patients with a diagnosis.
+    kind : {"presence", "mean", "count"}
+        Barcode that is compared.
+    diagnosis : str
+        Column of ``obs``.
+    fdr : float
+        False discovery rate at which a concept is called specific (Benjamini-Hochberg over the tested latents).
+    min_patients : int or None
+        Latents that fewer patients have (barcode > 0) are not tested; None for `rank_tests.fewest_patients`.
+    intervals : Intervals or None
+        Coverage of the intervals, each by itself, and how that of the difference is made (1,000 resamples of patients
+        where None).
 
     Returns
     -------
-    One row a latent, index as ``barcodes.var_names``:
+    DataFrame
+        One row a latent, index as ``barcodes.var_names``:
 
-    * ``mean_a``, ``mean_b``, ``median_a``, ``median_b``, ``difference`` = mean_a - mean_b with ``difference_low``,
-        ``difference_high``: percentile bootstrap over patients (`cytosae.cohort.Design.bootstrap`), each group's
-        deviations widened by sqrt(n / (n - 1)), n the number of what is drawn;
-    * ``auc`` = P(a > b) + P(a = b) / 2 with ``auc_low``, ``auc_high`` (`rank_tests.auc_interval`) and
-        ``cliffs_delta`` = 2 auc - 1, ``cliffs_delta_low``, ``cliffs_delta_high``;
-    * ``patients_a``, ``patients_b``: how many patients have the concept; ``tested``: enough have it;
-    * ``p`` (two-sided Mann-Whitney, see `rank_tests.mann_whitney`) and ``q``; NaN where not tested;
-    * ``specific_a``, ``specific_b``: q <= fdr and a large effect (|delta| >= 0.474) in favour of this group.
+        * ``mean_a``, ``mean_b``, ``median_a``, ``median_b``, ``difference`` = mean_a - mean_b with ``difference_low``,
+            ``difference_high``: percentile bootstrap over patients (`cytosae.cohort.Design.bootstrap`), each group's
+            deviations widened by sqrt(n / (n - 1)), n the number of what is drawn;
+        * ``auc`` = P(a > b) + P(a = b) / 2 with ``auc_low``, ``auc_high`` (`rank_tests.auc_interval`) and
+            ``cliffs_delta`` = 2 auc - 1, ``cliffs_delta_low``, ``cliffs_delta_high``;
+        * ``patients_a``, ``patients_b``: how many patients have the concept; ``tested``: enough have it;
+        * ``p`` (two-sided Mann-Whitney, see `rank_tests.mann_whitney`) and ``q``; NaN where not tested;
+        * ``specific_a``, ``specific_b``: q <= fdr and a large effect (|delta| >= 0.474) in favour of this group.
 
-    ``attrs`` holds a, b, n_a, n_b, kind, method, tested, excluded, min_patients, fdr, confidence.
+        ``attrs`` holds a, b, n_a, n_b, kind, method, tested, excluded, min_patients, fdr, confidence.
 
     Raises
     ------

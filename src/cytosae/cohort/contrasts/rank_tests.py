@@ -26,13 +26,17 @@ def mann_whitney(
 
     Parameters
     ----------
-    a, b : (n_a, m), (n_b, m) values of the patients of each group
+    a, b : ndarray of float, shape (n_a, m)
+        (n_b, m) values of the patients of each group.
 
     Returns
     -------
-    auc : (m,) in [0, 1]
-    p : (m,) in (0, 1]; 1 where all values are equal
-    method : "exact" or "asymptotic"
+    auc : ndarray of float64, shape (m,)
+        In [0, 1].
+    p : ndarray of float64, shape (m,)
+        In (0, 1]; 1 where all values are equal.
+    method : str
+        "exact" or "asymptotic".
     """
     n_a, n_b = len(a), len(b)
     exact = comb(n_a + n_b, n_a) <= EXACT_SPLITS

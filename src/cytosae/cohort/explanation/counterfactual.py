@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from cytosae.cohort.explanation.decision import PatientExplanation
+    from cytosae.cohort.explanation.patient_explanation import PatientExplanation
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,16 @@ class Counterfactual:
 
     Attributes
     ----------
-    decided, becomes : class before and after; ``becomes`` is None where no removal changes the decision
-    cells : the removed cells, rows of the explanation's ``cells`` (index cell_id), the first to be removed first;
-        empty where no removal changes the decision
-    n_cells : cells of the patient
-    before, after : margin of ``decided`` over ``becomes`` (over its closest rival where None) with all cells and
-        without the removed ones; ``after`` is NaN where no removal changes the decision
+    decided, becomes : str, str or None
+        Class before and after; ``becomes`` is None where no removal changes the decision.
+    cells : DataFrame
+        The removed cells, rows of the explanation's ``cells`` (index cell_id), the first to be removed first; empty
+        where no removal changes the decision.
+    n_cells : int
+        Cells of the patient.
+    before, after : float
+        Margin of ``decided`` over ``becomes`` (over its closest rival where None) with all cells and without the
+        removed ones; ``after`` is NaN where no removal changes the decision.
     """
 
     decided: str
@@ -101,12 +105,15 @@ def smallest_removal(margins: NDArray[np.float64], *, strict: bool) -> NDArray[n
 
     Parameters
     ----------
-    margins : (n,) margin of each cell alone; their sum is the decision's sign
-    strict : the sum must be < 0
+    margins : ndarray of float64, shape (n,)
+        Margin of each cell alone; their sum is the decision's sign.
+    strict : bool
+        The sum must be < 0.
 
     Returns
     -------
-    Places of the entries, largest first; None where no removal of fewer than n does it.
+    ndarray of int64 or None
+        Places of the entries, largest first; None where no removal of fewer than n does it.
     """
     order = np.argsort(-margins, kind="stable")
     rest = margins[order]

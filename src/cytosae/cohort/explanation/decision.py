@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.build import encode_cells
+from cytosae.cohort.explanation.patient_explanation import PatientExplanation, Residuals
 from cytosae.cohort.explanation.token_shares import token_shares
 from cytosae.cohort.patients.barcodes import cell_matrix
 from cytosae.common.errors import InputError, UsageError
@@ -25,118 +25,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-6
 """Largest difference between a decision and the sum of its parts, relative to the sum of their sizes (at least 1)."""
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """How far each level of sums is from the one above it, in units of the decision.
-
-    Attributes
-    ----------
-    concepts : |decision - (intercept + sum over concepts)|
-    cells : |decision - (intercept + sum over cells)|
-    tokens : largest |cell - sum over its tokens| of the cells taken apart; NaN where none were
-    """
-
-    concepts: float
-    cells: float
-    tokens: float
-
-
-@dataclass(frozen=True)
-class PatientExplanation:
-    """One patient's decision and everything that adds up to it.
-
-    Attributes
-    ----------
-    patient : its name
-    target, against : the decision is in favour of ``target`` where it is > 0; ``against`` is the other class, or None
-        where the value is a class's own logit
-    kind : of the barcode
-    value : decision as `ConceptClassifier.decision` gives it (two classes), or the logit of ``target``, or its
-        difference from that of ``against``
-    intercept : what the decision would be without any concept
-    probabilities : class -> probability; the largest is that of the class that is decided
-    population : whom decision and probabilities are about, in words that follow "where"
-    concepts : index latent, columns coefficient, barcode, contribution (coefficient times barcode), reference (barcode
-        of the typical patient), difference (coefficient times (barcode - reference)), cells (number of cells with the
-        concept); largest first by size of difference
-    cells : index cell_id, columns row (in the atlas), label, contribution (sums over cells to value - intercept),
-        alone (the decision if the patient had this cell only: the decision is the mean of these), difference (what the
-        cell adds beyond an average cell of the typical patient, (alone - reference_value) / n: sums over cells to
-        value - reference_value); largest first
-    by_cell : (cells, concepts) CSR float64, contribution of each concept through each cell, ordered as the two tables
-    detailed : (k,) int, rows of ``cells`` that are taken apart into tokens
-    by_token : (k * T, concepts) CSR float64, contribution of each concept through each token, CLS first; the T rows of
-        a cell sum to its row of ``by_cell``; None without tokens
-    logits : (cells, K) float64, decision of each class from each cell alone (K = 1 for two classes)
-    classes : names of the classes; with K = 1 the logit is that of the second
-    left_out : number of the patient's cells that the classifier does not count
-    side : patches along an edge
-    residuals : how exact the sums are
-    """
-
-    patient: str
-    target: str
-    against: str | None
-    kind: str
-    value: float
-    intercept: float
-    probabilities: pd.Series
-    population: str
-    concepts: pd.DataFrame
-    cells: pd.DataFrame
-    by_cell: sp.csr_array
-    detailed: NDArray[np.int64]
-    by_token: sp.csr_array | None
-    logits: NDArray[np.float64]
-    classes: tuple[str, ...]
-    left_out: int
-    side: int
-    residuals: Residuals
-
-    @property
-    def n_cells(self) -> int:
-        """Cells that the decision is made of."""
-        return len(self.cells)
-
-    @property
-    def decided(self) -> str:
-        """Class that the classifier calls."""
-        if self.logits.shape[1] == 1:
-            return self.classes[int(math.fsum(self.logits[:, 0]) > 0)]
-        return self.classes[int(np.argmax(self.logits.mean(axis=0)))]
-
-    @property
-    def reference_value(self) -> float:
-        """Decision of the typical patient; with the differences added it is ``value``."""
-        return float(self.intercept + (self.concepts["coefficient"] * self.concepts["reference"]).sum())
-
-    @property
-    def typical_token(self) -> NDArray[np.float64]:
-        """What an average token of the typical patient would add, by concept: (concepts,).
-
-        Taken off every token, the tokens of a cell sum to its ``difference`` instead of its ``contribution``.
-        """
-        whole = (self.concepts["coefficient"] * self.concepts["reference"]).to_numpy(dtype=np.float64)
-        return whole / (self.n_cells * (self.side**2 + 1))
-
-    def cell_map(self, place: int, latent: int | None = None) -> NDArray[np.float64]:
-        """Contribution of each patch of the ``place``-th detailed cell: (side, side), one latent or all together.
-
-        The CLS token is left out: `cell_tokens` has it in front.
-        """
-        return self.cell_tokens(place, latent)[1:].reshape(self.side, self.side)
-
-    def cell_tokens(self, place: int, latent: int | None = None) -> NDArray[np.float64]:
-        """Contribution of each token of the ``place``-th detailed cell: (T,), CLS first."""
-        if self.by_token is None:
-            raise UsageError("This explanation has no tokens; give the SAE and the token store to explain_decision.")
-        T = self.side**2 + 1
-        rows = sp.csr_array(self.by_token[place * T : (place + 1) * T])
-        if latent is not None:
-            rows = sp.csr_array(rows[:, [self.concepts.index.get_loc(latent)]])
-        return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
 
 
 @dataclass(frozen=True)
@@ -181,15 +69,23 @@ def explain_decision(
 
     Parameters
     ----------
-    classifier : linear on barcodes
-    atlas : cells x latents with the patient's cells
-    patient : value of ``column`` in the atlas
-    target : class that the value speaks for; with two classes the second where None, with more the decided one
-    against : with more than two classes, the class it is compared with (the runner-up where both are None); a
-        ``target`` without ``against`` is explained by its own logit
-    reference : (m,) barcode of the typical patient to compare with; None for the classifier's training mean
-    detail : the atlas's SAE and tokens, for the cells that are taken apart into tokens; None for none
-    column : column of the atlas's obs that names the patient
+    classifier : ConceptClassifier
+        Linear on barcodes.
+    atlas : AnnData
+        Cells x latents with the patient's cells.
+    patient : str
+        Value of ``column`` in the atlas.
+    target : str or None
+        Class that the value speaks for; with two classes the second where None, with more the decided one.
+    against : str or None
+        With more than two classes, the class it is compared with (the runner-up where both are None); a ``target``
+        without ``against`` is explained by its own logit.
+    reference : ndarray of float, shape (m,), or None
+        Barcode of the typical patient to compare with; None for the classifier's training mean.
+    detail : Detail or None
+        The atlas's SAE and tokens, for the cells that are taken apart into tokens; None for none.
+    column : str
+        Column of the atlas's obs that names the patient.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
     from cytosae.cohort.classification.classifier import ConceptClassifier
-    from cytosae.cohort.explanation.decision import PatientExplanation
+    from cytosae.cohort.explanation.patient_explanation import PatientExplanation
 
 Mode = Literal["deletion", "insertion"]
 BAND = (0.05, 0.95)
@@ -29,14 +29,21 @@ class Curve:
 
     Attributes
     ----------
-    what : "concepts" or "cells"
-    mode : "deletion" or "insertion"
-    steps : (S,) int, how many are taken away or put in
-    values : (S,) decision in the order of contribution to it, the strongest first
-    random_mean, random_low, random_high : (S,) mean and `BAND` of random orders
-    area : mean over the steps of how much further than random orders the ordered curve is (down for deletion, up for
-        insertion, in the direction of the decision), in units of the decision; 0 is chance
-    orders : number of random orders
+    what : str
+        "concepts" or "cells".
+    mode : {"deletion", "insertion"}
+        "deletion" or "insertion".
+    steps : ndarray of int64, shape (S,)
+        How many are taken away or put in.
+    values : ndarray of float64, shape (S,)
+        Decision in the order of contribution to it, the strongest first.
+    random_mean, random_low, random_high : ndarray of float64, shape (S,)
+        Mean and `BAND` of random orders.
+    area : float
+        Mean over the steps of how much further than random orders the ordered curve is (down for deletion, up for
+        insertion, in the direction of the decision), in units of the decision; 0 is chance.
+    orders : int
+        Number of random orders.
     """
 
     what: str
@@ -59,10 +66,14 @@ def concept_curve(explanation: PatientExplanation, mode: Mode, *, orders: int = 
 
     Parameters
     ----------
-    explanation : of one patient; only concepts with a difference other than 0 take part
-    mode : "deletion" or "insertion"
-    orders : random orders
-    seed : of the random orders
+    explanation : PatientExplanation
+        Of one patient; only concepts with a difference other than 0 take part.
+    mode : {"deletion", "insertion"}
+        "deletion" or "insertion".
+    orders : int
+        Random orders.
+    seed : int
+        Of the random orders.
     """
     parts = explanation.concepts["difference"].to_numpy(dtype=np.float64)
     parts = parts[parts != 0]
@@ -108,16 +119,23 @@ class Stability:
 
     Attributes
     ----------
-    concepts : index latent, columns selection_frequency (share of resamples with it among the top), mean_rank (1 is
-        first, over the resamples in which the model uses it), same_sign (share of these resamples in which its
-        coefficient has the sign of the model on all patients; NaN where that model does not use it), in_all (whether it
-        is in the top of the model on all patients); every concept that was in some top, the most frequent first
-    top : size of the top
-    resamples : number of resamples
-    overlap : mean share of the top that two resamples have in common
-    overlap_with_all : mean share of the top on all patients that a resample finds again
-    chance : share that two random tops would have in common, of the ``candidates``
-    candidates : concepts used by at least one of the models
+    concepts : DataFrame
+        Index latent, columns selection_frequency (share of resamples with it among the top), mean_rank (1 is first,
+        over the resamples in which the model uses it), same_sign (share of these resamples in which its coefficient has
+        the sign of the model on all patients; NaN where that model does not use it), in_all (whether it is in the top
+        of the model on all patients); every concept that was in some top, the most frequent first.
+    top : int
+        Size of the top.
+    resamples : int
+        Number of resamples.
+    overlap : float
+        Mean share of the top that two resamples have in common.
+    overlap_with_all : float
+        Mean share of the top on all patients that a resample finds again.
+    chance : float
+        Share that two random tops would have in common, of the ``candidates``.
+    candidates : int
+        Concepts used by at least one of the models.
     """
 
     concepts: pd.DataFrame

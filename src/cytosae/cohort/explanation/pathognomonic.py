@@ -45,19 +45,27 @@ def pathognomonic_cells(
 
     Parameters
     ----------
-    atlas : cells x latents; ``atlas[immature]``, for instance, to choose and rank among some of the cells
-    disease, against : diagnoses; ``rest``: all others
-    kind : barcode that concepts are chosen by and cells are scored with
-    concepts : at most so many
-    patients : whose cells to rank; those with the disease where None
-    patient, diagnosis : columns of ``obs``
+    atlas : AnnData
+        Cells x latents; ``atlas[immature]``, for instance, to choose and rank among some of the cells.
+    disease, against : str
+        Diagnoses; ``rest``: all others.
+    kind : {"presence", "mean", "count"}
+        Barcode that concepts are chosen by and cells are scored with.
+    concepts : int
+        At most so many.
+    patients : sequence of str or None
+        Whose cells to rank; those with the disease where None.
+    patient, diagnosis : str
+        Columns of ``obs``.
 
     Returns
     -------
-    One row a cell, patients in order, best cell first: ``cell_id``, ``patient``, ``label`` (where the atlas has it),
-    ``score``, ``rank`` (1 is best; ties in the order of cell_id, which says nothing about the cell), ``leading`` (up to
-    3 latents that add most to the score, largest first, joined by blanks). ``attrs["concepts"]``: a table of the
-    concepts used: ``latent``, ``patients`` (for how many of the ranked it was used), ``weight`` (mean over these).
+    DataFrame
+        One row a cell, patients in order, best cell first: ``cell_id``, ``patient``, ``label`` (where the atlas has
+        it), ``score``, ``rank`` (1 is best; ties in the order of cell_id, which says nothing about the cell),
+        ``leading`` (up to 3 latents that add most to the score, largest first, joined by blanks).
+        ``attrs["concepts"]``: a table of the concepts used: ``latent``, ``patients`` (for how many of the ranked it was
+        used), ``weight`` (mean over these).
 
     Raises
     ------
@@ -94,9 +102,12 @@ class SpecificConcepts:
 
     Parameters
     ----------
-    cohort : barcodes with ``kind``
-    kind : barcode
-    rows_a, rows_b : patients with the disease and without
+    cohort : AnnData
+        Barcodes with ``kind``.
+    kind : {"presence", "mean", "count"}
+        Barcode.
+    rows_a, rows_b : ndarray of int64
+        Patients with the disease and without.
     """
 
     def __init__(self, cohort: ad.AnnData, kind: Kind, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> None:
@@ -144,7 +155,8 @@ class TypicalStrength:
 
     Attributes
     ----------
-    sums, cells : (P, m) sum over each patient's cells and number of cells with the concept; None for presence
+    sums, cells : ndarray of float64 or None, ndarray of int64 or None
+        (P, m) sum over each patient's cells and number of cells with the concept; None for presence.
     """
 
     sums: NDArray[np.float64] | None
@@ -227,15 +239,21 @@ def neighbour_scores(
 
     Parameters
     ----------
-    atlas : with ``obsm["X_backbone"]``
-    disease : diagnosis
-    k : neighbours, by Euclidean distance
-    reference_cells : a larger data set is represented by so many random cells
-    seed : of that choice
+    atlas : AnnData
+        With ``obsm["X_backbone"]``.
+    disease : str
+        Diagnosis.
+    k : int
+        Neighbours, by Euclidean distance.
+    reference_cells : int
+        A larger data set is represented by so many random cells.
+    seed : int
+        Of that choice.
 
     Returns
     -------
-    (n,) in [0, 1]; NaN for cells of patients without the disease.
+    ndarray of float64, shape (n,)
+        In [0, 1]; NaN for cells of patients without the disease.
 
     Raises
     ------

@@ -28,14 +28,20 @@ class RankingEvaluation:
 
     Attributes
     ----------
-    table : one row a ranking, "chance" last; columns ``precision`` (of the first k cells, mean over patients) with
+    table : DataFrame
+        One row a ranking, "chance" last; columns ``precision`` (of the first k cells, mean over patients) with
         ``precision_low``, ``precision_high``, ``average_precision`` with its interval, and for all but chance
-        ``precision_gain`` and ``average_precision_gain`` (over chance, paired within patients) with intervals
-    per_patient : one row a patient and ranking: patient, ranking, cells, positives, precision, average_precision
-    k : cells in ``precision``
-    patients : patients with a positive cell, over whom everything is averaged
-    without : patients with known cells but no positive one, in which nothing can be found
-    intervals : how all intervals are made
+        ``precision_gain`` and ``average_precision_gain`` (over chance, paired within patients) with intervals.
+    per_patient : DataFrame
+        One row a patient and ranking: patient, ranking, cells, positives, precision, average_precision.
+    k : int
+        Cells in ``precision``.
+    patients : int
+        Patients with a positive cell, over whom everything is averaged.
+    without : int
+        Patients with known cells but no positive one, in which nothing can be found.
+    intervals : Intervals
+        How all intervals are made.
     """
 
     table: pd.DataFrame
@@ -69,16 +75,23 @@ def evaluate_rankings(
 
     Parameters
     ----------
-    scores : ranking -> (n,) score of each cell, higher is earlier; a cell with a NaN in any of them is left out of all
-    truth : (n,) True, False or missing (left out), index cell_id; see `truth_of_labels`
-    patients : (n,) patient of each cell, same index
-    k : cells in the precision; all of a patient's where there are fewer
-    intervals : bootstrap over patients, or over groups of them
+    scores : mapping of str to ndarray of float
+        Ranking -> (n,) score of each cell, higher is earlier; a cell with a NaN in any of them is left out of all.
+    truth : Series
+        (n,) True, False or missing (left out), index cell_id; see `truth_of_labels`.
+    patients : Series
+        (n,) patient of each cell, same index.
+    k : int
+        Cells in the precision; all of a patient's where there are fewer.
+    intervals : Intervals or None
+        Bootstrap over patients, or over groups of them.
 
     Returns
     -------
-    Ties are broken by cell_id. Chance is exact: with R positives among N cells, a random order has the expected
-    precision R / N and the expected average precision (H_N + (R - 1) / (N - 1) (N - H_N)) / N, H_N = 1 + ... + 1 / N.
+    RankingEvaluation
+        Ties are broken by cell_id. Chance is exact: with R positives among N cells, a random order has the expected
+        precision R / N and the expected average precision (H_N + (R - 1) / (N - 1) (N - H_N)) / N, H_N = 1 + ... + 1 /
+        N.
 
     Raises
     ------
@@ -145,15 +158,19 @@ def enrichment(ranking: pd.DataFrame, *, k: int = 10, intervals: Intervals | Non
 
     Parameters
     ----------
-    ranking : as `pathognomonic_cells` gives it, with ``label``; cells without one are passed over
-    k : first cells of each patient
-    intervals : bootstrap over patients, or over groups of them
+    ranking : DataFrame
+        As `pathognomonic_cells` gives it, with ``label``; cells without one are passed over.
+    k : int
+        First cells of each patient.
+    intervals : Intervals or None
+        Bootstrap over patients, or over groups of them.
 
     Returns
     -------
-    Index label, most enriched first: ``top`` (share among the first k, mean over patients), ``all`` (share among all
-    cells, likewise), ``difference`` with ``difference_low``, ``difference_high`` (bootstrap over patients), ``ratio``,
-    ``patients`` (who have such a cell), ``cells``.
+    DataFrame
+        Index label, most enriched first: ``top`` (share among the first k, mean over patients), ``all`` (share among
+        all cells, likewise), ``difference`` with ``difference_low``, ``difference_high`` (bootstrap over patients),
+        ``ratio``, ``patients`` (who have such a cell), ``cells``.
 
     Raises
     ------
@@ -208,14 +225,17 @@ def expert_labels(atlas: ad.AnnData, cells: CellTable, annotations: Path | str) 
 
     Parameters
     ----------
-    cells : the table that the atlas was made from
-    annotations : ``hehr_expert_annotations.csv``
+    cells : CellTable
+        The table that the atlas was made from.
+    annotations : str or Path
+        ``hehr_expert_annotations.csv``.
 
     Returns
     -------
-    Index as ``atlas.obs_names``; ``expert_label``, ``expert_cell_type`` (harmonised), ``expert_pathognomonic``
-    (nullable boolean); missing for cells that experts did not label. Add them to ``atlas.obs``, or take a column as the
-    truth.
+    DataFrame
+        Index as ``atlas.obs_names``; ``expert_label``, ``expert_cell_type`` (harmonised), ``expert_pathognomonic``
+        (nullable boolean); missing for cells that experts did not label. Add them to ``atlas.obs``, or take a column as
+        the truth.
 
     Raises
     ------

@@ -18,14 +18,18 @@ def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float) -> sp.csr
 
     Parameters
     ----------
-    activations : (T, L) CSR, activations >= 0 of the cell's tokens, CLS first
-    kind : ``mean``: activation / T; ``count``: 1 where the activation is above ``tau``; ``presence``: the cell's 1 in
-        equal parts to its tokens above ``tau``
-    tau : threshold of the barcode; not used by ``mean``
+    activations : csr_array, shape (T, L)
+        CSR, activations >= 0 of the cell's tokens, CLS first.
+    kind : {"presence", "mean", "count"}
+        ``mean``: activation / T; ``count``: 1 where the activation is above ``tau``; ``presence``: the cell's 1 in
+        equal parts to its tokens above ``tau``.
+    tau : float
+        Threshold of the barcode; not used by ``mean``.
 
     Returns
     -------
-    (T, L) CSR float64 >= 0
+    csr_array, shape (T, L)
+        CSR float64 >= 0.
 
     Raises
     ------

@@ -52,21 +52,27 @@ def barcodes(
 
     Parameters
     ----------
-    atlas : cells x latents, with ``layers["tokens_above"]`` for presence and count; opened with ``backed="r"``, its
-        cells are read in blocks of patients
-    kinds : which barcodes; the first becomes ``X``
-    patient, diagnosis : columns of ``obs``; ``diagnosis=None`` where there is none
-    scaling : of ``count``
-    cells : (n,) bool, cells to use (immature cells only, for instance); all where None
-    min_cells : patients with fewer cells are left out and named in ``uns["barcode"]["left_out"]``
+    atlas : AnnData
+        Cells x latents, with ``layers["tokens_above"]`` for presence and count; opened with ``backed="r"``, its cells
+        are read in blocks of patients.
+    kinds : sequence of {"presence", "mean", "count"}
+        Which barcodes; the first becomes ``X``.
+    patient, diagnosis : str, str or None
+        Columns of ``obs``; ``diagnosis=None`` where there is none.
+    scaling : {"cells", "published"}
+        Of ``count``.
+    cells : ndarray of bool, shape (n,), or None
+        Cells to use (immature cells only, for instance); all where None.
+    min_cells : int
+        Patients with fewer cells are left out and named in ``uns["barcode"]["left_out"]``.
 
     Returns
     -------
-    AnnData [patients, m] float32, dense, patients sorted by name: ``layers[kind]``, ``layers[kind + "_se"]``; ``obs``
-    with ``diagnosis``, ``n_cells`` and every column that is the same for all cells of each patient (gaps aside);
-    ``obsm["cell_types"]`` shares of the labels among the labelled cells (NaN where a patient has none), ``obsm
-    ["X_backbone"]`` mean token; ``uns["barcode"]`` how it was made and ``notes``, sentences about what was left out or
-    looks wrong.
+    AnnData, shape (patients, m), float32
+        Dense, patients sorted by name: ``layers[kind]``, ``layers[kind + "_se"]``; ``obs`` with ``diagnosis``,
+        ``n_cells`` and every column that is the same for all cells of each patient (gaps aside); ``obsm["cell_types"]``
+        shares of the labels among the labelled cells (NaN where a patient has none), ``obsm ["X_backbone"]`` mean
+        token; ``uns["barcode"]`` how it was made and ``notes``, sentences about what was left out or looks wrong.
 
     Raises
     ------
@@ -133,9 +139,11 @@ def patient_correlation(barcodes: ad.AnnData, kind: Kind | None = None, *, centr
 
     Parameters
     ----------
-    kind : which barcode, None for ``X``
-    centred : take the mean barcode of all patients out first. What all smears share makes every correlation about 1;
-        centred ones show who differs from the mean in the same way
+    kind : {"presence", "mean", "count"} or None
+        Which barcode, None for ``X``.
+    centred : bool
+        Take the mean barcode of all patients out first. What all smears share makes every correlation about 1; centred
+        ones show who differs from the mean in the same way.
     """
     values = np.asarray(barcodes.X if kind is None else barcodes.layers[kind], dtype=np.float64)
     if centred:

@@ -35,8 +35,10 @@ def diagnosis_of_patients(
 
     Parameters
     ----------
-    of_cells : obs of the cells
-    codes : (cells,) position of each cell's patient in ``patients``
+    of_cells : DataFrame
+        Obs of the cells.
+    codes : ndarray of int64, shape (cells,)
+        Position of each cell's patient in ``patients``.
 
     Raises
     ------

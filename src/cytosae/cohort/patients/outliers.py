@@ -34,15 +34,20 @@ def patient_specific(
 
     Parameters
     ----------
-    kind : barcode
-    threshold : rows have |z| >= this
-    top : at most so many concepts of each patient, None for all
+    kind : {"presence", "mean", "count"}
+        Barcode.
+    threshold : float
+        Rows have |z| >= this.
+    top : int or None
+        At most so many concepts of each patient, None for all.
 
     Returns
     -------
-    One row a patient and concept, patients in order, largest |z| first: ``patient``, ``diagnosis``, ``latent`` (name in
-    ``var``), ``value``, ``others`` (median of the others), ``z`` (infinite where neither the others nor the patient's
-    own cells vary). ``attrs["skipped"]``: diagnoses with fewer than 5 patients, in which nobody is an outlier.
+    DataFrame
+        One row a patient and concept, patients in order, largest |z| first: ``patient``, ``diagnosis``, ``latent``
+        (name in ``var``), ``value``, ``others`` (median of the others), ``z`` (infinite where neither the others nor
+        the patient's own cells vary). ``attrs["skipped"]``: diagnoses with fewer than 5 patients, in which nobody is an
+        outlier.
 
     Raises
     ------

@@ -35,8 +35,10 @@ class Sessions:
 
     Attributes
     ----------
-    order : [P] rank of each patient in the order of the numbers, from 0
-    session : [P] number of each patient's session; most have one of their own
+    order : ndarray of int64, shape (P,)
+        Rank of each patient in the order of the numbers, from 0.
+    session : ndarray of int64, shape (P,)
+        Number of each patient's session; most have one of their own.
     """
 
     order: NDArray[np.intp]
@@ -75,14 +77,18 @@ def imaging_sessions(images: Sequence[str], patient: NDArray[np.intp], n_patient
 
     Parameters
     ----------
-    images : [n] names of image files
-    patient : [n] row number of each image's patient
-    n_patients : P
+    images : sequence of str
+        [n] names of image files.
+    patient : ndarray of int64, shape (n,)
+        Row number of each image's patient.
+    n_patients : int
+        P.
 
     Returns
     -------
-    None where the names tell nothing: a patient without numbers, fewer than three patients, numbers that begin anew
-    with each patient, or that go on without a gap from one to the next, as those of a list that was numbered later.
+    Sessions or None
+        None where the names tell nothing: a patient without numbers, fewer than three patients, numbers that begin anew
+        with each patient, or that go on without a gap from one to the next, as those of a list that was numbered later.
     """
     numbers = np.array([_last_number(name) for name in images], dtype=np.float64)
     order = np.argsort(patient, kind="stable")

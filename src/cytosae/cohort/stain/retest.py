@@ -40,9 +40,12 @@ class Pairs:
 
     Attributes
     ----------
-    patient : [n] row number of each cell's patient
-    original, changed : [n, F], F latents (CSR) or dimensions of a token
-    width : dimensions of a token; a barcode is not looked at along more directions
+    patient : ndarray of int64, shape (n,)
+        Row number of each cell's patient.
+    original, changed : object
+        [n, F], F latents (CSR) or dimensions of a token.
+    width : int
+        Dimensions of a token; a barcode is not looked at along more directions.
     """
 
     patient: NDArray[np.intp]
@@ -64,11 +67,13 @@ def retest_reliability(original: Any, changed: Any) -> Array:
 
     Parameters
     ----------
-    original, changed : [n, F] CSR or dense, the same cells in both, n >= 2
+    original, changed : object
+        [n, F] CSR or dense, the same cells in both, n >= 2.
 
     Returns
     -------
-    [F] float64 in -1..1; NaN where nothing varies.
+    ndarray of float64, shape (F,)
+        In -1..1; NaN where nothing varies.
 
     References
     ----------
@@ -99,14 +104,17 @@ def stable_directions(original: Any, changed: Any, *, width: int, least: float) 
 
     Parameters
     ----------
-    original, changed : [n, m] CSR or dense, the same cells in both
-    width : principal components at most; fewer cells than 4 ``width`` allow n / 4
-    least : intraclass correlation
+    original, changed : object
+        [n, m] CSR or dense, the same cells in both.
+    width : int
+        Principal components at most; fewer cells than 4 ``width`` allow n / 4.
+    least : float
+        Intraclass correlation.
 
     Returns
     -------
-    [m, r] float64, r <= ``width``: values of a barcode along the directions are ``barcode @ result`` (sums of concepts
-    still).
+    ndarray of float64, shape (m, r)
+        r <= ``width``: values of a barcode along the directions are ``barcode @ result`` (sums of concepts still).
 
     References
     ----------
@@ -138,10 +146,14 @@ def retest_pairs(
 
     Parameters
     ----------
-    retest : as `open_retest` gives it
-    patients : names, in the order of the cohort
-    kinds : barcodes
-    patient : column of ``retest.obs``
+    retest : AnnData
+        As `open_retest` gives it.
+    patients : sequence of str
+        Names, in the order of the cohort.
+    kinds : sequence of {"presence", "mean", "count"}
+        Barcodes.
+    patient : str
+        Column of ``retest.obs``.
     """
     changed = retest.obs["changed"].to_numpy(dtype=bool)
     rows = pd.Index(patients).get_indexer(pd.Index(retest.obs[patient].astype(str)))

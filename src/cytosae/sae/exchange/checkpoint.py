@@ -35,11 +35,16 @@ def save_sae(
 
     Parameters
     ----------
-    config : how it was made (a `TrainConfig` or any plain value); part of the artifact's recipe
-    inputs : fingerprints of what it was made from
-    metrics : figures worth reading beside it (a `Metrics`), written to ``config.json``
-    details : plain facts for the artifact's record
-    files : further files to keep in it, name -> where they lie now (``metrics.csv``)
+    config : object
+        How it was made (a `TrainConfig` or any plain value); part of the artifact's recipe.
+    inputs : mapping of str to str or None
+        Fingerprints of what it was made from.
+    metrics : object
+        Figures worth reading beside it (a `Metrics`), written to ``config.json``.
+    details : mapping of str to object or None
+        Plain facts for the artifact's record.
+    files : mapping of str to (str or Path) or None
+        Further files to keep in it, name -> where they lie now (``metrics.csv``).
     """
     path = Path(path)
     facts = {"fingerprint": sae.fingerprint, **(details or {})}

@@ -45,13 +45,20 @@ def push_sae(
 
     Parameters
     ----------
-    source : an SAE artifact (directory), whose checksums are verified first, or an SAE in memory
-    repo_id : "owner/name"; made if it does not exist
-    visibility : of a repository that is made: "private" or "public"
-    revision : branch to write to, "main" by default
-    licence : identifier for the model card (``apache-2.0``, ``cc-by-nc-4.0``, ...), left out by default
-    token : of the hub; by default the one that ``hf auth login`` has stored
-    endpoint : address of the server, by default the hub's (or ``HF_ENDPOINT``)
+    source : str or Path or SparseAutoencoder
+        An SAE artifact (directory), whose checksums are verified first, or an SAE in memory.
+    repo_id : str
+        "owner/name"; made if it does not exist.
+    visibility : str
+        Of a repository that is made: "private" or "public".
+    revision : str or None
+        Branch to write to, "main" by default.
+    licence : str or None
+        Identifier for the model card (``apache-2.0``, ``cc-by-nc-4.0``, ...), left out by default.
+    token : str or None
+        Of the hub; by default the one that ``hf auth login`` has stored.
+    endpoint : str or None
+        Address of the server, by default the hub's (or ``HF_ENDPOINT``).
 
     Raises
     ------
@@ -86,9 +93,12 @@ def pull_sae(
 
     Parameters
     ----------
-    repo_id : "owner/name"
-    revision : branch, tag or commit; "main" by default. A commit pins the very bytes
-    out : directory to put it into, which must not exist yet; by default the hub's cache, which serves offline too
+    repo_id : str
+        "owner/name".
+    revision : str or None
+        Branch, tag or commit; "main" by default. A commit pins the very bytes.
+    out : str or Path or None
+        Directory to put it into, which must not exist yet; by default the hub's cache, which serves offline too.
 
     Raises
     ------

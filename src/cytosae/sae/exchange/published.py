@@ -27,12 +27,14 @@ def read_published(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
 
     Parameters
     ----------
-    path : the ``.pt`` file, in the zip format that torch writes since version 1.6
+    path : str or Path
+        The ``.pt`` file, in the zip format that torch writes since version 1.6.
 
     Returns
     -------
-    The cfg as a plain mapping (devices and dtypes as strings), and the tensors by name (as stored: float32 in the
-    published file; W_enc [d, m], b_enc [m], W_dec [m, d], b_dec [d]).
+    tuple (dict of str to object, dict of str to Tensor)
+        The cfg as a plain mapping (devices and dtypes as strings), and the tensors by name (as stored: float32 in the
+        published file; W_enc [d, m], b_enc [m], W_dec [m, d], b_dec [d]).
 
     Raises
     ------
@@ -58,8 +60,10 @@ def import_published(path: str | Path, out: str | Path, *, backbone: str | None 
 
     Parameters
     ----------
-    path : the published ``.pt`` file; its SHA-256 is kept as the input ``published``, its cfg in the details
-    backbone : name of the backbone that the tokens come from; by default what the cfg tells (``dinobloom-b``, ...)
+    path : str or Path
+        The published ``.pt`` file; its SHA-256 is kept as the input ``published``, its cfg in the details.
+    backbone : str or None
+        Name of the backbone that the tokens come from; by default what the cfg tells (``dinobloom-b``, ...).
     """
     path, out = Path(path), Path(out)
     config, weights = read_published(path)

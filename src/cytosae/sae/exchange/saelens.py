@@ -39,8 +39,10 @@ def export_saelens(
 
     Parameters
     ----------
-    out : directory that must not exist yet
-    model_name, hook_name : kept in the metadata, where sae-lens looks for them (backbone, block)
+    out : str or Path
+        Directory that must not exist yet.
+    model_name, hook_name : str or None
+        Kept in the metadata, where sae-lens looks for them (backbone, block).
 
     Raises
     ------

@@ -46,12 +46,15 @@ def read_torch_archive(path: Path, config_class: tuple[str, str]) -> tuple[dict[
 
     Parameters
     ----------
-    path : the file, in the zip format that torch writes since version 1.6
-    config_class : (module, name) of the class of the cfg object; the class itself is never looked for
+    path : Path
+        The file, in the zip format that torch writes since version 1.6.
+    config_class : tuple of str
+        (module, name) of the class of the cfg object; the class itself is never looked for.
 
     Returns
     -------
-    The cfg's fields as JSON values (devices and dtypes as strings), and the tensors by name, as stored.
+    tuple (dict of str to object, dict of str to Tensor)
+        The cfg's fields as JSON values (devices and dtypes as strings), and the tensors by name, as stored.
 
     Raises
     ------

@@ -51,12 +51,18 @@ class SparseAutoencoder(nn.Module):
 
     Parameters
     ----------
-    d_in : d, width of a token
-    d_sae : m, number of latents
-    sparsity : the variant with its parameters
-    normalisation : what is done to tokens before encoding and undone after decoding; fitted by the trainer
-    initialisation : where the weights start
-    seed : of the initial weights
+    d_in : int
+        d, width of a token.
+    d_sae : int
+        m, number of latents.
+    sparsity : Sparsity or None
+        The variant with its parameters.
+    normalisation : Normalisation or None
+        What is done to tokens before encoding and undone after decoding; fitted by the trainer.
+    initialisation : Initialisation or None
+        Where the weights start.
+    seed : int
+        Of the initial weights.
 
     Examples
     --------
@@ -116,12 +122,15 @@ class SparseAutoencoder(nn.Module):
 
         Parameters
         ----------
-        x : (..., d) float32; (B, T, d) means B images with the positions 0 to T - 1
-        positions : (...) int64, position of each token, where the normalisation works by position
+        x : Tensor, shape (..., d), float32
+            (B, T, d) means B images with the positions 0 to T - 1.
+        positions : Tensor or None
+            (...) int64, position of each token, where the normalisation works by position.
 
         Returns
         -------
-        (..., m) float32, >= 0.
+        Tensor, shape (..., m), float32
+            >= 0.
         """
         activations = self.activations(*self._flat(x, positions))
         return activations.to_dense().view(*x.shape[:-1], self.d_sae)

@@ -32,8 +32,10 @@ def shard_latents(sae: SparseAutoencoder, mesh: DeviceMesh | None = None) -> Spa
 
     Parameters
     ----------
-    sae : its number of latents must be a multiple of the ranks
-    mesh : one-dimensional; all ranks by default (``torchrun`` and Slurm set what ``torch.distributed`` needs)
+    sae : SparseAutoencoder
+        Its number of latents must be a multiple of the ranks.
+    mesh : DeviceMesh or None
+        One-dimensional; all ranks by default (``torchrun`` and Slurm set what ``torch.distributed`` needs).
     """
     mesh = mesh or latent_mesh(sae.b_dec.device)
     ranks = mesh.size()

@@ -19,8 +19,10 @@ def randomised(sae: SparseAutoencoder, seed: int = 0) -> SparseAutoencoder:
 
     Parameters
     ----------
-    sae : stays as it is
-    seed : of the directions
+    sae : SparseAutoencoder
+        Stays as it is.
+    seed : int
+        Of the directions.
     """
     control = copy.deepcopy(sae)
     rng = torch.Generator().manual_seed(seed)

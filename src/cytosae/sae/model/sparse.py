@@ -33,9 +33,12 @@ class Pattern:
 
     Attributes
     ----------
-    columns : (nnz,) int64, the latent of each entry
-    offsets : (N + 1,) int64, entries of token i are ``offsets[i]:offsets[i + 1]``
-    width : m, number of latents
+    columns : Tensor, shape (nnz,), int64
+        The latent of each entry.
+    offsets : Tensor, shape (N + 1,), int64
+        Entries of token i are ``offsets[i]:offsets[i + 1]``.
+    width : int
+        m, number of latents.
     """
 
     columns: Tensor
@@ -217,13 +220,17 @@ def score_active(
 
     Parameters
     ----------
-    scores : (nnz,) values of that formula, without a gradient
-    x : (N, d); W_enc : (d, m); b_enc : (m,); b_dec : (d,)
-    centred : (N, d) x - b_dec without a gradient where it is at hand
+    scores : Tensor, shape (nnz,)
+        Values of that formula, without a gradient.
+    x : Tensor, shape (N, d)
+        W_enc : (d, m); b_enc : (m,); b_dec : (d,).
+    centred : Tensor, shape (N, d), or None
+        x - b_dec without a gradient where it is at hand.
 
     Returns
     -------
-    (nnz,) the same numbers; backward touches the active entries only.
+    Tensor, shape (nnz,)
+        The same numbers; backward touches the active entries only.
     """
     return _Score.apply(scores, x, W_enc, b_enc, b_dec, pattern, centred)
 

@@ -39,14 +39,14 @@ def scan(products: Stored, start: int, bound: Any, k: int, candidates: Any) -> N
 
     Parameters
     ----------
-    products : ndarray of int16 (the bits of bfloat16) or float32, shape (N, B)
-        Of the latents ``start`` to ``start + B - 1``.
-    bound : bound.Bound of arrays
-        Of the scores of these tokens.
+    products : ndarray
+        Ndarray of int16 (the bits of bfloat16) or float32, shape (N, B) Of the latents ``start`` to ``start + B - 1``.
+    bound : object
+        bound.Bound of arrays Of the scores of these tokens.
     k : int
         How many scores are wanted of each token; 0 for all above the floor.
-    candidates : bound.Candidates of arrays
-        Extended here.
+    candidates : object
+        bound.Candidates of arrays Extended here.
     """
     # By name: Numba cannot hand a named tuple on to its threads, and loses what is written to one taken apart by place.
     columns, lower, upper = candidates.columns, candidates.lower, candidates.upper

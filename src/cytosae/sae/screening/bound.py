@@ -42,10 +42,14 @@ class Margins:
 
     Attributes
     ----------
-    accumulation : G, relative to ||x|| ||w||
-    absolute : A, in units of the score
-    norm : factor that turns a float32 sum of d squares into an upper bound (before the root)
-    squares : what underflow may have taken from a sum of d squares
+    accumulation : float
+        G, relative to ||x|| ||w||.
+    absolute : float
+        A, in units of the score.
+    norm : float
+        Factor that turns a float32 sum of d squares into an upper bound (before the root).
+    squares : float
+        What underflow may have taken from a sum of d squares.
     """
 
     accumulation: float

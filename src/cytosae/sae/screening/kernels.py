@@ -219,12 +219,17 @@ def update_rows(
 
     Parameters
     ----------
-    rows, first, second : (m, d) float32: weights and Adam's moments, changed in place
-    gradients : begin (m + 1,) int64, source (nnz,), scale (nnz,) float32, matrix (n, d) float32: row j's gradient is
-        the sum of scale[e] matrix[source[e]] for begin[j] <= e < begin[j + 1]
-    extra : (m, d) float32 added to it, or (0, d)
-    rates : six float32, see `_adam`
-    unit : take out the gradient's part parallel to its row before, and bring the row to unit norm after the step
+    rows, first, second : ndarray of float32, shape (m, d)
+        Weights and Adam's moments, changed in place.
+    gradients : tuple (ndarray of int64, ndarray of int32, ndarray of float32, ndarray of float32)
+        Begin (m + 1,) int64, source (nnz,), scale (nnz,) float32, matrix (n, d) float32: row j's gradient is the sum of
+        scale[e] matrix[source[e]] for begin[j] <= e < begin[j + 1].
+    extra : ndarray of float32, shape (m, d)
+        Added to it, or (0, d).
+    rates : tuple of object
+        Six float32, see `_adam`.
+    unit : bool
+        Take out the gradient's part parallel to its row before, and bring the row to unit norm after the step.
     """
     begin, source, scale, matrix = gradients
     for c in prange((rows.shape[0] + CHUNK - 1) // CHUNK):

@@ -38,11 +38,16 @@ class Sizes(NamedTuple):
 
     Attributes
     ----------
-    tokens : screened together; each group of them reads the whole encoder once
-    latents : of one product
-    product : scores of one product
-    places : in the candidate lists of all tokens screened together (12 bytes each)
-    whole : scores computed at once for tokens whose candidates overran their list
+    tokens : int
+        Screened together; each group of them reads the whole encoder once.
+    latents : int
+        Of one product.
+    product : int
+        Scores of one product.
+    places : int
+        In the candidate lists of all tokens screened together (12 bytes each).
+    whole : int
+        Scores computed at once for tokens whose candidates overran their list.
     """
 
     tokens: int
@@ -101,9 +106,12 @@ class Counters:
 
     Attributes
     ----------
-    tokens : tokens screened
-    candidates : latents whose scores were computed exactly, overruns not counted
-    overruns : tokens for which all scores were computed, because their candidates overran or their norm is extreme
+    tokens : int
+        Tokens screened.
+    candidates : int
+        Latents whose scores were computed exactly, overruns not counted.
+    overruns : int
+        Tokens for which all scores were computed, because their candidates overran or their norm is extreme.
     """
 
     tokens: int = 0
@@ -120,10 +128,13 @@ class Screen:
 
     Parameters
     ----------
-    dtype : of the cheap product, bfloat16 or float32
-    kernels : who computes, by default Numba
-    capacity : candidates a token may have before all its scores are computed; None for 16 k (at least 512), and 2,048
-        where k is not known
+    dtype : dtype
+        Of the cheap product, bfloat16 or float32.
+    kernels : Backend
+        Who computes, by default Numba.
+    capacity : int or None
+        Candidates a token may have before all its scores are computed; None for 16 k (at least 512), and 2,048 where k
+        is not known.
     """
 
     dtype: torch.dtype

@@ -81,10 +81,14 @@ class RowUpdate:
 
     Parameters
     ----------
-    encoder : W_enc (d, m), its transpose contiguous
-    decoder : W_dec (m, d)
-    adam : the optimizer that has both among its parameters (no weight decay, no amsgrad)
-    kernels : who computes, by default Numba on the CPU and Triton on CUDA
+    encoder : Parameter
+        W_enc (d, m), its transpose contiguous.
+    decoder : Parameter
+        W_dec (m, d).
+    adam : Adam
+        The optimizer that has both among its parameters (no weight decay, no amsgrad).
+    kernels : Backend
+        Who computes, by default Numba on the CPU and Triton on CUDA.
     """
 
     encoder: nn.Parameter

@@ -15,9 +15,12 @@ def auxk_loss(sae: Autoencoder, x: Tensor, residual: Tensor, dead: Tensor | None
 
     Parameters
     ----------
-    x : (N, d) normalised tokens
-    residual : (N, d) x minus its reconstruction; no gradient flows into it
-    dead : (D,) int64 latents, or None
+    x : Tensor, shape (N, d)
+        Normalised tokens.
+    residual : Tensor, shape (N, d)
+        x minus its reconstruction; no gradient flows into it.
+    dead : Tensor, shape (D,), int64, or None
+        Latents, or None.
 
     References
     ----------
@@ -34,9 +37,12 @@ def ghost_loss(sae: Weights, x: Tensor, reconstruction: Tensor, error: Tensor, d
 
     Parameters
     ----------
-    x, reconstruction : (N, d) normalised tokens and what the SAE makes of them
-    error : (N, d) element-wise reconstruction loss; the ghost term is scaled to its size
-    dead : (D,) int64 latents, or None
+    x, reconstruction : Tensor, shape (N, d)
+        Normalised tokens and what the SAE makes of them.
+    error : Tensor, shape (N, d)
+        Element-wise reconstruction loss; the ghost term is scaled to its size.
+    dead : Tensor, shape (D,), int64, or None
+        Latents, or None.
 
     References
     ----------

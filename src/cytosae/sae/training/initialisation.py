@@ -16,7 +16,8 @@ def initial_weights(d_in: int, d_sae: int, kind: Initialisation, generator: Gene
 
     Returns
     -------
-    (m, d) encoder rows and (m, d) decoder rows of unit norm, float32.
+    tuple of Tensor
+        (m, d) encoder rows and (m, d) decoder rows of unit norm, float32.
     """
     if isinstance(kind, Independent):
         # kaiming_uniform_ with its defaults: bound sqrt(6 / fan_in), fan_in the second dimension of the weight

@@ -23,10 +23,14 @@ class TrainingLog:
 
     Parameters
     ----------
-    out : folder, None to write no file
-    names : of the SAEs
-    fabric : its loggers, if any, get the same numbers
-    upto : step from which the training goes on
+    out : Path or None
+        Folder, None to write no file.
+    names : sequence of str
+        Of the SAEs.
+    fabric : Fabric or None
+        Its loggers, if any, get the same numbers.
+    upto : int
+        Step from which the training goes on.
     """
 
     def __init__(self, out: Path | None, names: Sequence[str], fabric: Fabric | None, *, upto: int) -> None:

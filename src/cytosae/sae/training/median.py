@@ -17,13 +17,17 @@ def geometric_median(tokens: Tensor, *, iterations: int = 100, tolerance: float 
 
     Parameters
     ----------
-    tokens : (B, T, d) float tensor, B images of T tokens
-    iterations : at most so many steps
-    tolerance : relative change of the objective at which to stop
+    tokens : Tensor, shape (B, T, d), float
+        B images of T tokens.
+    iterations : int
+        At most so many steps.
+    tolerance : float
+        Relative change of the objective at which to stop.
 
     Returns
     -------
-    (d,) tensor of the dtype of ``tokens``.
+    Tensor, shape (d,)
+        Tensor of the dtype of ``tokens``.
 
     References
     ----------

@@ -24,15 +24,22 @@ class Metrics:
 
     Attributes
     ----------
-    mse : mean over tokens and dimensions of (x - x^)^2
-    explained_variance : 1 - sum ||x - x^||^2 / sum ||x - mean(x)||^2
-    explained_variance_after_position : 1 - sum ||x - x^||^2 / sum ||x - mean at x's position||^2, the share explained
-        of what the means of the positions leave
-    explained_variance_whitened : 1 - sum ||x - x^||_W^2 / sum ||x - mean(x)||_W^2, where C is the tokens' covariance
-        and ||v||_W^2 = v^T (C + floor)^-1 v: every direction counts alike
-    l0 : mean number of active latents of a token
-    dead_share : share of latents that are active on none of the tokens
-    n_tokens : tokens looked at
+    mse : float
+        Mean over tokens and dimensions of (x - x^)^2.
+    explained_variance : float
+        1 - sum ||x - x^||^2 / sum ||x - mean(x)||^2.
+    explained_variance_after_position : float
+        1 - sum ||x - x^||^2 / sum ||x - mean at x's position||^2, the share explained of what the means of the
+        positions leave.
+    explained_variance_whitened : float
+        1 - sum ||x - x^||_W^2 / sum ||x - mean(x)||_W^2, where C is the tokens' covariance and ||v||_W^2 = v^T (C +
+        floor)^-1 v: every direction counts alike.
+    l0 : float
+        Mean number of active latents of a token.
+    dead_share : float
+        Share of latents that are active on none of the tokens.
+    n_tokens : int
+        Tokens looked at.
     """
 
     mse: float
@@ -50,9 +57,11 @@ def evaluate(sae: SparseAutoencoder, source: Any, n_tokens: int | None = None) -
 
     Parameters
     ----------
-    source : batches with ``tokens`` (N, d) and ``positions`` (N,) (any iterable, e.g. a `TokenReader`), or a
-        `TokenStore`, of which cells spread evenly over the whole are taken
-    n_tokens : at most so many tokens; needed for a reader, which has no end
+    source : object
+        Batches with ``tokens`` (N, d) and ``positions`` (N,) (any iterable, e.g. a `TokenReader`), or a `TokenStore`,
+        of which cells spread evenly over the whole are taken.
+    n_tokens : int or None
+        At most so many tokens; needed for a reader, which has no end.
 
     Raises
     ------

@@ -29,14 +29,22 @@ class StepLog:
 
     Attributes
     ----------
-    mse : reconstruction term as the variant defines it
-    l1 : sparsity penalty (of `ReluL1` the L1, of `JumpRelu` the L0 penalty; 0 where sparsity is built in)
-    ghost : dead-latent term (ghost gradients, or AuxK)
-    loss : their sum
-    l0 : mean number of active latents of a token
-    dead : latents that had not fired for more than the dead window
-    explained_variance : of the batch, in normalised units
-    learning_rate : of this step
+    mse : float
+        Reconstruction term as the variant defines it.
+    l1 : float
+        Sparsity penalty (of `ReluL1` the L1, of `JumpRelu` the L0 penalty; 0 where sparsity is built in).
+    ghost : float
+        Dead-latent term (ghost gradients, or AuxK).
+    loss : float
+        Their sum.
+    l0 : float
+        Mean number of active latents of a token.
+    dead : int
+        Latents that had not fired for more than the dead window.
+    explained_variance : float
+        Of the batch, in normalised units.
+    learning_rate : float
+        Of this step.
     """
 
     mse: float
@@ -79,9 +87,12 @@ class Optimisation:
 
     Parameters
     ----------
-    sae : trained in place
-    config : of the training
-    fabric : where to compute; None for plain PyTorch on the SAE's device
+    sae : SparseAutoencoder
+        Trained in place.
+    config : TrainConfig
+        Of the training.
+    fabric : Fabric or None
+        Where to compute; None for plain PyTorch on the SAE's device.
     """
 
     sae: SparseAutoencoder

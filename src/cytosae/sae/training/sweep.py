@@ -25,12 +25,15 @@ def write_sweep(out: str | Path, saes: Mapping[str, SparseAutoencoder], metrics:
 
     Parameters
     ----------
-    saes : name -> trained SAE
-    metrics : of each, in the same order, measured on the same tokens
+    saes : mapping of str to SparseAutoencoder
+        Name -> trained SAE.
+    metrics : sequence of Metrics
+        Of each, in the same order, measured on the same tokens.
 
     Returns
     -------
-    The table: one row an SAE, with name, d_sae, sparsity, its parameters, normalisation and all `Metrics`.
+    DataFrame
+        The table: one row an SAE, with name, d_sae, sparsity, its parameters, normalisation and all `Metrics`.
     """
     if len(saes) != len(metrics) or not saes:
         raise UsageError(f"a sweep needs the metrics of each of its SAEs, not {len(metrics)} for {len(saes)}.")

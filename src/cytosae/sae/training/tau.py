@@ -30,11 +30,13 @@ def choose_tau(sae: SparseAutoencoder, batches: Iterable[tuple[Tensor, Tensor]])
 
     Parameters
     ----------
-    batches : tokens (N, d) and their positions (N,), as a `TokenReader` gives them: a seeded sample of the training
+    batches : iterable of tuple of Tensor
+        Tokens (N, d) and their positions (N,), as a `TokenReader` gives them: a seeded sample of the training.
 
     Returns
     -------
-    Threshold > 0, in the units of the activations; a token has a concept where its activation is larger.
+    float
+        Threshold > 0, in the units of the activations; a token has a concept where its activation is larger.
 
     Raises
     ------

@@ -53,10 +53,14 @@ class FitResult:
 
     Attributes
     ----------
-    steps : steps of the whole training
-    resumed_from : the step at which this call went on, 0 if it began
-    seconds : duration of this call
-    logs : the last step's log of each SAE; empty where nothing was left to do
+    steps : int
+        Steps of the whole training.
+    resumed_from : int
+        The step at which this call went on, 0 if it began.
+    seconds : float
+        Duration of this call.
+    logs : tuple of StepLog
+        The last step's log of each SAE; empty where nothing was left to do.
     """
 
     steps: int
@@ -70,11 +74,16 @@ class Trainer:
 
     Parameters
     ----------
-    sae : one SAE, or several (other widths, sparsities, seeds)
-    config : of the training, the same for all
-    fabric : where to compute (`cytosae.common.runtime.make_fabric`); None for plain PyTorch
-    out : folder for ``metrics.csv`` and ``checkpoints/``; None for neither
-    names : what to call the SAEs in the log, by default their numbers
+    sae : SparseAutoencoder or sequence of SparseAutoencoder
+        One SAE, or several (other widths, sparsities, seeds).
+    config : TrainConfig
+        Of the training, the same for all.
+    fabric : Fabric or None
+        Where to compute (`cytosae.common.runtime.make_fabric`); None for plain PyTorch.
+    out : Path or None
+        Folder for ``metrics.csv`` and ``checkpoints/``; None for neither.
+    names : tuple of str
+        What to call the SAEs in the log, by default their numbers.
     """
 
     single: bool
@@ -116,12 +125,15 @@ class Trainer:
 
         Parameters
         ----------
-        tokens : (N, d) or (B, T, d) float32 raw tokens
-        positions : (N,) int64, needed for (N, d) tokens where a normalisation works by position
+        tokens : Tensor
+            (N, d) or (B, T, d) float32 raw tokens.
+        positions : Tensor, shape (N,), int64, or None
+            Needed for (N, d) tokens where a normalisation works by position.
 
         Returns
         -------
-        The log of the step; a list of logs if the trainer was given several SAEs.
+        object
+            The log of the step; a list of logs if the trainer was given several SAEs.
 
         Raises
         ------

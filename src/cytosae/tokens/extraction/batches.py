@@ -26,14 +26,19 @@ def prepared_batches(
 
     Parameters
     ----------
-    cells : the table
-    prepare : images to float32 [b, 3, S, S], as a backbone's ``prepare``; it runs in the workers
-    batches : rows of the table of each batch
-    workers : processes, 0 to decode in this one
+    cells : CellTable
+        The table.
+    prepare : callable
+        Images to float32 [b, 3, S, S], as a backbone's ``prepare``; it runs in the workers.
+    batches : sequence of sequence of int
+        Rows of the table of each batch.
+    workers : int
+        Processes, 0 to decode in this one.
 
     Yields
     ------
-    float32 [b, 3, S, S], in pinned memory where a GPU is present
+    Tensor, shape (b, 3, S, S), float32
+        In pinned memory where a GPU is present.
 
     Raises
     ------

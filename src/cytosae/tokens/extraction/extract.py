@@ -48,12 +48,18 @@ def extract(
 
     Parameters
     ----------
-    cells : the cell table, n cells
-    backbone : makes tokens [b, T, D]
-    out : directory of the store; the work lies beside it in ``.<name>.partial`` until it is complete
-    config : how
-    fabric : launched; None for this process alone
-    inputs : fingerprints for the record of the artifact; None for those of cell identities and backbone
+    cells : CellTable
+        The cell table, n cells.
+    backbone : Backbone
+        Makes tokens [b, T, D].
+    out : Path
+        Directory of the store; the work lies beside it in ``.<name>.partial`` until it is complete.
+    config : ExtractConfig or None
+        How.
+    fabric : Fabric or None
+        Launched; None for this process alone.
+    inputs : mapping of str to str or None
+        Fingerprints for the record of the artifact; None for those of cell identities and backbone.
 
     Raises
     ------
@@ -237,9 +243,12 @@ class Forward:
 
     Attributes
     ----------
-    backbone : moved to ``device``
-    config : precision, compile, storage type and workers are used; batches are the caller's, of ``batch_size`` at most
-    device : where it computes
+    backbone : Backbone
+        Moved to ``device``.
+    config : ExtractConfig
+        Precision, compile, storage type and workers are used; batches are the caller's, of ``batch_size`` at most.
+    device : device
+        Where it computes.
     """
 
     backbone: Backbone

@@ -28,11 +28,16 @@ class TokenStream(ShuffledTokens):
 
     Parameters
     ----------
-    cells, backbone : images, and what makes tokens of them
-    config : batch, selection, seed, ``buffer_tokens`` (of a pool); memory and runs do not apply
-    extraction : storage type in memory, precision, batch size and workers
-    device : where the backbone computes; None for where it is
-    rank, ranks : this process among those that share each epoch
+    cells, backbone : CellTable, Backbone
+        Images, and what makes tokens of them.
+    config : ReaderConfig or None
+        Batch, selection, seed, ``buffer_tokens`` (of a pool); memory and runs do not apply.
+    extraction : ExtractConfig
+        Storage type in memory, precision, batch size and workers.
+    device : device or None
+        Where the backbone computes; None for where it is.
+    rank, ranks : int
+        This process among those that share each epoch.
     """
 
     extraction: ExtractConfig

@@ -37,11 +37,16 @@ class Recipe:
 
     Attributes
     ----------
-    backbone : ``describe()`` of the backbone: name, block, preprocessing, ...
-    weights_hash : SHA-256 of its weights
-    n_tokens, width, side : T, D, patches along an edge
-    dtype : how tokens are stored
-    precision : of the forward pass
+    backbone : mapping of str to object
+        ``describe()`` of the backbone: name, block, preprocessing, ...
+    weights_hash : str
+        SHA-256 of its weights.
+    n_tokens, width, side : int
+        T, D, patches along an edge.
+    dtype : {"float16", "bfloat16", "uint8"}
+        How tokens are stored.
+    precision : str
+        Of the forward pass.
     """
 
     backbone: Mapping[str, Any]
@@ -69,10 +74,14 @@ class Shard:
 
     Attributes
     ----------
-    index : its number
-    start : row of its first cell in the table
-    cell_ids : its cells, in order
-    key : what its content depends on
+    index : int
+        Its number.
+    start : int
+        Row of its first cell in the table.
+    cell_ids : tuple of str
+        Its cells, in order.
+    key : str
+        What its content depends on.
     """
 
     index: int
@@ -127,10 +136,14 @@ class Work:
 
     Attributes
     ----------
-    out : where the store will stand
-    directory, notes : where it grows, and what says which of its shards count
-    recipe : what is asked for
-    shards : all shards that are to be made
+    out : Path
+        Where the store will stand.
+    directory, notes : Path
+        Where it grows, and what says which of its shards count.
+    recipe : Recipe
+        What is asked for.
+    shards : list of Shard
+        All shards that are to be made.
     """
 
     partial: Path

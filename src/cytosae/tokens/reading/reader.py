@@ -36,8 +36,9 @@ class TokenBatch(NamedTuple):
 
     Attributes
     ----------
-    tokens : [N, D] float32
-    positions : [N] int64; 0 is CLS, 1..P are patches row by row
+    tokens : Tensor, shape (N, D), float32
+    positions : Tensor, shape (N,), int64
+        0 is CLS, 1..P are patches row by row.
     """
 
     tokens: torch.Tensor
@@ -49,10 +50,14 @@ class ShuffledTokens(abc.ABC):
 
     Attributes
     ----------
-    width, n_tokens : D, and T of an image
-    batch_tokens : tokens of each batch
-    tokens_per_epoch : tokens of all ranks together
-    step : batches given so far
+    width, n_tokens : int
+        D, and T of an image.
+    batch_tokens : int
+        Tokens of each batch.
+    tokens_per_epoch : int
+        Tokens of all ranks together.
+    step : int
+        Batches given so far.
     """
 
     batch_tokens: int
@@ -175,9 +180,12 @@ class TokenReader(ShuffledTokens):
 
     Parameters
     ----------
-    stores : of the same backbone; read as one
-    config : batch, selection, seed, memory
-    rank, ranks : this process among those that share each epoch without overlap
+    stores : list of TokenStore
+        Of the same backbone; read as one.
+    config : ReaderConfig or None
+        Batch, selection, seed, memory.
+    rank, ranks : int
+        This process among those that share each epoch without overlap.
 
     Raises
     ------

@@ -25,10 +25,14 @@ class Order:
 
     Attributes
     ----------
-    total : tokens of all ranks
-    run : R, tokens that are read together
-    pool : tokens of a pool, at most
-    seed, rank, ranks : ranks of one seed share each epoch without overlap
+    total : int
+        Tokens of all ranks.
+    run : int
+        R, tokens that are read together.
+    pool : int
+        Tokens of a pool, at most.
+    seed, rank, ranks : int
+        Ranks of one seed share each epoch without overlap.
     """
 
     total: int

@@ -45,7 +45,8 @@ class Floating:
 
     Attributes
     ----------
-    dtype : type in the file
+    dtype : dtype
+        Type in the file.
     """
 
     dtype: torch.dtype

@@ -21,8 +21,10 @@ class SelectedCells(TokenStore):
 
     Parameters
     ----------
-    store : any token store
-    rows : numbers of its cells, each once
+    store : TokenStore
+        Any token store.
+    rows : sequence of int or ndarray of int
+        Numbers of its cells, each once.
 
     Raises
     ------

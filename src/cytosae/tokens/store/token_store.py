@@ -81,8 +81,10 @@ def open_tokens(path: Path | str, *, verify: bool = True) -> TokenStore:
 
     Parameters
     ----------
-    path : its directory
-    verify : compare every byte with the checksums; otherwise sizes only
+    path : str or Path
+        Its directory.
+    verify : bool
+        Compare every byte with the checksums; otherwise sizes only.
 
     Raises
     ------
@@ -99,13 +101,20 @@ class TokenStore:
 
     Attributes
     ----------
-    path : directory
-    manifest : plain facts: backbone, block, preprocessing, dtype, shards, ...
-    n_tokens : T, tokens of a cell, CLS first
-    width : D, numbers of a token
-    side : patches along an edge of the image
-    dtype : "float16", "bfloat16" or "uint8"
-    fingerprint : equal content, equal fingerprint, on any machine
+    path : Path
+        Directory.
+    manifest : Manifest
+        Plain facts: backbone, block, preprocessing, dtype, shards, ...
+    n_tokens : int
+        T, tokens of a cell, CLS first.
+    width : int
+        D, numbers of a token.
+    side : int
+        Patches along an edge of the image.
+    dtype : str
+        "float16", "bfloat16" or "uint8".
+    fingerprint : str
+        Equal content, equal fingerprint, on any machine.
     """
 
     path: Path
