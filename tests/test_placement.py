@@ -164,7 +164,7 @@ def test_a_whole_fit_elsewhere_follows_the_one_here(start, store: TokenStore, de
         reader = ReaderConfig(batch_tokens=512, buffer_tokens=2048)
         out = tmp_path / str(place)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Trainer, "_check", lambda self, *_: interrupt(self))
+            patch.setattr(Trainer, "_note", interrupt)
             Trainer(sae, config, out=out).fit(TokenReader([store], reader))
         result = Trainer(sae, config, out=out).fit(TokenReader([store], reader))
         assert result.resumed_from == 4
@@ -174,9 +174,10 @@ def test_a_whole_fit_elsewhere_follows_the_one_here(start, store: TokenStore, de
     torch.testing.assert_close(there.W_dec.detach().cpu(), here.W_dec.detach(), atol=1e-3, rtol=1e-3)
 
 
-def interrupt(trainer: Trainer) -> None:
+def interrupt(trainer: Trainer, logs: object) -> str:
     if trainer.steps == 5:
         raise KeyboardInterrupt
+    return ""
 
 
 def test_two_saes_on_two_devices_are_refused(device) -> None:
