@@ -124,6 +124,22 @@ def test_the_classifier_is_applied_to_new_patients(finished, tmp_path, capfd):
     assert seen[0].skipped
     assert again.sae().fingerprint == before
     assert run("cohort", "predict", "--study", study, "--dataset", "later") == 0
+    assert table["training_images"].tolist() == [0, 0, 0]
+    assert "no test" not in capfd.readouterr().out
+
+
+def test_new_patients_with_images_of_the_training_are_told(finished, tmp_path, capfd):
+    study = shutil.copytree(finished, tmp_path / "study")
+    later = synthesize(tmp_path / "later", patients=2, cells=8, seed=9, diagnoses=("control", "PML::RARA-like"))
+    known = Study(study).cells("patients")
+    shutil.copy(known.image_path(0), later / "copied.png")
+    manifest = pd.read_csv(later / "manifest.csv").drop(columns=["diagnosis", "mask"])
+    copied = pd.DataFrame({"image": ["copied.png"], "patient": ["P001"]})
+    pd.concat([manifest, copied]).to_csv(later / "manifest.csv", index=False)
+    assert run("cohort", "predict", later, "--study", study) == 0
+    assert "Warning: 1 images of 1 of these patients (first: P001) are among those" in capfd.readouterr().out
+    table = pd.read_csv(study / "cohort" / "later-predictions.csv").set_index("patient")
+    assert table["training_images"].to_dict() == {"P000": 0, "P001": 1}
 
 
 def test_an_sae_without_the_test_patients_is_a_row_of_its_own(fresh, capfd):

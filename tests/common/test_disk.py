@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import errno
-import gc
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import anndata as ad
 import numpy as np
@@ -12,23 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_disk import small_disk
 
 from cytosae.atlas.storage import write_h5ad
 from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError, InputError
-
-
-@contextmanager
-def small_disk(size: int = 10_000) -> Iterator[None]:
-    """No file can become larger."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        gc.collect()
-
 
 NUMBERS = np.random.default_rng(0).random((200, 200))
 WRITERS = {

@@ -167,9 +167,11 @@ class _Hdf5File:
     def writing(self) -> Iterator[None]:
         """Tell what the disk has said by the end of the block."""
         with disk_errors(self.path, None):
-            yield
-            if self.raw.problem is not None:
-                raise self.raw.problem
+            try:
+                yield
+            finally:  # whatever the library made of it
+                if self.raw.problem is not None:
+                    raise self.raw.problem
 
 
 class _AtlasFile(_Hdf5File):

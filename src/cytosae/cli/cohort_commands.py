@@ -140,6 +140,13 @@ def predict(
     shown = [column for column in table.columns if column != "reason"]
     rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in table[shown].to_numpy(dtype=object)]
     output.table(shown, rows, title=f"Patients of {name}")
+    seen = table[table["training_images"] > 0]
+    if len(seen):
+        output.line(
+            f"Warning: {seen['training_images'].sum():,} images of {len(seen)} of these patients (first: "
+            f"{seen['patient'].iloc[0]}) are among those that SAE or classifier were trained on; what is said of such "
+            "a patient is no test."
+        )
     for row in table.to_dict("records"):
         if row["outside"]:
             output.line(f"Warning: {row['patient']} lies outside of what the classifier was fitted on: {row['reason']}")

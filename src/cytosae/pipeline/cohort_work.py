@@ -70,7 +70,7 @@ class CohortWork(Patients):
 
     def check_diagnoses(self) -> None:
         """Refuse a comparison that cannot be made, before hours are spent on it."""
-        from cytosae.cohort import near_duplicates
+        from cytosae.cohort import REST, near_duplicates
 
         names = sorted(set(self.barcodes.obs["diagnosis"].dropna()))
         for name in self.config.compare:
@@ -78,6 +78,11 @@ class CohortWork(Patients):
                 alike = [b if a == name else a for a, b in near_duplicates([*names, name]) if name in (a, b)]
                 hint = f"; did you mean {alike[0]!r}" if alike else ""
                 raise UsageError(f"no patient has the diagnosis {name!r}{hint}; there are: {', '.join(names)}.")
+        if len(names) > 2 and any(b == REST for _, b in self.comparisons) and self.config.compare:
+            raise UsageError(
+                f"compare names {REST!r} second, which means all other patients; name it first, or rename the "
+                "diagnosis."
+            )
         if len(names) < 2:
             only = f"all patients have the diagnosis {names[0]!r}" if names else "no patient has a diagnosis"
             raise InputError(f"{self.dataset}: {only}; nothing can be compared. Add patients of another group.")

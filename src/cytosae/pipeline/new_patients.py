@@ -55,7 +55,11 @@ def read_new_patients(study: Study, images: Path, name: str | None = None) -> st
 
 
 def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patient: str) -> pd.DataFrame:
-    """Apply a classifier to the patients of a data set whose atlas is there; see `cytosae.cohort.predict`."""
+    """Apply a classifier to the patients of a data set whose atlas is there; see `cytosae.cohort.predict`.
+
+    The column ``training_images`` counts the images of each patient on which SAE or classifier of the study were
+    trained: what is said of such a patient is no test.
+    """
     from cytosae.cohort import barcodes, open_classifier, predict
 
     classifier = open_classifier(classifier_path)
@@ -63,4 +67,9 @@ def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patie
     cohort = barcodes(atlas, kinds=[classifier.kind], patient=patient, diagnosis=None)
     study.context.run(colours_step(dataset))
     colours = study.read(Place("colours", dataset))
-    return predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)
+    table = predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)
+    fitted = [name for name in study.datasets if study.place("classifier", name).exists()]
+    trained = {cell for name in {*study.trained_on, *fitted} for cell in study.cells(name).frame["cell_id"]}
+    seen = pd.Series(atlas.obs_names.isin(list(trained)), index=atlas.obs[patient].astype(str).to_numpy())
+    table["training_images"] = table["patient"].map(seen.groupby(level=0).sum())
+    return table

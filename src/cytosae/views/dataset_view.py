@@ -67,7 +67,7 @@ def view_of_dataset(dataset: OpenedDataset, concepts: int, others: Sequence[Open
         alive=int(alive.sum()),
         latents=dataset.atlas.n_vars,
         latents_per_cell=known(np.median(stored_entries(dataset.atlas.X))) if dataset.atlas.n_obs else None,
-        label_entropy=known(pd.Series(var["label_entropy"][alive]).median()),
+        label_entropy=known(pd.Series(var["label_entropy"][alive]).dropna().median()),
         scatter=_scatter(dataset, chosen),
         concepts=views_of_concepts(dataset, chosen, others=others),
     )

@@ -141,6 +141,21 @@ def test_planted_concepts_are_specific_and_nothing_else_to_speak_of(small_atlas,
     assert table.loc[str(AML_LATENT), "auc_high"] < 0.5
 
 
+def test_a_diagnosis_called_rest_is_compared_with_all_others_as_any_is(small_atlas):
+    plain = barcodes(small_atlas)
+    renamed = plain.copy()
+    renamed.obs["diagnosis"] = plain.obs["diagnosis"].astype(str).replace({"APL": "rest"})
+    half = renamed.obs_names[(renamed.obs["diagnosis"] == "AML").to_numpy()][::2]
+    renamed.obs.loc[half, "diagnosis"] = "ALL"
+    assert renamed.obs["diagnosis"].nunique() == 3
+    pd.testing.assert_frame_equal(contrast(renamed, "rest"), contrast(plain, "APL"))
+    n = len(renamed)
+    table = contrast(renamed, "ALL")
+    assert (table.attrs["n_a"], table.attrs["n_b"]) == (len(half), n - len(half))  # not the group "rest" alone
+    with pytest.raises(UsageError, match="compared with itself"):
+        contrast(renamed, "ALL", "ALL")
+
+
 def test_latents_too_rare_to_be_tested_are_excluded_and_counted(small_atlas):
     table = contrast(barcodes(small_atlas), "APL")
     assert table.attrs["b"] == "rest"

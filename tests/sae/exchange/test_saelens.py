@@ -182,6 +182,26 @@ def test_damaged_files_are_refused(tmp_path):
         import_saelens(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("name", ["scaling_factor", "finetuning_scaling_factor"])
+@pytest.mark.parametrize("named", [True, False])
+def test_what_older_versions_stored_besides_is_folded_in(tmp_path, name, named):
+    factor = torch.rand(64, generator=torch.Generator().manual_seed(0)) + 0.5
+    more = {name: factor, "log_feature_sparsity": torch.full((64,), -float("inf"))}
+    path = changed(tmp_path, {"finetuning_scaling_factor": named}, weights=lambda w: w | more)
+    old, plain = import_saelens(path), import_saelens(FIXTURE)
+    x = torch.from_numpy(np.load(FIXTURE / "expected.npz")["x"])
+    torch.testing.assert_close(old.encode(x), plain.encode(x))
+    torch.testing.assert_close(old(x), plain.decode(plain.encode(x) * factor))
+
+
+def test_a_scaling_factor_that_is_named_but_not_there_or_of_another_size_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="lacks the scaling factor"):
+        import_saelens(changed(tmp_path, {"finetuning_scaling_factor": True}))
+    shutil.rmtree(tmp_path / "copy")
+    with pytest.raises(WeightsError, match=r"has scaling_factor \(3,\), where nothing is needed"):
+        import_saelens(changed(tmp_path, weights=lambda w: w | {"scaling_factor": torch.ones(3)}))
+
+
 def test_the_older_way_of_writing_topk_is_read(tmp_path):
     old = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}, "architecture": "standard"}
     path = changed(tmp_path, old, drop=("k", "metadata", "rescale_acts_by_decoder_norm"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,10 @@ def known_covariates(obs: pd.DataFrame, atlas: AnnData | None, patient: str) -> 
     patient : str
         Column of ``atlas.obs``.
     """
-    columns = {"age": _numbers(obs, "age"), "sex": _codes(obs, "sex"), "number of cells": _numbers(obs, "n_cells")}
-    columns["image format"] = None if atlas is None else _formats(atlas.obs, obs.index.astype(str), patient)
     found: dict[str, Array] = {}
     notes: list[str] = []
+    columns = {"age": _ages(obs, notes), "sex": _codes(obs, "sex"), "number of cells": _numbers(obs, "n_cells")}
+    columns["image format"] = None if atlas is None else _formats(atlas.obs, obs.index.astype(str), patient)
     for name, values in columns.items():
         if values is None or (values.size and np.isnan(values).all()):
             notes.append(f"The {name} was not asked about: it is not known for these patients.")
@@ -38,6 +39,39 @@ def known_covariates(obs: pd.DataFrame, atlas: AnnData | None, patient: str) -> 
         else:
             found[name] = values
     return found, notes
+
+
+def years(text: str) -> float:
+    """An age in years: "45", "45 y", "45 years old", "4,5 J.", "18 months", "045Y" and "006M" of DICOM; else NaN."""
+    found = re.fullmatch(r"(\d+(?:[.,]\d+)?)([^\d+]*)", text.strip().casefold())
+    unit = re.sub(r"[^a-z]", "", found[2]).removesuffix("old") if found else ""
+    return float(found[1].replace(",", ".")) * _IN_YEARS[unit] if found and unit in _IN_YEARS else np.nan
+
+
+_IN_YEARS = {
+    unit: share
+    for units, share in (
+        (("", "y", "yo", "yr", "yrs", "year", "years", "a", "j", "jahr", "jahre"), 1),
+        (("m", "mo", "mos", "month", "months", "monat", "monate"), 1 / 12),
+        (("w", "wk", "wks", "week", "weeks", "woche", "wochen"), 7 / 365.25),
+        (("d", "day", "days", "tag", "tage"), 1 / 365.25),
+    )
+    for unit in units
+}
+
+
+def _ages(obs: pd.DataFrame, notes: list[str]) -> Array | None:
+    if "age" not in obs:
+        return None
+    texts: Any = obs["age"].astype("string")
+    values = texts.map(years, na_action="ignore").to_numpy(dtype=np.float64, na_value=np.nan)
+    strange = texts[texts.notna() & np.isnan(values)]
+    if len(strange):
+        shown = ", ".join(repr(text) for text in strange.unique()[:3])
+        notes.append(
+            f"The age of {len(strange)} of {len(obs)} patients is not understood ({shown}); write it in years."
+        )
+    return values[:, None]
 
 
 def _numbers(obs: pd.DataFrame, column: str) -> Array | None:

@@ -15,7 +15,7 @@ from rapidfuzz.distance import OSA
 from cytosae.common.errors import InputError, UsageError
 
 REST = "rest"
-"""All patients with a diagnosis other than the group's."""
+"""All patients with a diagnosis other than the group's, even where some of them have one of this very name."""
 
 
 def near_duplicates(values: Iterable[str]) -> list[tuple[str, str]]:
@@ -82,13 +82,13 @@ def group_rows(barcodes: ad.AnnData, a: str, b: str, diagnosis: str) -> tuple[ND
         raise InputError(
             f"All patients have the same diagnosis ({', '.join(names) or 'none at all'}); comparing needs two groups."
         )
-    if a == b:
+    if a == b != REST:
         raise UsageError(f"{a!r} is compared with itself; choose two different groups among: {', '.join(names)}.")
-    for name in (a, b):
-        if name not in names and not (name == b == REST):
+    for name in (a, b) if b != REST else (a,):
+        if name not in names:
             raise InputError(f"No patient has the diagnosis {name!r}; choose among: {', '.join(names)}.")
     known, of_a = values.notna().to_numpy(), (values == a).to_numpy()
-    of_b = (values == b).to_numpy() if b in names else known & ~of_a
+    of_b = known & ~of_a if b == REST else (values == b).to_numpy()
     return np.flatnonzero(of_a), np.flatnonzero(of_b)
 
 

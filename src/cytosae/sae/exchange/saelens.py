@@ -6,7 +6,7 @@ fitted normalisation, so an affine one is folded into the weights; one that depe
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,7 @@ def import_saelens(path: str | Path) -> SparseAutoencoder:
         norm = torch.linalg.vector_norm(weights["W_dec"], dim=1)
         weights["W_enc"], weights["b_enc"] = weights["W_enc"] * norm, weights["b_enc"] * norm
         weights["W_dec"] = weights["W_dec"] / norm[:, None]
+    _fold_older(path, config, weights)
     threshold = weights.pop("threshold", None)
     d, m = _check_weights(path, config, weights, threshold)
     sae = SparseAutoencoder(d, m, sparsity=_sparsity(path, config, m))
@@ -173,7 +174,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     # before version 6 TopK was a standard SAE with another activation function
     activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
     if activation == "topk" and "k" not in config:
-        config |= {"architecture": "topk", "k": (config.get("activation_fn_kwargs") or {}).get("k")}
+        options = config.get("activation_fn_kwargs")
+        config |= {"architecture": "topk", "k": options.get("k") if isinstance(options, dict) else None}
     config.setdefault("architecture", "standard")
     if config["architecture"] not in ("standard", "topk", "jumprelu"):
         raise WeightsError(
@@ -186,11 +188,20 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path / CONFIG} has normalize_activations {config['normalize_activations']!r}, which works on single "
             "tokens or was not folded into the weights; fold it with sae-lens, or train without it."
         )
-    if config.get("reshape_activations", "none") != "none" or config.get("finetuning_scaling_factor"):
-        raise WeightsError(
-            f"{path / CONFIG} reshapes or rescales activations, which cytosae does not; train without it."
-        )
+    if config.get("reshape_activations", "none") != "none":
+        raise WeightsError(f"{path / CONFIG} reshapes activations, which cytosae does not; train without it.")
     return config
+
+
+def _fold_older(path: Path, config: Mapping[str, Any], weights: dict[str, Tensor]) -> None:
+    """Bring what versions before 6 stored besides the four tensors into them: a factor on what is decoded."""
+    weights.pop("log_feature_sparsity", None)  # how often each latent was active; no part of the SAE
+    names = [name for name in ("scaling_factor", "finetuning_scaling_factor") if name in weights]
+    if config.get("finetuning_scaling_factor") and not names:
+        raise WeightsError(f"{path / WEIGHTS} lacks the scaling factor that {CONFIG} names; get the directory again.")
+    for name in names:
+        if "W_dec" in weights and weights[name].shape == weights["W_dec"].shape[:1]:  # others are refused by shape
+            weights["W_dec"] = weights["W_dec"] * weights.pop(name)[:, None]
 
 
 def _check_weights(
@@ -221,7 +232,7 @@ def _check_weights(
 def _sparsity(path: Path, config: Mapping[str, Any], m: int) -> AnySparsity:
     if config["architecture"] == "standard":
         coefficient = config.get("l1_coefficient", 0.0)  # a matter of training, which files of today do not tell
-        usable = isinstance(coefficient, (int, float)) and math.isfinite(coefficient) and coefficient >= 0
+        usable = isinstance(coefficient, (int, float)) and 0 <= coefficient < sys.float_info.max
         return ReluL1(l1_coefficient=float(coefficient) if usable else 0.0)
     if config["architecture"] == "jumprelu":
         return JumpRelu()
