@@ -71,5 +71,6 @@ def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patie
     fitted = [name for name in study.datasets if study.place("classifier", name).exists()]
     trained = {cell for name in {*study.trained_on, *fitted} for cell in study.cells(name).frame["cell_id"]}
     seen = pd.Series(atlas.obs_names.isin(list(trained)), index=atlas.obs[patient].astype(str).to_numpy())
-    table["training_images"] = table["patient"].map(seen.groupby(level=0).sum())
+    counts = seen.groupby(level=0).sum().to_dict()
+    table["training_images"] = [int(counts.get(name, 0)) for name in table["patient"]]
     return table
