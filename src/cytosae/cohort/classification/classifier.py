@@ -190,7 +190,7 @@ def save_classifier(
     details = {"classes": list(classifier.classes), "latents": len(classifier.latents), "sae": classifier.sae}
     with write_artifact(path, "classifier", config=config, inputs=inputs, details=details) as folder:
         save_file(arrays | more, folder / "classifier.safetensors")
-        write_json(folder / "classifier.json", {**facts, "familiar": familiar_facts})
+        write_json(folder / "classifier.json", {**facts, "odds": classifier.odds, "familiar": familiar_facts})
     return path
 
 
