@@ -134,22 +134,22 @@ def patients(shared):
 
 @pytest.fixture(scope="session")
 def contrasted(patients):
-    from cytosae.cohort import contrast
+    from cytosae.cohort import Intervals, contrast
 
-    return contrast(patients, "APL", "AML", resamples=50)
+    return contrast(patients, "APL", "AML", intervals=Intervals(resamples=50))
 
 
 @pytest.fixture(scope="session")
 def explanation(shared, patients):
     from cohort.explanation.test_explanation import linear
 
-    from cytosae.cohort import explain_decision
+    from cytosae.cohort import Detail, explain_decision
 
     opened = shared.dataset
     reference = patients.layers["presence"].mean(0)
     model = linear("presence", seed=3)
     return explain_decision(
-        model, opened.atlas, "P03", reference=reference, sae=opened.sae, store=opened.store, top_cells=4
+        model, opened.atlas, "P03", reference=reference, detail=Detail(opened.sae, opened.store), top_cells=4
     )
 
 
@@ -180,10 +180,10 @@ def classified(shared, patients):
 def cohort_view(shared, patients, contrasted, classified):
     from cohort.explanation.test_explanation import linear
 
-    from cytosae.cohort import stability
+    from cytosae.cohort import Design, stability
     from cytosae.views import view_of_cohort
 
-    groups = patients.obs["diagnosis"].to_numpy()
+    groups = Design(np.unique(patients.obs["diagnosis"].astype(str), return_inverse=True)[1])
 
     def refit(rows):
         x = np.asarray(patients.layers["presence"])[rows]
