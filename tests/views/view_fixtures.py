@@ -187,7 +187,7 @@ def cohort_view(shared, patients, contrasted, classified):
 
     def refit(rows):
         x = np.asarray(patients.layers["presence"])[rows]
-        difference = x[groups.y[rows] == 1].mean(0) - x[groups.y[rows] == "AML"].mean(0)
+        difference = x[groups.y[rows] == 1].mean(0) - x[groups.y[rows] == 0].mean(0)
         return linear("presence", latents=np.arange(64), coef=difference[None], means=x.mean(0))
 
     found = stability(refit, patients.layers["presence"], groups, top=5, resamples=4)
