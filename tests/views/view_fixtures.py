@@ -149,7 +149,7 @@ def explanation(shared, patients):
     reference = patients.layers["presence"].mean(0)
     model = linear("presence", seed=3)
     return explain_decision(
-        model, opened.atlas, "P03", reference=reference, detail=Detail(opened.sae, opened.store), top_cells=4
+        model, opened.atlas, "P03", reference=reference, detail=Detail(opened.sae, opened.store)
     )
 
 
