@@ -148,9 +148,7 @@ def explanation(shared, patients):
     opened = shared.dataset
     reference = patients.layers["presence"].mean(0)
     model = linear("presence", seed=3)
-    return explain_decision(
-        model, opened.atlas, "P03", reference=reference, detail=Detail(opened.sae, opened.store)
-    )
+    return explain_decision(model, opened.atlas, "P03", reference=reference, detail=Detail(opened.sae, opened.store))
 
 
 @pytest.fixture(scope="session")
