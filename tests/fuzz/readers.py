@@ -280,7 +280,7 @@ def make_tables(folder: Path) -> None:
 
 
 def make_classification(folder: Path) -> None:
-    frame = pd.DataFrame({"model": ["a", "b"], "auroc": [0.5, np.nan], "patients": [3, 4]})
+    frame = pd.DataFrame({"model": ["a", "b"], "decision": [0.5, np.nan], "patients": [3, 4]})
     result = ClassificationResult(
         classes=("AML", "APL"),
         patients={"AML": 3, "APL": 4},

@@ -140,12 +140,11 @@ def predict(
     shown = [column for column in table.columns if column != "reason"]
     rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in table[shown].to_numpy(dtype=object)]
     output.table(shown, rows, title=f"Patients of {name}")
-    seen = table[table["training_images"] > 0]
-    if len(seen):
+    seen = {row["patient"]: row["training_images"] for row in table.to_dict("records") if row["training_images"]}
+    if seen:
         output.line(
-            f"Warning: {seen['training_images'].sum():,} images of {len(seen)} of these patients (first: "
-            f"{seen['patient'].iloc[0]}) are among those that SAE or classifier were trained on; what is said of such "
-            "a patient is no test."
+            f"Warning: {sum(seen.values()):,} images of {len(seen)} of these patients (first: {next(iter(seen))}) are "
+            "among those that SAE or classifier were trained on; what is said of such a patient is no test."
         )
     for row in table.to_dict("records"):
         if row["outside"]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cytosae.common.artifact import write_artifact
-from cytosae.common.errors import NewerArtifactError, WeightsError
+from cytosae.common.errors import ArtifactError, CytosaeError, NewerArtifactError, WeightsError
 from cytosae.common.records import read_record, write_json
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import Initialisation, Normalisation
@@ -82,6 +82,8 @@ def read_sae_files(folder: Path) -> SparseAutoencoder:
             *claimed, asked["sparsity"], asked["normalisation"], initialisation=asked["initialisation"]
         )
         sae.load_state_dict(weights)
+    except CytosaeError as problem:
+        raise ArtifactError(f"{file} does not describe an SAE ({str(problem).rstrip('.')}); {mend}.") from problem
     except Exception as problem:  # safetensors raises its own exception, torch a RuntimeError with a list
         sentence = " ".join(str(problem).split())
         raise WeightsError(f"{folder / WEIGHTS} does not fit {CONFIG} ({sentence}); {mend}.") from problem
