@@ -33,6 +33,8 @@ class NamedFiles:
         below it, by what their common folder may have lost or kept of its name.
     """
 
+    root: str
+    real: str
     respelled: dict[str, str]
     """Paths that were found under another spelling: as written -> as the file is called."""
 

@@ -34,6 +34,7 @@ class Patients:
         What is asked.
     """
 
+    source: Opener
     config: CohortConfig
     dataset: str
 

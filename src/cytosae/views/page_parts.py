@@ -6,7 +6,7 @@ No field holds NaN: what is not known is None, so that a view becomes strict JSO
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,7 +17,7 @@ import pandas as pd
 
 from cytosae.views.number_words import duration, fixed, number, p_value, percent, signed, two, whole
 
-SHOWN = {
+SHOWN: dict[str, Callable[[Any], str]] = {
     "text": str,
     "count": whole,
     "number": number,

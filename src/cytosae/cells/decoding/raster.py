@@ -16,7 +16,7 @@ from cytosae.common.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 """What Pillow may try; TIFF goes to tifffile. Formats that start other programs (EPS) are left out on purpose."""
-MODES = {
+MODES: dict[str, tuple[str, int | None]] = {
     "1": ("MINISBLACK", None),
     "L": ("MINISBLACK", None),
     "I": ("MINISBLACK", None),

@@ -110,6 +110,9 @@ class SpecificConcepts:
         Patients with the disease and without.
     """
 
+    kind: Kind
+    typical_cells: float
+
     def __init__(self, cohort: ad.AnnData, kind: Kind, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> None:
         if min(len(rows_a), len(rows_b)) < 2:
             raise InputError(

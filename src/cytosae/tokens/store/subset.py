@@ -13,7 +13,10 @@ from cytosae.common.errors import InputError
 from cytosae.tokens.store.token_store import TokenStore
 
 if TYPE_CHECKING:
-    from cytosae.tokens.store.encoding import Memory
+    from pathlib import Path
+
+    from cytosae.tokens.store.encoding import Encoding, Memory
+    from cytosae.tokens.store.token_store import Manifest
 
 
 class SelectedCells(TokenStore):
@@ -31,6 +34,15 @@ class SelectedCells(TokenStore):
     InputError
         no rows, or rows that the store lacks.
     """
+
+    path: Path
+    manifest: Manifest
+    n_tokens: int
+    width: int
+    side: int
+    dtype: str
+    encoding: Encoding
+    fingerprint: str
 
     def __init__(self, store: TokenStore, rows: Sequence[int] | NDArray[np.integer]) -> None:
         chosen = np.unique(np.asarray(rows, np.int64))
