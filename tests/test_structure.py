@@ -20,9 +20,11 @@ LAYERS = [
     "atlas",
     "cohort",
     "evaluation",
+    "reviews",
     "views",
     "report",
     "pipeline",
+    "explorer",
     "cli",
 ]
 """Each may import those before it."""

@@ -1,0 +1,5 @@
+from .app import create_app
+from .explorer_settings import ExplorerSettings
+from .library import Library
+
+__all__ = ["ExplorerSettings", "Library", "create_app"]
