@@ -18,7 +18,23 @@ from cytosae.pipeline import Dataset, read_toml, recipe_changes
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
-Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StartingPoint:
+    """What the options of a command change.
+
+    Attributes
+    ----------
+    recipe : str or None
+        default, or paper (as published; much longer).
+    config : Path or None
+        TOML file with options, as in study.toml.
+    """
+
+    recipe: str | None = None
+    config: Path | None = None
 
 
 @Parameter(name="*")
