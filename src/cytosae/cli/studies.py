@@ -95,6 +95,7 @@ def open_study(
     for image in (given.path if isinstance(given, Dataset) else given for given in images or ()):
         if not image.exists():
             raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
-    if not images and not (path / "study.toml").is_file() and not path.is_file():
+    named = any(change.get("datasets") for change in asked)
+    if not images and not named and not (path / "study.toml").is_file() and not path.is_file():
         raise UsageError("no images are given; name a folder of images, or a study that has some.")
     return cytosae.Study.open(path, images or (), asked, on_step=output.step, on_note=output.line)

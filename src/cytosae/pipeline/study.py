@@ -85,7 +85,8 @@ class Study(Opener):
         config = read_config(file) if file.is_file() else StudyConfig()
         for change in changes:
             config = replace_from_plain(config, change)
-        config = replace(config, datasets=tuple(name_datasets(images, config.datasets)))
+        known = [replace(dataset, path=dataset.path.expanduser().resolve()) for dataset in config.datasets]
+        config = replace(config, datasets=tuple(name_datasets(images, known)))
         names = [dataset.name for dataset in config.datasets]
         for name in config.train_on:
             if name not in names:
