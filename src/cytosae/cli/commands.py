@@ -17,7 +17,7 @@ from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ConfigFile, ExistingStudy, HowToRead, Recipe, StudyPath, asked_for, open_study
+from cytosae.cli.studies import ConfigFile, ExistingStudy, HowToRead, StartingPoint, StudyPath, asked_for, open_study
 from cytosae.common.errors import UsageError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.pipeline import StudyConfig, tidy
@@ -61,8 +61,8 @@ def run(
     study: StudyPath,
     how: HowToRead | None = None,
     train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    recipe: Recipe = None,
-    config: ConfigFile = None,
+    start: StartingPoint | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     options: RunOptions | None = None,
     as_json: Json = False,
 ) -> None:
@@ -77,11 +77,19 @@ def run(
         Folders of images or manifests; one atlas each.
     train_on
         Data sets (by name) whose tokens the SAE is trained on; all of them if left out.
+    dry_run
+        Tell which steps would be done, and the time, disk and memory they would take here; write nothing.
     """
     output = Output(as_json=as_json)
-    asked = asked_for(recipe=recipe, config=config, options=options, train_on=train_on)
+    start = start or StartingPoint()
+    asked = asked_for(recipe=start.recipe, config=start.config, options=options, train_on=train_on)
     work = open_study(study, output, asked, images=(how or HowToRead()).of(images))
     output.line(f"Study {work.path}: {', '.join(work.datasets)}")
+    if dry_run:
+        from cytosae.cli.planning import show_plan
+
+        show_plan(work.plan(), output)
+        return
     work.run()
     report = work.place("report")
     output.line(f"The report is {report}; open it in a browser.")
@@ -120,9 +128,8 @@ def train(
     *,
     study: ExistingStudy,
     train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    recipe: Recipe = None,
+    start: StartingPoint | None = None,
     sweep: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    config: ConfigFile = None,
     options: TrainOptions | None = None,
     as_json: Json = False,
 ) -> None:
@@ -139,7 +146,9 @@ def train(
         field=value,value,...; a field of the sparsity, expansion or seed.
     """
     output = Output(as_json=as_json)
-    work = open_study(study, output, asked_for(recipe=recipe, config=config, options=options, train_on=train_on))
+    start = start or StartingPoint()
+    asked = asked_for(recipe=start.recipe, config=start.config, options=options, train_on=train_on)
+    work = open_study(study, output, asked)
     with work.alone():
         work.check()
         work.save_config()

@@ -18,7 +18,23 @@ from cytosae.pipeline import Dataset, read_toml, recipe_changes
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
-Recipe = Annotated[str | None, Parameter(name="--recipe", help="default, or paper (as published; much longer).")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StartingPoint:
+    """What the options of a command change.
+
+    Attributes
+    ----------
+    recipe : str or None
+        default, or paper (as published; much longer).
+    config : Path or None
+        TOML file with options, as in study.toml.
+    """
+
+    recipe: str | None = None
+    config: Path | None = None
 
 
 @Parameter(name="*")
@@ -79,6 +95,7 @@ def open_study(
     for image in (given.path if isinstance(given, Dataset) else given for given in images or ()):
         if not image.exists():
             raise InputError(f"{image} does not exist; give a folder of images or a manifest.")
-    if not images and not (path / "study.toml").is_file() and not path.is_file():
+    named = any(change.get("datasets") for change in asked)
+    if not images and not named and not (path / "study.toml").is_file() and not path.is_file():
         raise UsageError("no images are given; name a folder of images, or a study that has some.")
     return cytosae.Study.open(path, images or (), asked, on_step=output.step, on_note=output.line)

@@ -6,7 +6,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from cytosae.common.artifact import Artifact, is_current, read_artifact
 from cytosae.common.disk import disk_errors
-from cytosae.common.errors import ArtifactError, UsageError
+from cytosae.common.errors import ArtifactError, CytosaeError, UsageError
 from cytosae.common.records import read_record, write_json
 from cytosae.common.unfinished import remove_work, sweep_below
 from cytosae.pipeline.places import Place, reader_of
@@ -60,6 +60,7 @@ class Context(Surroundings):
         self._fabric: Fabric | None = None
         self._backbones: dict[BackboneConfig, Backbone] = {}
         self._saes: dict[str, SparseAutoencoder] = {}
+        self._results: list[StepResult] = []
 
     @property
     def fabric(self) -> Fabric:
@@ -111,12 +112,9 @@ class Context(Surroundings):
 
     def run(self, step: Step) -> StepResult:
         """Do a step, unless its artifact is there and up to date."""
-        needs = {_input_name(place, step): self.artifact(place).fingerprint for place in step.needs}
-        inputs = needs | {name: source.fingerprint for name, source in step.sources.items()}
-        job = Job(step, self, inputs)
+        job = self._job(step)
         kind, path = step.at.kind, job.path
-        current = is_current(path, kind, job.recipe, verify=kind != "tokens")
-        why = "" if current else self._why(job)
+        current, why = self._state(job)
         start = time.perf_counter()
         self.fabric.barrier()  # every rank has seen the same state before one of them changes it
         if not current and (self.first or step.together):
@@ -130,9 +128,14 @@ class Context(Surroundings):
             remove_work(path)
         facts = read_artifact(path, kind, verify=False).details
         result = StepResult(step.at.title, path, current, seconds, facts, why)
+        self._results.append(result)
         if self._on_step is not None:
             self._on_step(result)
         return result
+
+    def state(self, step: Step) -> tuple[bool, str]:
+        """Whether the artifact of a step is there and up to date, and why not where there is one."""
+        return self._state(self._job(step))
 
     def times(self) -> dict[str, float]:
         """Step -> seconds that it took when it last ran, as far as ``times.json`` knows."""
@@ -165,11 +168,34 @@ class Context(Surroundings):
             return
         sweep_below(self.path)  # what killed processes left
         try:
-            yield
+            with self._remembered():
+                yield
         finally:
             lock.release()
             if [entry.name for entry in self.path.iterdir()] == [".lock"]:  # nothing came of it
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """Write down what is done meanwhile, also where it fails."""
+        from cytosae.pipeline.run_record import now, record_run
+
+        began, known = now(), len(self._results)
+        try:
+            yield
+        except BaseException as problem:
+            with suppress(CytosaeError, OSError):  # what went wrong is the thing to tell
+                record_run(self.path, self._results[known:], began=began, problem=str(problem) or repr(problem))
+            raise
+        record_run(self.path, self._results[known:], began=began)
+
+    def _job(self, step: Step) -> Job:
+        needs = {_input_name(place, step): self.artifact(place).fingerprint for place in step.needs}
+        return Job(step, self, needs | {name: source.fingerprint for name, source in step.sources.items()})
+
+    def _state(self, job: Job) -> tuple[bool, str]:
+        current = is_current(job.path, job.step.at.kind, job.recipe, verify=job.step.at.kind != "tokens")
+        return current, "" if current else self._why(job)
 
     def _why(self, job: Job) -> str:
         """Why an artifact that is there will not do; a sentence where it must not be replaced."""

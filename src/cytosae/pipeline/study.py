@@ -20,6 +20,7 @@ from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, r
 if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import Backbone
+    from cytosae.pipeline.plan import RunPlan
 
 
 class Study(Opener):
@@ -84,7 +85,8 @@ class Study(Opener):
         config = read_config(file) if file.is_file() else StudyConfig()
         for change in changes:
             config = replace_from_plain(config, change)
-        config = replace(config, datasets=tuple(name_datasets(images, config.datasets)))
+        known = [replace(dataset, path=dataset.path.expanduser().resolve()) for dataset in config.datasets]
+        config = replace(config, datasets=tuple(name_datasets(images, known)))
         names = [dataset.name for dataset in config.datasets]
         for name in config.train_on:
             if name not in names:
@@ -158,6 +160,13 @@ class Study(Opener):
             results = self.do(islice(steps, len(self.datasets)))
             self.save_config()
             return results + self.do(steps)
+
+    def plan(self) -> RunPlan:
+        """What `run` would do and take here, from a calibration of some seconds; nothing is written."""
+        from cytosae.pipeline.plan import plan_run
+
+        self.check()
+        return plan_run(self.config, self.context)
 
     def do(self, steps: Iterable[Step]) -> list[StepResult]:
         """Do steps one after the other, each asked for when the one before it is done."""

@@ -1,0 +1,54 @@
+"""The blocks of code in README and docs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<kind>\w*)[^\n]*\n(?P<code>.*?)^```$", re.M | re.S
+)
+_INDENTED = re.compile(r"^ {4}cytosae [^\n]+$", re.M)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its file, language and text, and why it is not run where the docs say so."""
+
+    file: Path
+    line: int
+    kind: str
+    code: str
+    why: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.file.relative_to(ROOT).as_posix()}:{self.line}"
+
+
+def blocks(kind: str) -> list[Block]:
+    """Fenced blocks of one language in all files."""
+    found = []
+    for file in FILES:
+        text = file.read_text(encoding="utf-8")
+        for match in _FENCE.finditer(text):
+            if match["kind"] == kind:
+                line = text.count("\n", 0, match.start("code")) + 1
+                found.append(Block(file, line, kind, match["code"], match["why"]))
+    return found
+
+
+def commands() -> dict[str, str]:
+    """Every line of a block that calls cytosae -> the file that it stands in."""
+    found = {}
+    for block in blocks("bash"):
+        for line in block.code.replace("\\\n", " ").splitlines():
+            if line.startswith("cytosae "):
+                found[line] = block.name
+    for file in FILES:
+        for match in _INDENTED.finditer(file.read_text(encoding="utf-8")):
+            found[match[0].strip()] = file.name
+    return {line.partition(" # ")[0].strip(): where for line, where in found.items()}

@@ -1,0 +1,92 @@
+"""The files in examples/ do what they say, in small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cytosae.cells.synthetic import synthesize
+from cytosae.cli import main
+from cytosae.pipeline import Study, StudyConfig, read_config
+from cytosae.sae import RECIPES
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICK = ["--sae.expansion=2", "--sae.train.steps=6", "--sae.train.batch-tokens=512", "--extract.workers=0"]
+QUICK += ["--report.concepts=3", "--atlas.reference-cells=3"]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve drawn cells, too few for masks to count."""
+    return synthesize(tmp_path_factory.mktemp("few") / "smear", patients=2, cells=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which `cytosae` is this one and `srun` runs its command here, once."""
+    bin_ = tmp_path_factory.mktemp("bin")
+    program = f'#!/bin/sh\nexec "{sys.executable}" -c "from cytosae.cli import main; raise SystemExit(main())" "$@"\n'
+    (bin_ / "cytosae").write_text(program)
+    (bin_ / "srun").write_text('#!/bin/sh\ncase "$1" in --*) shift;; esac\nexec "$@"\n')
+    for file in bin_.iterdir():
+        file.chmod(0o755)
+    return {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
+def test_the_papers_file_is_the_papers_recipe_and_runs_on_five_data_sets(few, tmp_path, monkeypatch):
+    config = read_config(EXAMPLES / "paper.toml")
+    assert config.sae == RECIPES["paper"]
+    assert [dataset.name for dataset in config.datasets] == ["mll23", "acevedo", "matek19", "bmc", "aml_hehr"]
+    assert (config.trained_on, config.backbone.name, config.atlas.tau) == (("mll23",), "dinobloom-b", 0.2)
+    text = (EXAMPLES / "paper.toml").read_text()
+    small = text.replace('"dinobloom-b"\nweights = "weights/DinoBloom-B.pth"', '"tiny"')
+    for dataset in config.datasets:  # relative paths are those of where the command is given
+        (tmp_path / dataset.path).parent.mkdir(exist_ok=True)
+        (tmp_path / dataset.path).symlink_to(few)
+    (tmp_path / "small.toml").write_text(small)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--config", "small.toml", "--study", "study", *QUICK]) == 0
+    study = Study(tmp_path / "study")
+    assert [name for role, name in study.places() if role == "atlas"] == [d.name for d in config.datasets]
+    assert study.config.sae.sparsity == RECIPES["paper"].sparsity
+
+
+def test_the_laptops_file_runs(few, tmp_path):
+    example = EXAMPLES / "laptop.toml"
+    assert main(["run", str(few), "--config", str(example), "--study", str(tmp_path / "study"), *QUICK]) == 0
+    assert Study(tmp_path / "study").config.sae.sparsity == read_config(example).sae.sparsity
+
+
+def test_the_slurm_script_goes_the_whole_way(few, tmp_path, commands):
+    options = " ".join(QUICK[:3])
+    asked = {"IMAGES": str(few), "STUDY": str(tmp_path / "study"), "OPTIONS": options}
+    run = ["bash", str(EXAMPLES / "cluster.slurm")]
+    done = subprocess.run(run, env={**commands, **asked}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "study" / "report.html").is_file()
+    without = subprocess.run(run, env=commands, capture_output=True, text=True, check=False)
+    assert without.returncode != 0
+    assert "name the folder of images" in without.stderr
+
+
+def test_the_workflow_makes_a_study_and_then_has_nothing_to_do(few, tmp_path, commands):
+    pytest.importorskip("snakemake")
+    asked = [f"images={few}", f"study={tmp_path / 'study'}", f"options={' '.join(QUICK[:3])}"]
+    run = [sys.executable, "-m", "snakemake", "--snakefile", str(EXAMPLES / "Snakefile"), "--cores", "1"]
+    run += ["--directory", str(tmp_path), "--config", *asked]
+    done = subprocess.run(run, env=commands, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "study" / "report.html").is_file()
+    again = subprocess.run(run, env=commands, capture_output=True, text=True, check=False)
+    assert "Nothing to be done" in again.stderr + again.stdout
+
+
+def test_every_example_is_of_options_that_exist():
+    for example in EXAMPLES.glob("*.toml"):
+        assert tomllib.loads(example.read_text())
+        assert isinstance(read_config(example), StudyConfig)
