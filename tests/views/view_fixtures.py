@@ -87,6 +87,14 @@ def study_view(datasets, localised):
     )
 
 
+@pytest.fixture(scope="session")
+def atlas_view(datasets):
+    """Two atlases without tokens and SAE, and so without maps."""
+    from cytosae.views import OpenedAtlas, view_of_atlas
+
+    return view_of_atlas([OpenedAtlas(one.atlas, one.cells) for one in datasets], concepts=4)
+
+
 def write_images(folder, cells):
     """A picture of each cell: a disc whose colour goes with its type."""
     from PIL import Image

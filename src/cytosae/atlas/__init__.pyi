@@ -4,8 +4,9 @@ from .config import LocalisationConfig
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
 from .matrix import read_rows, row_blocks, stored_entries
+from .official_atlas import OfficialAtlas, import_official
 from .statistics import LatentStatistics, class_selectivity, label_entropy
-from .storage import open_atlas, save_atlas, write_atlas
+from .storage import cells_place, open_atlas, open_cells, save_atlas, write_atlas
 from .unit_search import Localisation
 
 __all__ = [
@@ -13,14 +14,18 @@ __all__ = [
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",
+    "OfficialAtlas",
     "build_atlas",
     "build_piece",
+    "cells_place",
     "class_selectivity",
     "concept_map",
     "concept_maps",
+    "import_official",
     "label_entropy",
     "localisation",
     "open_atlas",
+    "open_cells",
     "open_localisation",
     "read_rows",
     "reference_maps",

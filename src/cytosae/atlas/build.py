@@ -237,7 +237,7 @@ class AtlasPlan:
             "cell_ids": np.array(list(self.frame.index), dtype=object),
         }
         return {
-            "obs": _observations(self.frame),
+            "obs": observations(self.frame),
             "var": _latents(statistics, self.labels, self.classes),
             "varm": {"class_mean": statistics.class_means().astype(np.float32)},
             "uns": {
@@ -356,7 +356,7 @@ def _latents(s: LatentStatistics, labels: np.ndarray, classes: tuple[str, ...]) 
     )
 
 
-def _observations(frame: pd.DataFrame) -> pd.DataFrame:
+def observations(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns in types that every reader of h5ad knows: text becomes categorical, since only that may have gaps."""
     columns = {}
     for name, column in frame.items():

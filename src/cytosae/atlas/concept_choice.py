@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ def usefulness(atlas: AnnData) -> pd.DataFrame:
     * content = 1 - position dependence: what fires at fixed positions describes the grid, not the cell
     * central = share of its active patches in the central half of the image: the cell rather than what lies around it
 
+    What an atlas does not say of any latent, as one imported from published statistics, counts for and against none: 1.
+
     Returns
     -------
     DataFrame
@@ -44,8 +46,8 @@ def usefulness(atlas: AnnData) -> pd.DataFrame:
     frame["selective"] = 1 - var["activation_frequency"].to_numpy() ** 2
     strength = pd.Series(np.where(alive, values.mean(1), np.nan), index=atlas.var_names)
     frame["strong"] = strength.rank(pct=True).fillna(0.0)
-    frame["content"] = 1 - np.clip(var["position_dependence"].fillna(1.0).to_numpy(), 0, 1)
-    frame["central"] = var["central_share"].fillna(0.0).to_numpy()
+    frame["content"] = 1 - np.clip(_known(var["position_dependence"], nothing=0.0, otherwise=1.0), 0, 1)
+    frame["central"] = _known(var["central_share"], nothing=1.0, otherwise=0.0)
     frame["usefulness"] = np.where(alive, frame.prod(axis=1), 0.0)
     return frame
 
@@ -80,6 +82,11 @@ def select_concepts(atlas: AnnData, n: int, *, max_shared: float = 0.5, per_clas
                 taken.append(int(i))
                 count[top[i] + 1] += 1
     return [int(latents[i]) for i in sorted(taken, key=lambda i: (-scores[i], i))]
+
+
+def _known(column: Any, *, nothing: float, otherwise: float) -> np.ndarray:
+    """Gaps filled: with ``nothing`` where the whole column is unknown."""
+    return column.fillna(nothing if column.isna().all() else otherwise).to_numpy(float)
 
 
 def _repeats(mine: np.ndarray, others: list[np.ndarray], max_shared: float) -> bool:

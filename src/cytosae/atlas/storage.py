@@ -114,6 +114,24 @@ def open_atlas(path: Path, *, verify: bool = True, backed: Literal["r", False] =
         )
 
 
+def cells_place(path: Path) -> Path:
+    """Where the cell table of the atlas at ``path`` lies: beside it, or in the study that it is of."""
+    beside = path.with_suffix(".cells")
+    in_study = path.parent.parent / "cells" / path.stem
+    return in_study if in_study.is_dir() and not beside.exists() else beside
+
+
+def open_cells(path: Path, name: str, *, images: Path | None = None) -> CellTable:
+    """Open the cell table of the atlas at ``path``, or an empty one called ``name`` where there is none.
+
+    ``images`` is where the images lie now, where they have moved.
+    """
+    from cytosae.cells import CellTable
+
+    place = cells_place(path)
+    return CellTable.load(place, root=images) if place.exists() else CellTable.empty(name)
+
+
 def _left_there(element: Any) -> Any:
     kind = element.attrs.get("encoding-type")
     if kind == "csr_matrix":

@@ -150,6 +150,12 @@ class CellTable:
         return Path(path)
 
     @classmethod
+    def empty(cls, name: str) -> CellTable:
+        """A table without cells, for a data set whose images are elsewhere."""
+        tables = [pd.DataFrame(columns=pd.Index(names)) for names in (COLUMNS, SKIPPED_COLUMNS, DUPLICATE_COLUMNS)]
+        return cls(name, Path(), tables[0], tables[1], tables[2].astype({"labels_differ": bool}), "no images")
+
+    @classmethod
     def load(cls, path: Path | str, *, root: Path | str | None = None) -> CellTable:
         """Read a saved table; ``root`` overrides where the images lie now.
 

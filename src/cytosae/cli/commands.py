@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
+from cytosae.cli.atlas_commands import atlas_app, report_of_atlases
 from cytosae.cli.bench_commands import bench_app
 from cytosae.cli.cohort_commands import cohort_app
 from cytosae.cli.data import data_app
@@ -34,6 +35,7 @@ app: App = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,  # main has a word to say
 )
+app.command(atlas_app)
 app.command(cohort_app)
 app.command(model_app)
 app.command(data_app)
@@ -43,7 +45,6 @@ if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     RunOptions = Any
     ExtractOptions = Any
     TrainOptions = Any
-    AtlasOptions = Any
     ReportOptions = Any
 else:
     RunOptions = options_of(
@@ -51,7 +52,6 @@ else:
     )
     ExtractOptions = options_of(StudyConfig, "cells", "backbone", "extract", "runtime")
     TrainOptions = options_of(StudyConfig, "sae", "reading", "runtime")
-    AtlasOptions = options_of(StudyConfig, "atlas", "localisation", "runtime")
     ReportOptions = options_of(StudyConfig, "report")
 
 
@@ -161,27 +161,42 @@ def train(
 
 
 @app.command
-def atlas(*, study: ExistingStudy, options: AtlasOptions | None = None, as_json: Json = False) -> None:
-    """Describe every latent on every data set of a study; compare maps with masks where there are any."""
-    output = Output(as_json=as_json)
-    work = open_study(study, output, asked_for(options=options))
-    with work.alone():
-        work.save_config()
-        for name in work.datasets:
-            work.build_atlas(name)
-        work.localise()
-    output.finish()
+def report(
+    *,
+    study: Annotated[Path | None, Parameter(name="--study")] = None,
+    atlas: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
+    images: Path | None = None,
+    out: Path | None = None,
+    options: ReportOptions | None = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a study, or of atlases by themselves: one HTML file that works offline.
 
-
-@app.command
-def report(*, study: ExistingStudy, options: ReportOptions | None = None, as_json: Json = False) -> None:
-    """Write the report of a study, one HTML file that works offline."""
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    atlas
+        An atlas, FILE.h5ad, such as `cytosae atlas import-official` writes; several of one SAE are compared.
+    images
+        Folder where the images of an atlas lie now, if they have moved.
+    out
+        Page to write of atlases, by default FILE.html beside the first.
+    """
     output = Output(as_json=as_json)
-    work = open_study(study, output, asked_for(options=options))
-    with work.alone():
-        work.save_config()
-        result = work.write_report()
-    output.line(f"The report is {result.path}; open it in a browser.")
+    if (study is None) == (not atlas):
+        raise UsageError("give either a study (--study) or an atlas (--atlas FILE.h5ad).")
+    if study is None:
+        path = report_of_atlases(atlas, images, out, options)
+    else:
+        if images or out:
+            raise UsageError("--images and --out are about --atlas; the report of a study is STUDY/report.html.")
+        work = open_study(study, output, asked_for(options=options))
+        with work.alone():
+            work.save_config()
+            path = work.write_report().path
+    output.line(f"The report is {path}; open it in a browser.")
+    output.result(report=path)
     output.finish()
 
 

@@ -1,3 +1,4 @@
+from .atlas_view import AtlasView, view_of_atlas
 from .cohort_view import CohortView, view_of_cohort
 from .concept_view import ConceptView, views_of_concepts
 from .dataset_view import DatasetView, view_of_dataset
@@ -6,11 +7,12 @@ from .evidence import Evidence, Group, Shared
 from .image_view import ImageView, view_of_image
 from .marks import Mark, Marks
 from .opened_cohort import OpenedCohort
-from .opened_dataset import CellView, MapView, OpenedDataset
+from .opened_dataset import CellView, MapView, OpenedAtlas, OpenedDataset
 from .patient_view import KnownOfPatient, PatientView, view_of_patient
 from .study_view import StudyView, view_of_study
 
 __all__ = [
+    "AtlasView",
     "CellView",
     "CohortView",
     "ConceptView",
@@ -23,12 +25,14 @@ __all__ = [
     "MapView",
     "Mark",
     "Marks",
+    "OpenedAtlas",
     "OpenedCohort",
     "OpenedDataset",
     "PatientView",
     "Ranking",
     "Shared",
     "StudyView",
+    "view_of_atlas",
     "view_of_cohort",
     "view_of_dataset",
     "view_of_disease",

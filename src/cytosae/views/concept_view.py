@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cytosae.views.marks import Mark, Marks
-from cytosae.views.opened_dataset import CellView, OpenedDataset
+from cytosae.views.opened_dataset import CellView, OpenedAtlas
 from cytosae.views.page_parts import Fact, Shown, facts_of, known, text
 from cytosae.views.plots import Bar
 
@@ -53,12 +53,12 @@ class ConceptView:
 
 
 def views_of_concepts(
-    dataset: OpenedDataset,
+    dataset: OpenedAtlas,
     latents: Sequence[int],
     *,
     facts: Mapping[int, tuple[Fact, ...]] | None = None,
     marks: Marks | None = None,
-    others: Sequence[OpenedDataset] = (),
+    others: Sequence[OpenedAtlas] = (),
     references: int | None = None,
 ) -> tuple[ConceptView, ...]:
     """Concepts in this order.
@@ -92,7 +92,7 @@ def views_of_concepts(
     return tuple(views)
 
 
-def atlas_facts(dataset: OpenedDataset, latent: int) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
+def atlas_facts(dataset: OpenedAtlas, latent: int) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
     """What the atlas says of a concept: what matters first, and the rest (docs/atlas.md defines them)."""
     few: dict[str, tuple[str, Shown]] = {
         "activation_frequency": ("Cells active", "percent"),
@@ -112,9 +112,11 @@ def atlas_facts(dataset: OpenedDataset, latent: int) -> tuple[tuple[Fact, ...], 
     return facts_of(row, few), facts_of(row, more)
 
 
-def profile(dataset: OpenedDataset, latent: int) -> tuple[Bar, ...]:
-    """Mean activation on each class, largest first."""
+def profile(dataset: OpenedAtlas, latent: int) -> tuple[Bar, ...]:
+    """Mean activation on each class, largest first; empty where the atlas knows none."""
     means = np.asarray(dataset.atlas.varm["class_mean"])[dataset.var.index.get_loc(latent)]
+    if np.isnan(means).all():
+        return ()
     bars = [Bar(str(name), known(mean)) for name, mean in zip(dataset.atlas.uns["classes"], means, strict=True)]
     return tuple(sorted(bars, key=lambda bar: (-(bar.value or 0.0), bar.name)))
 
@@ -133,7 +135,7 @@ def headline(references: Sequence[CellView]) -> str:
     return "mixed: " + ", ".join(f"{label} {k}" for label, k in counts[:3])
 
 
-def _carried(dataset: OpenedDataset, latent: int, references: tuple[CellView, ...]) -> CarriedView:
+def _carried(dataset: OpenedAtlas, latent: int, references: tuple[CellView, ...]) -> CarriedView:
     return CarriedView(
         dataset=dataset.name,
         cells_active=int(dataset.fact(latent, "cells_active")),

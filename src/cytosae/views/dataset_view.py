@@ -12,7 +12,7 @@ from cytosae.atlas.concept_choice import select_concepts
 from cytosae.atlas.matrix import stored_entries
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.number_words import whole
-from cytosae.views.opened_dataset import OpenedDataset
+from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Table, known, series, table_of
 from cytosae.views.plots import Axis, Scatter
 
@@ -45,10 +45,11 @@ class DatasetView:
     concepts: tuple[ConceptView, ...]
 
 
-def view_of_dataset(dataset: OpenedDataset, concepts: int, others: Sequence[OpenedDataset] = ()) -> DatasetView:
+def view_of_dataset(dataset: OpenedAtlas, concepts: int, others: Sequence[OpenedAtlas] = ()) -> DatasetView:
     """One data set with its ``concepts`` most useful concepts, and how these do on ``others``."""
     cells, var = dataset.cells, dataset.var
-    labels, copies = cells.frame["label"].dropna(), cells.duplicates
+    obs = pd.DataFrame(dataset.atlas.obs)
+    labels, copies = obs["label"].dropna().astype(str), cells.duplicates
     differ = copies.query("labels_differ")[["kept", "kept_label", "dropped", "dropped_label"]]
     counts = sorted(labels.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
     alive = var["cells_active"].to_numpy() > 0
@@ -56,9 +57,9 @@ def view_of_dataset(dataset: OpenedDataset, concepts: int, others: Sequence[Open
     return DatasetView(
         name=dataset.name,
         layout=cells.layout,
-        cells=len(cells.frame),
+        cells=len(obs),
         labelled=len(labels),
-        patients=int(cells.frame["patient"].nunique()),
+        patients=int(obs["patient"].nunique()),
         duplicates=len(copies),
         classes=table_of(pd.DataFrame(counts, columns=pd.Index(["label", "cells"]))),
         skipped_files=len(cells.skipped),
@@ -66,14 +67,20 @@ def view_of_dataset(dataset: OpenedDataset, concepts: int, others: Sequence[Open
         conflicts=table_of(pd.DataFrame(differ.head(LISTED_FILES))),
         alive=int(alive.sum()),
         latents=dataset.atlas.n_vars,
-        latents_per_cell=known(np.median(stored_entries(dataset.atlas.X))) if dataset.atlas.n_obs else None,
+        latents_per_cell=_latents_per_cell(dataset),
         label_entropy=known(pd.Series(var["label_entropy"][alive]).dropna().median()),
         scatter=_scatter(dataset, chosen),
         concepts=views_of_concepts(dataset, chosen, others=others),
     )
 
 
-def _scatter(dataset: OpenedDataset, chosen: Sequence[int]) -> Scatter:
+def _latents_per_cell(dataset: OpenedAtlas) -> float | None:
+    """Median over cells; None where only the entries of reference cells are known."""
+    partial = dataset.atlas.uns["provenance"].get("known_cells")
+    return known(np.median(stored_entries(dataset.atlas.X))) if dataset.atlas.n_obs and not partial else None
+
+
+def _scatter(dataset: OpenedAtlas, chosen: Sequence[int]) -> Scatter:
     """Live latents by activation frequency and mean activation, coloured by label entropy where there are labels."""
     live = dataset.var.query("cells_active > 0 and mean_activation > 0")
     labelled = live["label_entropy"].count() > 0

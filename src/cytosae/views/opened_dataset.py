@@ -58,13 +58,14 @@ class CellView:
 
 
 @dataclass(frozen=True)
-class OpenedDataset:
-    """Opened artifacts of one data set: its atlas, cell table and tokens, and the SAE that the maps are computed by."""
+class OpenedAtlas:
+    """An opened atlas and its cell table: all that is known where neither tokens nor the SAE are at hand.
+
+    No map can be computed, so cells are shown without; `OpenedDataset` has them.
+    """
 
     atlas: AnnData
     cells: CellTable
-    store: TokenStore
-    sae: SparseAutoencoder
 
     @property
     def name(self) -> str:
@@ -80,35 +81,19 @@ class OpenedDataset:
     @cached_property
     def labels(self) -> dict[str, str | None]:
         """Label of each cell by ``cell_id``."""
-        frame = self.cells.frame
-        return {str(cell): text(label) for cell, label in zip(frame["cell_id"], frame["label"], strict=True)}
-
-    @cached_property
-    def row_in_store(self) -> dict[str, int]:
-        """Row of each cell among the tokens."""
-        return {str(cell): row for row, cell in enumerate(self.store.cell_ids)}
+        labels = self.atlas.obs["label"].astype(object)
+        return {str(cell): text(label) for cell, label in zip(self.atlas.obs_names, labels, strict=True)}
 
     def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
-        """(cell_id, latent) -> (side, side) activations; each cell is read and encoded once."""
-        latents_of: dict[str, list[int]] = {}
-        for cell, latent in pairs:
-            latents_of.setdefault(cell, []).append(latent)
-        cells, made = sorted(latents_of, key=self.row_in_store.__getitem__), {}
-        with progress(f"Maps of {self.name}", len(cells), "cells") as bar:
-            for start in range(0, len(cells), CELLS_AT_ONCE):
-                block = cells[start : start + CELLS_AT_ONCE]
-                rows = {self.row_in_store[cell]: cell for cell in block}
-                wanted = [(row, latent) for row, cell in rows.items() for latent in latents_of[cell]]
-                found = reference_maps(self.store, wanted, sae=self.sae)
-                made |= {(rows[row], latent): grid for (row, latent), grid in found.items()}
-                bar.advance(len(block))
-        return made
+        """(cell_id, latent) -> (side, side) activations; none without tokens."""
+        del pairs
+        return {}
 
     def cell_views(
         self, cells: Sequence[str], values: Sequence[float], latent: int, maps: Mapping[Any, NDArray[Any]]
     ) -> tuple[CellView, ...]:
-        """Cells with their maps of ``latent``, which share one scale."""
-        shown = map_views([maps[cell, latent] for cell in cells])
+        """Cells with their maps of ``latent``, which share one scale, where there are maps."""
+        shown = map_views([maps[cell, latent] for cell in cells]) if maps else [None] * len(cells)
         return tuple(
             CellView(cell, self.labels[cell], known(value), grid, latent)
             for cell, value, grid in zip(cells, values, shown, strict=True)
@@ -135,6 +120,35 @@ class OpenedDataset:
         """Fingerprints of SAE, cells and tokens."""
         provenance = self.atlas.uns["provenance"]
         return tuple(MadeFrom(kind, str(provenance[kind])) for kind in ("sae", "cells", "tokens") if kind in provenance)
+
+
+@dataclass(frozen=True)
+class OpenedDataset(OpenedAtlas):
+    """Opened artifacts of one data set: its atlas, cell table and tokens, and the SAE that the maps are computed by."""
+
+    store: TokenStore
+    sae: SparseAutoencoder
+
+    @cached_property
+    def row_in_store(self) -> dict[str, int]:
+        """Row of each cell among the tokens."""
+        return {str(cell): row for row, cell in enumerate(self.store.cell_ids)}
+
+    def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
+        """(cell_id, latent) -> (side, side) activations; each cell is read and encoded once."""
+        latents_of: dict[str, list[int]] = {}
+        for cell, latent in pairs:
+            latents_of.setdefault(cell, []).append(latent)
+        cells, made = sorted(latents_of, key=self.row_in_store.__getitem__), {}
+        with progress(f"Maps of {self.name}", len(cells), "cells") as bar:
+            for start in range(0, len(cells), CELLS_AT_ONCE):
+                block = cells[start : start + CELLS_AT_ONCE]
+                rows = {self.row_in_store[cell]: cell for cell in block}
+                wanted = [(row, latent) for row, cell in rows.items() for latent in latents_of[cell]]
+                found = reference_maps(self.store, wanted, sae=self.sae)
+                made |= {(rows[row], latent): grid for (row, latent), grid in found.items()}
+                bar.advance(len(block))
+        return made
 
 
 def map_views(grids: Sequence[NDArray[Any]], top: float | None = None) -> list[MapView]:
