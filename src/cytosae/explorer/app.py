@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from importlib.resources import files
-from typing import Annotated
 
-from fastapi import FastAPI, Query, Request
-from fastapi.responses import Response
-from PIL import Image
+from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
-from cytosae.explorer.pages import overview
+from cytosae.explorer.pages import concepts, overview
+from cytosae.explorer.picturing import add_pictures
 
-PAGES: tuple[Pages, ...] = (overview.pages,)
+PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages)
 """The pages of each module."""
 
 
@@ -37,14 +34,6 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=str(files("cytosae.explorer") / "static")), name="static")
     for pages in PAGES:
         pages.serve(app)
-    app.get("/pictures/{cell}.webp", include_in_schema=False)(picture)
+    add_pictures(app)
     add_errors(app)
     return app
-
-
-def picture(request: Request, cell: str, size: Annotated[int, Query(ge=16, le=1024)] = 128) -> Response:
-    """A cell's image, scaled to ``size`` x ``size`` pixels."""
-    library: Library = request.app.state.library
-    buffer = io.BytesIO()
-    Image.fromarray(library.pictures.thumbnail(cell, size)).save(buffer, "WEBP", quality=82, method=4)
-    return Response(buffer.getvalue(), media_type="image/webp", headers={"cache-control": "private, max-age=3600"})

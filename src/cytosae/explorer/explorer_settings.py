@@ -24,8 +24,8 @@ class ExplorerSettings:
         Folder of a finished study; None where ``atlas`` is given.
     atlas : Path or None
         An atlas by itself, such as that of the published model.
-    images : tuple of Path
-        Folders of the images of that atlas.
+    images : Path or None
+        Folder of the images of that atlas, where they are no longer where they were.
     host : str
         Address to listen on; any other than this machine's own needs ``accounts`` or ``proxy``.
     port : int
@@ -46,7 +46,7 @@ class ExplorerSettings:
 
     study: Annotated[Path | None, Parameter(parse=False)] = None
     atlas: Path | None = None
-    images: tuple[Path, ...] = ()
+    images: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8765
     reviews_url: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -9,20 +10,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_cache_dir
+
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.pipeline import Study, index
+from cytosae.views import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
+    from cytosae.atlas.columns import Columns
     from cytosae.backbones import Backbone
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
-    from cytosae.views import OpenedDataset
 
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at whether the study has changed."""
+
+
+def cache_folder() -> Path:
+    """Where things lie that can be made again: ``CYTOSAE_CACHE``, or the usual place of the system."""
+    named = os.environ.get("CYTOSAE_CACHE")
+    return Path(named) if named else Path(user_cache_dir("cytosae", appauthor=False))
 
 
 class Library:
@@ -46,7 +56,9 @@ class Library:
     def __init__(self, settings: ExplorerSettings) -> None:
         self.settings = settings
         self.lock = threading.RLock()
+        self._atlases: dict[str, OpenedAtlas] = {}
         self._datasets: dict[str, OpenedDataset] = {}
+        self._columns: dict[str, Columns] = {}
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
         if not self.names:
@@ -62,33 +74,66 @@ class Library:
     @property
     def title(self) -> str:
         """What is served, in a word or two."""
-        return (self.settings.study or self.settings.atlas or Path()).resolve().name
+        return (self.settings.study or self.settings.atlas or Path()).resolve().stem
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Data sets that have an atlas, in the order of the study."""
+        if self.settings.atlas is not None:
+            return [self._alone.name]
         return [name for name in self.study.datasets if self.study.place("atlas", name).is_file()]
 
-    def dataset(self, name: str | None = None) -> OpenedDataset:
-        """The opened artifacts of a data set, the first one if none is named."""
-        from cytosae.views import OpenedDataset
-
+    def atlas(self, name: str | None = None) -> OpenedAtlas:
+        """The opened atlas of a data set, the first one if none is named; neither tokens nor the SAE are read."""
         name = name or self.names[0]
         if name not in self.names:
             raise InputError(f"There is no data set {name!r} here; there are: {', '.join(self.names)}.")
         with self.lock:
-            if name not in self._datasets:
-                study = self.study
-                opened = study.atlas(name, backed="r"), study.cells(name), study.tokens(name), study.sae()
-                self._datasets[name] = OpenedDataset(*opened)
-            return self._datasets[name]
+            if name not in self._atlases:
+                self._atlases[name] = self._alone if self.settings.atlas is not None else self._of_study(name)
+            return self._atlases[name]
+
+    def dataset(self, name: str | None = None) -> OpenedDataset:
+        """All that is known of a data set, tokens and SAE included, by which maps are computed."""
+        atlas = self.atlas(name)
+        with self.lock:
+            if atlas.name not in self._datasets:
+                store, sae = self.study.tokens(atlas.name), self.study.sae()
+                self._datasets[atlas.name] = OpenedDataset(atlas.atlas, atlas.cells, store, sae)
+            return self._datasets[atlas.name]
+
+    def columns(self, name: str | None = None) -> Columns:
+        """The atlas of a data set by latent; made once, and kept beside other things that can be made again."""
+        from cytosae.atlas.columns import write_columns
+
+        atlas = self.atlas(name)
+        with self.lock:
+            if atlas.name not in self._columns:
+                place = self.settings.atlas or self.study.place("atlas", atlas.name)
+                fingerprint = read_artifact(place, "atlas", verify=False).fingerprint
+                self._columns[atlas.name] = write_columns(atlas.atlas.X, cache_folder() / "columns" / fingerprint[:24])
+            return self._columns[atlas.name]
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether maps can be computed."""
+        return self.settings.atlas is None
 
     @cached_property
     def pictures(self) -> Pictures:
         """The images of all cells, by ``cell_id``."""
         from cytosae.report.pictures import Pictures
 
-        return Pictures([self.study.cells(name) for name in self.names])
+        return Pictures([self.atlas(name).cells for name in self.names])
+
+    def place_of(self, cell: str) -> tuple[OpenedAtlas, int]:
+        """The atlas that a cell is in, and its row there."""
+        for name in self.names:
+            atlas = self.atlas(name)
+            row = atlas.atlas.obs_names.get_indexer([cell])[0]
+            if row >= 0:
+                return atlas, int(row)
+        raise InputError(f"There is no cell {cell[:80]!r} here; a cell is named by the SHA-256 of its file.")
 
     @property
     def sae(self) -> SparseAutoencoder:
@@ -101,6 +146,21 @@ class Library:
         """The backbone, loaded when a page first needs it."""
         with self.lock:
             return self.study.backbone
+
+    def _of_study(self, name: str) -> OpenedAtlas:
+        from cytosae.atlas import open_atlas
+
+        return OpenedAtlas(
+            open_atlas(self.study.place("atlas", name), backed="r", verify=False), self.study.cells(name)
+        )
+
+    @cached_property
+    def _alone(self) -> OpenedAtlas:
+        from cytosae.atlas import open_atlas, open_cells
+
+        file = self.settings.atlas or Path()
+        atlas = open_atlas(file, backed="r", verify=False)
+        return OpenedAtlas(atlas, open_cells(file, atlas.uns["provenance"]["dataset"], images=self.settings.images))
 
     def changed(self) -> bool:
         """Whether the study is no longer the one that was opened; looked up every few seconds."""
@@ -115,9 +175,10 @@ class Library:
     def reload(self) -> None:
         """Open everything anew."""
         with self.lock:
-            for name in ("study", "pictures"):
+            for name in ("study", "names", "pictures", "_alone"):
                 self.__dict__.pop(name, None)
-            self._datasets.clear()
+            for opened in (self._atlases, self._datasets, self._columns):
+                opened.clear()
             self._fingerprints = self._read_fingerprints()
             self._looked, self._changed = time.monotonic(), False
 

@@ -1,0 +1,54 @@
+"""Concepts: the gallery of all of them, and one in depth."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+from cytosae.common.errors import InputError
+from cytosae.explorer.answering import Pages
+from cytosae.explorer.library import Library
+from cytosae.views.concept_page_view import ConceptPage, view_of_concept
+from cytosae.views.gallery_view import GalleryQuery, GalleryView, Sort, Where, view_of_gallery
+
+pages = Pages()
+Bound = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
+
+
+@pages.add("/concepts", "concepts.html.j2")
+def concepts(
+    library: Library,
+    dataset: str = "",
+    sort: Sort = "usefulness",
+    top_class: Annotated[str, Query(alias="class", max_length=200)] = "",
+    place: Where = "",
+    q: Annotated[str, Query(max_length=200)] = "",
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    size: Annotated[int, Query(ge=1, le=120)] = 24,
+    low_frequency: Bound = None,
+    high_frequency: Bound = None,
+    low_activation: Bound = None,
+    high_activation: Bound = None,
+) -> GalleryView:
+    """Concepts of a data set, filtered, sorted and paged."""
+    bounds = (low_frequency, high_frequency, low_activation, high_activation)
+    query = GalleryQuery(dataset, sort, top_class, place, q, page, size, *bounds)
+    return view_of_gallery(library.atlas(dataset or None), query, datasets=tuple(library.names))
+
+
+@pages.add("/concepts/{latent}", "concept.html.j2")
+def concept(library: Library, latent: int, dataset: str = "") -> ConceptPage:
+    """One concept in depth."""
+    atlas = library.atlas(dataset or None)
+    if latent not in atlas.var.index:
+        raise InputError(f"There is no latent {latent} here; they are 0 to {atlas.var.index.max()}.")
+    decoder = library.sae.W_dec.detach().cpu().numpy() if library.has_maps else None
+    return view_of_concept(
+        atlas,
+        library.columns(atlas.name),
+        latent,
+        decoder=decoder,
+        others=[library.atlas(name) for name in library.names if name != atlas.name],
+        has_maps=library.has_maps,
+    )

@@ -1,0 +1,310 @@
+"""One concept in depth: cells from its strongest to its weakest, who has it, what goes with it, where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.atlas.matrix import read_rows
+from cytosae.cells.table import COLUMNS as CELL_COLUMNS
+from cytosae.views.concept_view import atlas_facts
+from cytosae.views.gallery_view import headline_of, live_latents, name_of, reference_ids
+from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.page_parts import Definition, Fact, Number, define, known, text
+
+if TYPE_CHECKING:
+    from cytosae.atlas.columns import Columns
+
+BANDS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.0)
+"""Edges of the bands of activation from which examples are shown, as quantiles of the cells that have the concept."""
+EXAMPLES = 8
+NEIGHBOURS = 8
+TOGETHER = 512
+"""Cells from which co-activation is read: those on which the concept is strongest."""
+HISTOGRAM = 30
+FEWEST = 5
+"""Cells of a value from which on a profile has a bar for it."""
+LISTED_PATIENTS = 24
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Example:
+    """A cell that has the concept: its mean activation."""
+
+    cell: str
+    label: str | None
+    value: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some cells from a band of activation, evenly spread, and how many cells are in it."""
+
+    words: str
+    low: float
+    high: float
+    cells: int
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class ProfileBar:
+    """Cells of one value (a class, a patient): how many, the share that has the concept, its mean activation."""
+
+    name: str
+    cells: int
+    share: Number
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Who has the concept, by one column of the cells; ``left_out`` values have too few cells or are too many."""
+
+    column: str
+    words: str
+    bars: tuple[ProfileBar, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another concept and how near it is, from 0 to 1."""
+
+    latent: int
+    name: str
+    nearness: float
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The same latent on another data set."""
+
+    dataset: str
+    frequency: float | None
+    mean: float | None
+    top_class: str | None
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConceptPage:
+    """A concept; ``previous`` and ``next`` by number among the latents that are active."""
+
+    dataset: str
+    datasets: tuple[str, ...]
+    latent: int
+    name: str
+    headline: str
+    references: tuple[Example, ...]
+    bands: tuple[Band, ...]
+    facts: tuple[Fact, ...]
+    more: tuple[Fact, ...]
+    histogram: tuple[int, ...]
+    histogram_ends: tuple[float, float]
+    profiles: tuple[Profile, ...]
+    alike: tuple[Neighbour, ...]
+    together: tuple[Neighbour, ...]
+    elsewhere: tuple[Elsewhere, ...]
+    previous: int | None
+    next: int | None
+    has_maps: bool
+    definitions: tuple[Definition, ...] = field(
+        default_factory=lambda: define(
+            *("Cells active", "Mean activation", "Mean activation of a cell", "Reference cells", "Label entropy"),
+            *("Class selectivity", "Position dependence", "Central share", "Usefulness"),
+            side=16,
+            tokens=257,
+        )
+    )
+
+
+def view_of_concept(
+    atlas: OpenedAtlas,
+    columns: Columns,
+    latent: int,
+    *,
+    decoder: NDArray[np.float32] | None = None,
+    others: Sequence[OpenedAtlas] = (),
+    has_maps: bool = False,
+) -> ConceptPage:
+    """Gather all that the atlas tells of a latent.
+
+    Parameters
+    ----------
+    atlas : OpenedAtlas
+        The data set.
+    columns : Columns
+        The same atlas by latent.
+    latent : int
+        A latent of the atlas.
+    decoder : ndarray of float32, shape (m, d), or None
+        Directions of all latents, where the SAE is at hand.
+    others : sequence of OpenedAtlas
+        Other data sets of the same SAE.
+    has_maps : bool
+        Whether maps can be computed.
+    """
+    rows, values = columns.of(latent)
+    few, more = atlas_facts(atlas, latent)
+    cells = reference_ids(atlas, latent)
+    live = live_latents(atlas).index.to_numpy()
+    at = int(np.searchsorted(live, latent))
+    beyond = at + 1 if at < len(live) and live[at] == latent else at
+    counts, edges = np.histogram(np.log10(values), HISTOGRAM) if len(values) else (np.zeros(HISTOGRAM), [0, 1])
+    return ConceptPage(
+        dataset=atlas.name,
+        datasets=(atlas.name, *(other.name for other in others)),
+        latent=latent,
+        name=name_of(atlas, latent),
+        headline=headline_of([atlas.labels[cell] for cell in cells]),
+        references=tuple(_reference_examples(atlas, latent)),
+        bands=_bands(atlas, rows, values),
+        facts=few,
+        more=more,
+        histogram=tuple(int(count) for count in counts),
+        histogram_ends=(float(10.0 ** edges[0]), float(10.0 ** edges[-1])),
+        profiles=tuple(_profiles(atlas, rows, values)),
+        alike=_alike(atlas, latent, decoder),
+        together=_together(atlas, latent, rows, values),
+        elsewhere=tuple(_elsewhere(other, latent) for other in others),
+        previous=int(live[at - 1]) if at > 0 else None,
+        next=int(live[beyond]) if beyond < len(live) else None,
+        has_maps=has_maps,
+    )
+
+
+def profile_of(values: NDArray[np.float32], codes: NDArray[np.integer], names: Sequence[str]) -> list[ProfileBar]:
+    """Who has a concept, by group.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n,)
+        Mean activation of each cell, 0 where it is not active.
+    codes : ndarray of int, shape (n,)
+        Group of each cell, -1 for none.
+    names : sequence of str
+        Names of the groups.
+
+    Returns
+    -------
+    list of ProfileBar
+        Of each group with cells; the share with its Wilson interval at 95%, the mean over all its cells.
+    """
+    known_cells = codes >= 0
+    cells = np.bincount(codes[known_cells], minlength=len(names))
+    active = np.bincount(codes[known_cells], values[known_cells] > 0, minlength=len(names))
+    sums = np.bincount(codes[known_cells], values[known_cells], minlength=len(names))
+    return [
+        ProfileBar(str(name), int(n), wilson(int(a), int(n)), float(f"{total / n:.4g}"))
+        for name, n, a, total in zip(names, cells, active, sums, strict=True)
+        if n
+    ]
+
+
+def wilson(successes: int, n: int) -> Number:
+    """A share with its 95% interval (Wilson 1927)."""
+    p = successes / n
+    middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return Number(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+
+
+def _reference_examples(atlas: OpenedAtlas, latent: int) -> list[Example]:
+    reference = atlas.atlas.uns["reference_cells"]
+    cells = reference_ids(atlas, latent)
+    return [
+        Example(cell, atlas.labels[cell], float(value))
+        for cell, value in zip(cells, reference["values"][latent], strict=False)
+    ]
+
+
+def _bands(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.float32]) -> tuple[Band, ...]:
+    order = np.argsort(-values, kind="stable")
+    bands, n = [], len(order)
+    for high, low in pairwise(BANDS):
+        part = order[round((1 - high) * n) : round((1 - low) * n)]
+        if not len(part):
+            continue
+        spread = part[np.unique(np.linspace(0, len(part) - 1, min(EXAMPLES, len(part))).round().astype(int))]
+        names = [str(atlas.atlas.obs_names[rows[i]]) for i in spread]
+        examples = tuple(Example(c, atlas.labels[c], float(values[i])) for c, i in zip(names, spread, strict=True))
+        words = f"{100 * (1 - high):.0f} to {100 * (1 - low):.0f}% of the cells that have it, strongest first"
+        bands.append(Band(words, float(values[part].min()), float(values[part].max()), len(part), examples))
+    return tuple(bands)
+
+
+def _profiles(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.float32]) -> list[Profile]:
+    obs = atlas.atlas.obs
+    dense = np.zeros(len(obs), np.float32)
+    dense[rows] = values
+    words = {"label": "By class", "diagnosis": "By diagnosis", "patient": "By patient"}
+    fixed = {*CELL_COLUMNS, "original_size", "alternative_labels", "file", "sublabel", "age"} - set(words)
+    chosen = [
+        name for name in obs.columns if name not in fixed and 1 < obs[name].nunique() <= (400, 16)[name not in words]
+    ]
+    found = []
+    order = [*(name for name in words if name in chosen), *(name for name in chosen if name not in words)]
+    for name in order:
+        column = pd.Categorical(obs[name].astype(object))
+        bars = profile_of(dense, column.codes.astype(int), [str(value) for value in column.categories])
+        enough = sorted((bar for bar in bars if bar.cells >= FEWEST), key=lambda bar: -(bar.mean or 0))
+        shown = enough[:LISTED_PATIENTS]
+        title = words.get(name) or str(name).replace("_", " ").capitalize()
+        found.append(Profile(str(name), title, tuple(shown), len(bars) - len(shown)))
+    return [profile for profile in found if len(profile.bars) > 1]
+
+
+def _alike(atlas: OpenedAtlas, latent: int, decoder: NDArray[np.float32] | None) -> tuple[Neighbour, ...]:
+    if decoder is None:
+        return ()
+    lengths = np.linalg.norm(decoder, axis=1)
+    cosine = decoder @ decoder[latent] / np.maximum(lengths * lengths[latent], 1e-12)
+    return _nearest(atlas, latent, cosine)
+
+
+def _together(
+    atlas: OpenedAtlas, latent: int, rows: NDArray[np.integer], values: NDArray[np.float32]
+) -> tuple[Neighbour, ...]:
+    """Latents that are active on the cells where this one is strongest, more often than elsewhere.
+
+    Nearness is (share of these cells that have the other - its share of all cells) / (1 - the latter), as in kappa.
+    """
+    if not len(rows):
+        return ()
+    strongest = np.sort(rows[np.argsort(-values, kind="stable")[:TOGETHER]])
+    there = np.bincount(read_rows(atlas.atlas.X, strongest).indices, minlength=atlas.atlas.n_vars) / len(strongest)
+    usual = np.zeros(atlas.atlas.n_vars)
+    usual[atlas.var.index.to_numpy()] = atlas.var["activation_frequency"].to_numpy(float)
+    return _nearest(atlas, latent, np.where(usual < 0.95, (there - usual) / (1 - usual + 1e-9), 0))
+
+
+def _nearest(atlas: OpenedAtlas, latent: int, nearness: NDArray[np.floating]) -> tuple[Neighbour, ...]:
+    alive = np.zeros(len(nearness), bool)
+    alive[live_latents(atlas).index.to_numpy()] = True
+    alive[latent] = False
+    best = np.argsort(-np.where(alive, nearness, -np.inf), kind="stable")[:NEIGHBOURS]
+    return tuple(
+        Neighbour(int(k), name_of(atlas, int(k)), float(f"{nearness[k]:.3g}"), tuple(reference_ids(atlas, int(k))[:3]))
+        for k in best
+        if alive[k] and nearness[k] > 0
+    )
+
+
+def _elsewhere(atlas: OpenedAtlas, latent: int) -> Elsewhere:
+    row = atlas.var.loc[latent]
+    return Elsewhere(
+        atlas.name,
+        known(row["activation_frequency"]),
+        known(row["mean_activation"]),
+        text(row["top_class"]),
+        tuple(reference_ids(atlas, latent)[:6]),
+    )

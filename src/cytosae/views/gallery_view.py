@@ -1,0 +1,236 @@
+"""All concepts of a data set: filtered, sorted and shown a page at a time, with where each lies among the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.page_parts import Definition, Fact, define, known
+
+SORTS: dict[str, tuple[str, str, bool]] = {
+    "usefulness": ("most useful first", "usefulness", False),
+    "frequency": ("on most cells first", "activation_frequency", False),
+    "rarity": ("on fewest cells first", "activation_frequency", True),
+    "strength": ("strongest first", "mean_activation", False),
+    "purity": ("reference cells most alike first", "label_entropy", True),
+    "central": ("in the middle of the image first", "central_share", False),
+    "number": ("by number", "latent", True),
+}
+"""Name -> words, the column sorted by, and whether it ascends."""
+Sort = Literal["usefulness", "frequency", "rarity", "strength", "purity", "central", "number"]
+PLACES = {"centre": "mostly in the middle of the image", "edge": "mostly at its edge"}
+Where = Literal["centre", "edge", ""]
+CENTRAL = 0.6
+"""Central share from which on a concept is said to lie in the middle."""
+REFERENCES = 6
+BINS = 40
+WORDS = ("Cells active", "Mean activation", "Reference cells", "Label entropy", "Central share", "Usefulness")
+
+
+@dataclass(frozen=True)
+class GalleryQuery:
+    """What is asked of the gallery; empty and None ask for nothing.
+
+    ``low_frequency`` to ``high_activation`` bound the activation frequency (0 to 1) and the mean activation.
+    """
+
+    dataset: str = ""
+    sort: Sort = "usefulness"
+    top_class: str = ""
+    place: Where = ""
+    q: str = ""
+    page: int = 1
+    size: int = 24
+    low_frequency: float | None = None
+    high_frequency: float | None = None
+    low_activation: float | None = None
+    high_activation: float | None = None
+
+
+@dataclass(frozen=True)
+class ConceptCard:
+    """A concept in the gallery: its number, what its reference cells are, some of them, and the numbers that matter."""
+
+    latent: int
+    name: str
+    headline: str
+    references: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Density:
+    """How many concepts lie in each cell of a grid of activation frequency by mean activation, both logarithmic.
+
+    ``counts`` row by row from the lowest mean activation; ``matching`` of those that were asked for. Edges are decimal
+    logarithms.
+    """
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    bins: int
+    counts: tuple[int, ...]
+    matching: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ClassHeat:
+    """Mean activation of the concepts of this page on each class, as a share of each concept's largest."""
+
+    classes: tuple[str, ...]
+    latents: tuple[int, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class GalleryView:
+    """A page of the gallery, and what lies around it."""
+
+    query: GalleryQuery
+    dataset: str
+    datasets: tuple[str, ...]
+    classes: tuple[str, ...]
+    alive: int
+    total: int
+    pages: int
+    cards: tuple[ConceptCard, ...]
+    density: Density
+    heat: ClassHeat
+    definitions: tuple[Definition, ...] = field(default_factory=lambda: define(*WORDS, side=16, tokens=257))
+
+
+def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[str, ...] = ()) -> GalleryView:
+    """The page of the gallery that is asked for; a page beyond the last is empty."""
+    var = live_latents(atlas)
+    matching: Any = var[_matches(atlas, var, query)]
+    _, column, ascending = SORTS[query.sort]
+    values: Any = matching.index.to_series() if column == "latent" else matching[column]
+    order = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
+    shown = [int(latent) for latent in order[(query.page - 1) * query.size : query.page * query.size]]
+    return GalleryView(
+        query=query,
+        dataset=atlas.name,
+        datasets=datasets or (atlas.name,),
+        classes=tuple(str(name) for name in atlas.atlas.uns["classes"]),
+        alive=len(var),
+        total=len(matching),
+        pages=max(1, -(-len(matching) // query.size)),
+        cards=tuple(card_of(atlas, latent) for latent in shown),
+        density=_density(var, matching),
+        heat=_heat(atlas, shown),
+    )
+
+
+def live_latents(atlas: OpenedAtlas) -> pd.DataFrame:
+    """The table of the latents that are active on some cell."""
+    live: Any = atlas.var[atlas.var["cells_active"] > 0]
+    return live
+
+
+def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> ConceptCard:
+    """A concept as a card."""
+    cells = reference_ids(atlas, latent)
+    row = atlas.var.loc[latent]
+    facts = (
+        Fact("on cells", known(row["activation_frequency"]), "percent"),
+        Fact("entropy, nats", known(row["label_entropy"]), "two"),
+        Fact("strength", known(row["mean_activation"]), "number"),
+        Fact("central", known(row["central_share"]), "percent"),
+    )
+    labels = [atlas.labels[cell] for cell in cells]
+    return ConceptCard(latent, name_of(atlas, latent), headline_of(labels), tuple(cells[:references]), facts)
+
+
+def reference_ids(atlas: OpenedAtlas, latent: int) -> list[str]:
+    """``cell_id`` of the reference cells of a latent, strongest first."""
+    reference = atlas.atlas.uns["reference_cells"]
+    names = atlas.atlas.obs_names
+    return [str(names[row]) for row in reference["rows"][latent] if row >= 0]
+
+
+def name_of(atlas: OpenedAtlas, latent: int) -> str:
+    """Draft words for a concept: what its reference cells mostly are, how clearly, and where in the image it lies."""
+    labels = Counter(atlas.labels[cell] for cell in reference_ids(atlas, latent))
+    of = sum(labels.values())
+    labels.pop(None, None)
+    central = known(atlas.var.at[latent, "central_share"])
+    where = "" if central is None else ", in the middle" if central >= CENTRAL else ", towards the edge"
+    if not labels:
+        return f"Unlabelled cells{where}"
+    top, count = labels.most_common(1)[0]
+    clear = "Only " if count == of else "Mostly " if 2 * count > of else "Various cells, often "
+    return f"{clear}{top}{where}"
+
+
+def headline_of(labels: list[str | None]) -> str:
+    """What the reference cells of a concept are."""
+    named = [label for label in labels if label is not None]
+    if not named:
+        return f"{len(labels)} unlabelled reference cells"
+    counts = Counter(named).most_common(2)
+    return f"{counts[0][1]} of {len(labels)} {counts[0][0]}" + (
+        f", {counts[1][1]} {counts[1][0]}" if len(counts) > 1 else ""
+    )
+
+
+def _matches(atlas: OpenedAtlas, var: pd.DataFrame, query: GalleryQuery) -> NDArray[np.bool_]:
+    keep = np.ones(len(var), bool)
+    if query.top_class:
+        keep &= (var["top_class"].astype(str) == query.top_class).to_numpy()
+    if query.place:
+        central = var["central_share"].to_numpy(float)
+        keep &= central >= CENTRAL if query.place == "centre" else central < CENTRAL
+    for column, low, high in (
+        ("activation_frequency", query.low_frequency, query.high_frequency),
+        ("mean_activation", query.low_activation, query.high_activation),
+    ):
+        values = var[column].to_numpy(float)
+        keep &= values >= (0 if low is None else low)
+        keep &= values <= (np.inf if high is None else high)
+    if query.q:
+        keep &= _says(var, query.q)
+    return keep
+
+
+def _says(var: pd.DataFrame, words: str) -> NDArray[np.bool_]:
+    """Latents of these numbers, or whose class has these words."""
+    numbers = {int(word) for word in words.replace(",", " ").split() if word.isascii() and word.isdigit()}
+    if numbers:
+        return np.isin(var.index.to_numpy(), list(numbers))
+    lowered = words.casefold().strip()
+    return var["top_class"].astype(str).str.casefold().str.contains(lowered, regex=False).to_numpy(bool)
+
+
+def _density(var: pd.DataFrame, matching: pd.DataFrame) -> Density:
+    def logs(frame: pd.DataFrame) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        with np.errstate(divide="ignore"):
+            x, y = (np.log10(frame[c].to_numpy(float)) for c in ("activation_frequency", "mean_activation"))
+        fine = np.isfinite(x) & np.isfinite(y)
+        return x[fine], y[fine]
+
+    xs, ys = logs(var)
+    ends = [(float(v.min()), float(v.max())) if len(v) else (-4.0, 0.0) for v in (xs, ys)]
+    (x_low, x_high), (y_low, y_high) = [(low - 0.02, high + 0.02) for low, high in ends]
+    edges = (np.linspace(y_low, y_high, BINS + 1), np.linspace(x_low, x_high, BINS + 1))
+    counts, *_ = np.histogram2d(ys, xs, bins=edges)
+    mx, my = logs(matching)
+    found, *_ = np.histogram2d(my, mx, bins=edges)
+    flat = tuple(int(n) for n in counts.ravel()), tuple(int(n) for n in found.ravel())
+    return Density(x_low, x_high, y_low, y_high, BINS, *flat)
+
+
+def _heat(atlas: OpenedAtlas, latents: list[int]) -> ClassHeat:
+    means = np.nan_to_num(np.asarray(atlas.atlas.varm["class_mean"])[atlas.var.index.get_indexer(latents)])
+    top = means.max(axis=1, keepdims=True, initial=0)
+    shares = np.divide(means, top, out=np.zeros_like(means), where=top > 0)
+    classes = tuple(str(name) for name in atlas.atlas.uns["classes"])
+    rows = tuple(tuple(float(f"{share:.3g}") for share in row) for row in shares)
+    return ClassHeat(classes, tuple(latents), rows)

@@ -1,0 +1,31 @@
+"""Columns of an atlas are those of the matrix, whatever the blocks that it is read in."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from cytosae.atlas import columns as module
+from cytosae.atlas.columns import write_columns
+from cytosae.atlas.matrix import row_blocks
+
+
+def test_every_column_has_its_rows_and_values(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    full = rng.random((57, 23), np.float32) * (rng.random((57, 23)) < 0.2)
+    full[:, 4] = 0
+    matrix = sp.csr_array(full)
+    monkeypatch.setattr(module, "row_blocks", lambda found: row_blocks(found, entries=31))
+    made = write_columns(matrix, tmp_path / "columns")
+    dense = matrix.toarray()
+    for latent in range(23):
+        rows, values = made.of(latent)
+        np.testing.assert_array_equal(rows, np.flatnonzero(dense[:, latent]))
+        np.testing.assert_array_equal(values, dense[rows, latent])
+    assert [path.name for path in tmp_path.iterdir()] == ["columns"]
+
+
+def test_columns_that_are_there_are_opened(tmp_path):
+    write_columns(sp.csr_array(np.eye(3, dtype=np.float32)), tmp_path / "columns")
+    again = write_columns(None, tmp_path / "columns")
+    assert again.of(1)[0].tolist() == [1]

@@ -1,0 +1,107 @@
+"""The gallery shows what is asked for, and a concept's page what the atlas says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cytosae.pipeline import Study
+from cytosae.views.concept_page_view import profile_of, wilson
+
+
+@pytest.fixture(scope="module")
+def atlas(study_of_smear):
+    return Study(study_of_smear).atlas("smear")
+
+
+def test_filters_and_order_are_those_of_the_address(explorer, atlas):
+    name = str(atlas.var["top_class"].dropna().iloc[0])
+    found = explorer.get("/api/concepts", params={"class": name, "sort": "rarity", "size": 120}).json()
+    expected = atlas.var.query("cells_active > 0 and top_class == @name").sort_values("activation_frequency")
+    assert found["total"] == len(expected)
+    shown = [card["latent"] for card in found["cards"]]
+    frequency = atlas.var["activation_frequency"].to_numpy()
+    assert sorted(shown) == sorted(expected.index.astype(int))
+    assert (np.diff(frequency[shown]) >= 0).all()
+
+
+def test_pages_of_the_gallery_follow_one_another_and_end(explorer, atlas):
+    first = explorer.get("/api/concepts?sort=number&size=10").json()
+    second = explorer.get("/api/concepts?sort=number&size=10&page=2").json()
+    live = atlas.var.query("cells_active > 0").index.astype(int).tolist()
+    assert [card["latent"] for page in (first, second) for card in page["cards"]] == live[:20]
+    assert explorer.get("/api/concepts?page=99999").json()["cards"] == []
+    assert "No concept matches" in explorer.get("/concepts?page=99999").text
+
+
+def test_bounds_and_numbers_choose_concepts(explorer, atlas):
+    found = explorer.get("/api/concepts?low_frequency=0.1&high_frequency=0.3&size=120").json()
+    frequency = atlas.var["activation_frequency"].to_numpy()
+    assert found["total"] == ((frequency >= 0.1) & (frequency <= 0.3)).sum() > 0
+    assert sum(found["density"]["matching"]) == found["total"]
+    live = atlas.var.query("cells_active > 0").index.astype(int).tolist()
+    two = explorer.get("/api/concepts", params={"q": f"{live[3]}, {live[5]}"}).json()
+    assert {card["latent"] for card in two["cards"]} == {live[3], live[5]}
+
+
+@pytest.mark.parametrize(
+    "query", ["sort=beauty", "page=0", "size=100000", "place=moon", "low_frequency=nan", "page=x", f"q={'a' * 300}"]
+)
+def test_what_is_not_understood_is_a_sentence_and_no_failure(explorer, query):
+    for path in ("/concepts", "/api/concepts"):
+        answer = explorer.get(f"{path}?{query}")
+        assert answer.status_code == 422
+        assert "is not understood" in answer.text
+
+
+def test_a_concept_page_has_the_numbers_of_the_atlas(explorer, atlas):
+    latent = int(np.argmax(atlas.var["cells_active"].to_numpy()))
+    page = explorer.get(f"/api/concepts/{latent}").json()
+    column = atlas.X[:, [latent]].toarray().ravel()
+    assert sum(page["histogram"]) == (column > 0).sum()
+    assert sum(band["cells"] for band in page["bands"]) == (column > 0).sum()
+    for band in page["bands"]:
+        for example in band["examples"]:
+            row = atlas.obs_names.get_loc(example["cell"])
+            assert example["value"] == pytest.approx(column[row])
+            assert band["low"] - 1e-9 <= example["value"] <= band["high"] + 1e-9
+    classes = next(profile for profile in page["profiles"] if profile["column"] == "label")
+    for bar in classes["bars"]:
+        own = column[(atlas.obs["label"] == bar["name"]).to_numpy()]
+        assert bar["cells"] == len(own)
+        assert bar["mean"] == pytest.approx(own.mean(), rel=1e-3)
+        assert bar["share"]["value"] == pytest.approx((own > 0).mean())
+    assert explorer.get(f"/concepts/{latent}").text.count("data-map") >= 10
+
+
+def test_the_nearest_concepts_are_the_nearest_directions(explorer, study_of_smear, atlas):
+    page = explorer.get("/api/concepts/5").json()
+    weights = Study(study_of_smear).sae().W_dec.detach().numpy()
+    unit = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    cosine = unit @ unit[5]
+    cosine[5] = -1
+    cosine[atlas.var["cells_active"].to_numpy() == 0] = -1
+    assert page["alike"][0]["latent"] == int(np.argmax(cosine))
+    assert page["alike"][0]["nearness"] == pytest.approx(cosine.max(), rel=1e-2)
+
+
+@pytest.mark.parametrize(("latent", "status"), [("999999", 404), ("-1", 404), ("x", 422), ("1e9", 422)])
+def test_a_latent_that_is_not_there_is_said(explorer, latent, status):
+    for path in (f"/concepts/{latent}", f"/api/concepts/{latent}"):
+        assert explorer.get(path).status_code == status
+
+
+def test_a_profile_counts_cells_and_shares_with_their_interval():
+    bars = profile_of(np.array([1, 0, 3, 0, 5], np.float32), np.array([0, 0, 1, 1, -1]), ["a", "b", "c"])
+    assert [(bar.name, bar.cells, bar.mean) for bar in bars] == [("a", 2, 0.5), ("b", 2, 1.5)]
+    share = wilson(81, 263)  # Newcombe 1998, table I: 0.3080, 0.2553 to 0.3662
+    assert (share.value, share.low, share.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)
+
+
+def test_a_map_lies_over_its_picture_and_is_refused_where_there_is_none(explorer, atlas):
+    cell, latent = str(atlas.obs_names[0]), int(atlas.X[[0]].toarray().argmax())
+    found = explorer.get(f"/maps/{cell}/{latent}.webp?size=64&scale=cividis")
+    assert found.headers["content-type"] == "image/webp"
+    assert explorer.get(f"/maps/{cell}/999999.webp").status_code == 404
+    assert explorer.get(f"/maps/{'0' * 64}/1.webp").status_code == 404
+    assert explorer.get(f"/maps/{cell}/1.webp?scale=rainbow").status_code == 422
