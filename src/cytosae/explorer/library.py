@@ -19,7 +19,7 @@ from cytosae.pipeline import Study, index
 from cytosae.views import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
-    from cytosae.atlas.columns import Columns
+    from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import Backbone
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
@@ -104,7 +104,7 @@ class Library:
 
     def columns(self, name: str | None = None) -> Columns:
         """The atlas of a data set by latent; made once, and kept beside other things that can be made again."""
-        from cytosae.atlas.columns import write_columns
+        from cytosae.atlas.latent_columns import write_columns
 
         atlas = self.atlas(name)
         with self.lock:

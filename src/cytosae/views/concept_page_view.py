@@ -19,7 +19,7 @@ from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Definition, Fact, Number, define, known, text
 
 if TYPE_CHECKING:
-    from cytosae.atlas.columns import Columns
+    from cytosae.atlas.latent_columns import Columns
 
 BANDS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.0)
 """Edges of the bands of activation from which examples are shown, as quantiles of the cells that have the concept."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
 
 from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
@@ -16,25 +17,28 @@ pages = Pages()
 Bound = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the address asks of the gallery; `GalleryQuery` says what each means."""
+
+    dataset: str = ""
+    sort: Sort = "usefulness"
+    top_class: Annotated[str, Query(alias="class", max_length=200)] = ""
+    place: Where = ""
+    q: Annotated[str, Query(max_length=200)] = ""
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1
+    size: Annotated[int, Query(ge=1, le=120)] = 24
+    low_frequency: Bound = None
+    high_frequency: Bound = None
+    low_activation: Bound = None
+    high_activation: Bound = None
+
+
 @pages.add("/concepts", "concepts.html.j2")
-def concepts(
-    library: Library,
-    dataset: str = "",
-    sort: Sort = "usefulness",
-    top_class: Annotated[str, Query(alias="class", max_length=200)] = "",
-    place: Where = "",
-    q: Annotated[str, Query(max_length=200)] = "",
-    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-    size: Annotated[int, Query(ge=1, le=120)] = 24,
-    low_frequency: Bound = None,
-    high_frequency: Bound = None,
-    low_activation: Bound = None,
-    high_activation: Bound = None,
-) -> GalleryView:
+def concepts(library: Library, asked: Annotated[Asked, Depends()]) -> GalleryView:
     """Concepts of a data set, filtered, sorted and paged."""
-    bounds = (low_frequency, high_frequency, low_activation, high_activation)
-    query = GalleryQuery(dataset, sort, top_class, place, q, page, size, *bounds)
-    return view_of_gallery(library.atlas(dataset or None), query, datasets=tuple(library.names))
+    query = GalleryQuery(**vars(asked))
+    return view_of_gallery(library.atlas(asked.dataset or None), query, datasets=tuple(library.names))
 
 
 @pages.add("/concepts/{latent}", "concept.html.j2")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from cytosae.atlas import columns as module
-from cytosae.atlas.columns import write_columns
+from cytosae.atlas import latent_columns as module
+from cytosae.atlas.latent_columns import write_columns
 from cytosae.atlas.matrix import row_blocks
 
 
