@@ -1,5 +1,5 @@
 from . import atlas, backbones, cells, cohort, common, evaluation, pipeline, report, sae, tokens
-from .atlas import build_atlas, concept_map
+from .atlas import build_atlas, compare_atlases, concept_map
 from .backbones import load_backbone
 from .cells import CellTable, read_cells
 from .cohort import barcodes, classify, contrast, explain_decision
@@ -21,6 +21,7 @@ __all__ = [
     "classify",
     "cohort",
     "common",
+    "compare_atlases",
     "concept_map",
     "contrast",
     "evaluation",

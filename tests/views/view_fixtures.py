@@ -95,6 +95,15 @@ def atlas_view(datasets):
     return view_of_atlas([OpenedAtlas(one.atlas, one.cells) for one in datasets], concepts=4)
 
 
+@pytest.fixture(scope="session")
+def comparison_view(datasets):
+    """One SAE on two data sets."""
+    from cytosae.atlas import compare_atlases
+    from cytosae.views import view_of_comparison
+
+    return view_of_comparison(compare_atlases(*(one.atlas for one in datasets)), *datasets, concepts=3)
+
+
 def write_images(folder, cells):
     """A picture of each cell: a disc whose colour goes with its type."""
     from PIL import Image

@@ -1,8 +1,10 @@
 from .build import AtlasPiece, build_atlas, build_piece, reference_table
+from .carried_latents import AtlasComparison, compare_atlases
 from .concept_choice import select_concepts, usefulness
 from .config import LocalisationConfig
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
+from .matching import Matching, match_directions, match_profiles
 from .matrix import read_rows, row_blocks, stored_entries
 from .official_atlas import OfficialAtlas, import_official
 from .statistics import LatentStatistics, class_selectivity, label_entropy
@@ -10,20 +12,25 @@ from .storage import cells_place, open_atlas, open_cells, save_atlas, write_atla
 from .unit_search import Localisation
 
 __all__ = [
+    "AtlasComparison",
     "AtlasPiece",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",
+    "Matching",
     "OfficialAtlas",
     "build_atlas",
     "build_piece",
     "cells_place",
     "class_selectivity",
+    "compare_atlases",
     "concept_map",
     "concept_maps",
     "import_official",
     "label_entropy",
     "localisation",
+    "match_directions",
+    "match_profiles",
     "open_atlas",
     "open_cells",
     "open_localisation",

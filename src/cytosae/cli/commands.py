@@ -14,6 +14,7 @@ import cytosae
 from cytosae.cli.atlas_commands import atlas_app, report_of_atlases
 from cytosae.cli.bench_commands import bench_app
 from cytosae.cli.cohort_commands import cohort_app
+from cytosae.cli.compare_commands import compare
 from cytosae.cli.data import data_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
@@ -36,6 +37,7 @@ app: App = App(
     suppress_keyboard_interrupt=False,  # main has a word to say
 )
 app.command(atlas_app)
+app.command(compare)
 app.command(cohort_app)
 app.command(model_app)
 app.command(data_app)

@@ -16,13 +16,14 @@ from cytosae.common.artifact import package_version, write_file_artifact
 from cytosae.common.errors import UsageError
 from cytosae.report.drawing import plot_uri
 from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
-from cytosae.views import AtlasView, CohortView, DiseaseView, ImageView, PatientView, StudyView
+from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views import number_words as words
 from cytosae.views.page_parts import Page, say
 
 PAGES: dict[type[Page], str] = {
     StudyView: "study.html.j2",
     AtlasView: "atlas.html.j2",
+    ComparisonView: "comparison.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
     DiseaseView: "disease.html.j2",

@@ -1,5 +1,6 @@
 from .atlas_view import AtlasView, view_of_atlas
 from .cohort_view import CohortView, view_of_cohort
+from .comparison_view import ComparisonView, view_of_comparison, view_of_matching
 from .concept_view import ConceptView, views_of_concepts
 from .dataset_view import DatasetView, view_of_dataset
 from .disease_view import DiseaseView, Ranking, view_of_disease
@@ -15,6 +16,7 @@ __all__ = [
     "AtlasView",
     "CellView",
     "CohortView",
+    "ComparisonView",
     "ConceptView",
     "DatasetView",
     "DiseaseView",
@@ -34,9 +36,11 @@ __all__ = [
     "StudyView",
     "view_of_atlas",
     "view_of_cohort",
+    "view_of_comparison",
     "view_of_dataset",
     "view_of_disease",
     "view_of_image",
+    "view_of_matching",
     "view_of_patient",
     "view_of_study",
     "views_of_concepts",
