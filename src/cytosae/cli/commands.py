@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +15,12 @@ from cytosae.cli.bench_commands import bench_app
 from cytosae.cli.cohort_commands import cohort_app
 from cytosae.cli.compare_commands import compare
 from cytosae.cli.data import data_app
+from cytosae.cli.explore import explore_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
 from cytosae.cli.studies import ConfigFile, ExistingStudy, HowToRead, StartingPoint, StudyPath, asked_for, open_study
 from cytosae.common.errors import UsageError
-from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.pipeline import StudyConfig, tidy
 
 app: App = App(
@@ -42,6 +41,7 @@ app.command(cohort_app)
 app.command(model_app)
 app.command(data_app)
 app.command(bench_app)
+app.command(explore_app)
 
 if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     RunOptions = Any
@@ -291,28 +291,6 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
     output.line("With your own images: cytosae run IMAGES --study DIR")
     output.result(study=work.path, report=report, cohort=cohort)
     output.finish()
-
-
-@app.command
-def explore(
-    study: Path | None = None,
-    *,
-    settings: ExplorerSettings | None = None,
-    browser: bool = True,
-    as_json: Json = False,
-) -> None:
-    """Look at a finished study in the browser: click, search, judge. Nothing leaves this machine.
-
-    Parameters
-    ----------
-    study
-        Folder of the study.
-    browser
-        Open a browser.
-    """
-    from cytosae.cli.explore import serve
-
-    serve(replace(settings or ExplorerSettings(), study=study), Output(as_json=as_json), browser=browser)
 
 
 @app.command

@@ -2,16 +2,81 @@
 
 from __future__ import annotations
 
+import getpass
 import socket
+import sys
 import threading
 import webbrowser
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
 
+from cyclopts import App, Parameter
+
+from cytosae.cli.output import Json, Output
 from cytosae.common.errors import UsageError
+from cytosae.explorer.explorer_settings import ExplorerSettings
 
-if TYPE_CHECKING:
-    from cytosae.cli.output import Output
-    from cytosae.explorer.explorer_settings import ExplorerSettings
+explore_app: App = App(
+    name="explore",
+    help="""The explorer: a finished study in the browser, on this machine, without the internet.
+
+    **cytosae explore STUDY** serves it and opens a browser.
+    """,
+)
+
+
+@explore_app.default
+def explore(
+    study: Path | None = None,
+    *,
+    settings: ExplorerSettings | None = None,
+    browser: bool = True,
+    as_json: Json = False,
+) -> None:
+    """Look at a finished study in the browser: click, search, judge. Nothing leaves this machine.
+
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    browser
+        Open a browser.
+    """
+    serve(replace(settings or ExplorerSettings(), study=study), Output(as_json=as_json), browser=browser)
+
+
+@explore_app.command
+def accounts(
+    name: str,
+    /,
+    *,
+    file: Path,
+    role: Literal["coordinator", "rater", "reader"] = "reader",
+    password_from_input: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give somebody an account, or another password or role; needed where other machines can reach the explorer.
+
+    Parameters
+    ----------
+    name
+        Name to sign in with.
+    file
+        File of accounts for `--accounts`; made where it is missing.
+    role
+        What the account may do.
+    password_from_input
+        Read the password from standard input instead of asking for it.
+    """
+    from cytosae.explorer.accounts import add_account
+
+    output = Output(as_json=as_json)
+    password = sys.stdin.readline().rstrip("\n") if password_from_input else getpass.getpass("Password: ")
+    add_account(file, name, password, role)
+    output.line(f"{name} is a {role}. Serve with: cytosae explore STUDY --host ADDRESS --accounts {file}")
+    output.result(name=name, role=role, file=file)
+    output.finish()
 
 
 def serve(settings: ExplorerSettings, output: Output, *, browser: bool) -> None:

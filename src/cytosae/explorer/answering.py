@@ -82,6 +82,8 @@ def html(request: Request, template: str, view: Any, *, status: int = 200) -> HT
     """A page of the explorer that shows ``view``."""
     served = {getattr(route, "path", "") for route in request.app.routes}
     library: Library = request.app.state.library
+    user = getattr(request.state, "user", None)
+    known = user is not None or request.app.state.accounts is None  # who has not signed in learns nothing
     text = (
         environment()
         .get_template(template)
@@ -89,11 +91,11 @@ def html(request: Request, template: str, view: Any, *, status: int = 200) -> HT
             view=view,
             request=request,
             library=library,
-            changed=library.changed(),
-            navigation={path: said for path, said in NAVIGATION.items() if path in served},
+            changed=known and library.changed(),
+            navigation={path: said for path, said in NAVIGATION.items() if path in served and known},
             nonce=getattr(request.state, "nonce", ""),
-            csrf=getattr(request.state, "csrf", ""),
-            user=getattr(request.state, "user", None),
+            user=user,
+            known=known,
             package=package_version(),
         )
     )
@@ -110,7 +112,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(CytosaeError)
     def of_cytosae(request: Request, problem: CytosaeError) -> Any:
-        status = 404 if isinstance(problem, InputError) else 400 if isinstance(problem, UsageError) else 409
+        status = 400 if isinstance(problem, UsageError) else 404 if isinstance(problem, InputError) else 409
         return told(request, str(problem), status)
 
     @app.exception_handler(HTTPException)

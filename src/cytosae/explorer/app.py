@@ -11,10 +11,11 @@ from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
-from cytosae.explorer.pages import concepts, overview
+from cytosae.explorer.pages import cells, concepts, overview, signing_in
 from cytosae.explorer.picturing import add_pictures
+from cytosae.explorer.security import add_security
 
-PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages)
+PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages, cells.pages)
 """The pages of each module."""
 
 
@@ -34,6 +35,9 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=str(files("cytosae.explorer") / "static")), name="static")
     for pages in PAGES:
         pages.serve(app)
+    add_security(app, settings)
+    signing_in.add_signing_in(app)
+    cells.add_trial(app)
     add_pictures(app)
     add_errors(app)
     return app

@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 import matplotlib as mpl
 import numpy as np
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae.common.errors import InputError
 from cytosae.explorer.library import Library
+from cytosae.report.pictures import LARGE, patch_crop
 from cytosae.views.opened_dataset import FULL_COLOUR
 
 Scale = Literal["viridis", "cividis", "magma", "greys"]
@@ -62,17 +63,36 @@ def add_pictures(app: FastAPI) -> None:
     """Give the app its pictures."""
     app.state.kept = Kept(app.state.settings.thumbnail_bytes)
     app.get("/pictures/{cell}.webp", include_in_schema=False)(picture)
+    app.get("/patches/{cell}/{row}/{column}.webp", include_in_schema=False)(patch)
     app.get("/maps/{cell}/{latent}.webp", include_in_schema=False)(heat_map)
 
 
 def picture(request: Request, cell: str, size: Annotated[int, Query(ge=16, le=1024)] = 128) -> Response:
     """A cell's image, scaled to ``size`` x ``size`` pixels; grey where the image is gone."""
     library: Library = request.app.state.library
+    library.place_of(cell)
 
     def make() -> bytes:
         return webp(library.pictures.thumbnail(cell, size))
 
     return Response(request.app.state.kept.get(("cell", cell, size), make), media_type="image/webp", headers=KEPT)
+
+
+def patch(
+    request: Request, cell: str, row: Annotated[int, Path(ge=0, lt=256)], column: Annotated[int, Path(ge=0, lt=256)]
+) -> Response:
+    """A patch of a cell amid its surroundings, outlined."""
+    library: Library = request.app.state.library
+    atlas, _ = library.place_of(cell)
+    side = int(atlas.atlas.uns["provenance"]["side"])
+    if max(row, column) >= side:
+        raise InputError(f"There is no patch {row}, {column}; the grid has {side} x {side}.")
+
+    def make() -> bytes:
+        return webp(patch_crop(library.pictures.thumbnail(cell, LARGE), row, column, side))
+
+    kept = request.app.state.kept.get(("patch", cell, row, column), make)
+    return Response(kept, media_type="image/webp", headers=KEPT)
 
 
 def heat_map(

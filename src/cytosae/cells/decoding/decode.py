@@ -78,6 +78,12 @@ def load_image(path: Path | str) -> NDArray[np.uint8]:
         return _decode(_read(path))[0]
 
 
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode the bytes of an image that lies in no file, as `load_image` does; ``name`` stands for it in the error."""
+    with _sentences(Path(name)), quiet():
+        return _decode(data)[0]
+
+
 def load_mask(path: Path | str) -> NDArray[np.uint8]:
     """Decode a mask by the table of `cytosae.cells.decoding.masks`.
 

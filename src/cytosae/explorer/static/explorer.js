@@ -78,3 +78,120 @@ if (density) {
     });
   });
 }
+
+// A cell: pointing at patches, and the map of the concept that is chosen, drawn here from the values in the page.
+const grid = document.getElementById("grid");
+if (grid) {
+  const side = +grid.dataset.side;
+  const canvas = document.getElementById("map");
+  const cursor = document.getElementById("cursor");
+  const ramps = {
+    viridis: ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"],
+    cividis: ["#00224e", "#434e6c", "#7d7c78", "#bcae6c", "#fee838"],
+    magma: ["#000004", "#51127c", "#b73779", "#fc8961", "#fcfdbf"],
+    greys: ["#000000", "#404040", "#808080", "#c0c0c0", "#ffffff"],
+  };
+  const colour = (share, name) => {
+    const ramp = ramps[name];
+    const at = Math.min(share * (ramp.length - 1), ramp.length - 1.001);
+    const [low, high] = [ramp[Math.floor(at)], ramp[Math.floor(at) + 1]];
+    return [1, 3, 5].map((i) => {
+      const [a, b] = [parseInt(low.slice(i, i + 2), 16), parseInt(high.slice(i, i + 2), 16)];
+      return a + (b - a) * (at % 1);
+    });
+  };
+  const draw = () => {
+    const chosen = document.querySelector(".show-map[aria-pressed=true]");
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, side, side);
+    if (!chosen) return;
+    const values = chosen.dataset.values.split(",").map(Number);
+    const scale = document.getElementById("map-scale").value;
+    const image = context.createImageData(side, side);
+    values.forEach((value, i) => {
+      const share = Math.min(value / (+chosen.dataset.top || 1), 1);
+      image.data.set([...colour(share, scale), 255 * share ** 0.6], 4 * i);
+    });
+    context.putImageData(image, 0, 0);
+  };
+  for (const button of document.querySelectorAll(".show-map")) {
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") === "true";
+      for (const other of document.querySelectorAll(".show-map")) other.setAttribute("aria-pressed", "false");
+      button.setAttribute("aria-pressed", String(!on));
+      draw();
+    });
+  }
+  const first = document.querySelector(".show-map[aria-pressed=true]") || document.querySelector(".show-map");
+  for (const other of document.querySelectorAll(".show-map")) other.setAttribute("aria-pressed", String(other === first));
+  document.getElementById("map-scale").addEventListener("input", draw);
+  draw();
+
+  const patch = (event) => {
+    const box = grid.getBoundingClientRect();
+    const index = (value, low, size) => Math.min(Math.max(Math.floor(((value - low) / size) * side), 0), side - 1);
+    return [index(event.clientX, box.left, box.width), index(event.clientY, box.top, box.height)];
+  };
+  const place = ([x, y]) => {
+    cursor.setAttribute("x", x);
+    cursor.setAttribute("y", y);
+  };
+  const rectangle = ([x0, y0], [x1, y1]) => {
+    const found = [];
+    for (let y = Math.min(y0, y1); y <= Math.max(y0, y1); y++)
+      for (let x = Math.min(x0, x1); x <= Math.max(x0, x1); x++) found.push(y * side + x);
+    return found;
+  };
+  const choose = (patches) => {
+    if (location.pathname === "/try") return; // an image that is kept nowhere has no address
+    go({ patches: patches.length ? patches.join(",") : null });
+  };
+  let [from, at] = [null, [side >> 1, side >> 1]];
+  place(at);
+  grid.addEventListener("pointerdown", (event) => {
+    from = patch(event);
+    grid.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    grid.focus();
+  });
+  grid.addEventListener("pointermove", (event) => {
+    at = patch(event);
+    const [x0, y0] = from || at;
+    place([Math.min(x0, at[0]), Math.min(y0, at[1])]);
+    cursor.setAttribute("width", Math.abs(x0 - at[0]) + 1);
+    cursor.setAttribute("height", Math.abs(y0 - at[1]) + 1);
+  });
+  grid.addEventListener("pointerup", (event) => {
+    if (from) choose(rectangle(from, patch(event)));
+    from = null;
+  });
+  grid.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (step) {
+      at = at.map((value, i) => Math.min(Math.max(value + step[i], 0), side - 1));
+      place(at);
+      event.preventDefault();
+    } else if (event.key === "Enter" || event.key === " ") {
+      const one = at[1] * side + at[0];
+      const known = grid.dataset.patches ? grid.dataset.patches.split(",").map(Number) : [];
+      choose(event.shiftKey ? [...new Set([...known, one])].sort((a, b) => a - b) : [one]);
+      event.preventDefault();
+    } else if (event.key === "Escape") choose([]);
+  });
+}
+
+// An image can be dropped onto the form.
+const drop = document.getElementById("drop");
+if (drop) {
+  for (const kind of ["dragenter", "dragover"])
+    drop.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.querySelector("input[type=file]").files = event.dataTransfer.files;
+    drop.requestSubmit();
+  });
+}

@@ -1,0 +1,96 @@
+"""Cells: one of a data set, and an image that is dropped in."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from cytosae.common.configuration import finite, to_plain
+from cytosae.common.errors import InputError, UsageError
+from cytosae.explorer.answering import Pages, html
+from cytosae.explorer.library import Library
+from cytosae.explorer.picturing import webp
+from cytosae.report.pictures import scaled
+from cytosae.views.cell_page_view import CellPage, view_of_cell
+
+pages = Pages()
+SHOWN = 512
+"""Pixels on a side of an image that was dropped in."""
+Patches = Annotated[str, Query(max_length=2000, pattern=r"^(\d{1,5}(,\d{1,5})*)?$", description="numbers, with commas")]
+
+
+@pages.add("/cells/{cell}", "cell.html.j2")
+def cell(library: Library, cell: str, patches: Patches = "", latent: int | None = None) -> CellPage:
+    """One cell: its concepts, those of the patches pointed at, and cells like it."""
+    atlas, _ = library.place_of(cell)
+    if not library.has_maps:
+        raise InputError("A cell's concepts cannot be shown: neither tokens nor the SAE are at hand.")
+    dataset = library.dataset(atlas.name)
+    if latent is not None and latent not in dataset.var.index:
+        raise InputError(f"There is no latent {latent} here; they are 0 to {dataset.var.index.max()}.")
+    tokens = dataset.store.read(dataset.row_in_store[cell], dataset.row_in_store[cell] + 1)[0].float()
+    chosen = _patches(patches, tokens.shape[0] - 1)
+    name = dataset.labels[cell] or "Unlabelled cell"
+    return view_of_cell(dataset, tokens, cell=cell, title=name, patches=chosen, latent=latent)
+
+
+@pages.add("/try", "try.html.j2")
+def trying(library: Library) -> dict[str, Any]:
+    """Where an image is dropped in."""
+    settings = library.settings
+    return {"possible": library.has_maps, "bytes": settings.upload_bytes, "pixels": settings.upload_pixels}
+
+
+def add_trial(app: FastAPI) -> None:
+    """Give the app the answer to an image that is dropped in, as a page and as JSON."""
+    app.post("/try", response_class=HTMLResponse, include_in_schema=False)(try_page)
+    app.post("/api/try", response_model=CellPage, tags=["pages"])(try_json)
+
+
+def try_page(
+    request: Request, image: UploadFile, dataset: Annotated[str, Query()] = "", patches: Patches = ""
+) -> HTMLResponse:
+    """The concepts of an image that is dropped in."""
+    return html(request, "cell.html.j2", _of_upload(request.app.state.library, image, dataset, patches))
+
+
+def try_json(
+    request: Request, image: UploadFile, dataset: Annotated[str, Query()] = "", patches: Patches = ""
+) -> JSONResponse:
+    """The concepts of an image that is dropped in; it is decoded in memory and kept nowhere."""
+    return JSONResponse(finite(to_plain(_of_upload(request.app.state.library, image, dataset, patches))))
+
+
+def _of_upload(library: Library, upload: UploadFile, dataset: str, patches: str) -> CellPage:
+    from cytosae.cells.decoding.decode import decode_image
+    from cytosae.cells.stain.normalisation import prepare_stained
+
+    if not library.has_maps:
+        raise InputError("An image cannot be tried: the SAE is not at hand.")
+    name = (upload.filename or "image").replace("\\", "/").rsplit("/", 1)[-1][:80]
+    data = upload.file.read(library.settings.upload_bytes + 1)
+    if len(data) > library.settings.upload_bytes:
+        raise UsageError(f"{name} is larger than {library.settings.upload_bytes >> 20} MiB; crop it to one cell.")
+    try:
+        picture = decode_image(data, name)
+    except InputError as problem:
+        raise UsageError(str(problem).partition(";")[0] + ".") from problem
+    if picture.shape[0] * picture.shape[1] > library.settings.upload_pixels:
+        raise UsageError(f"{name} has too many pixels ({picture.shape[1]} x {picture.shape[0]}); crop it to one cell.")
+    opened, backbone = library.dataset(dataset or None), library.backbone
+    prepare = prepare_stained(backbone.prepare, library.study.config.extract.stain)
+    tokens = backbone(prepare([picture]))[0].cpu()
+    shown = base64.b64encode(webp(scaled(picture, SHOWN))).decode()
+    view = view_of_cell(opened, tokens, title=name, patches=_patches(patches, len(tokens) - 1))
+    return replace(view, picture=f"data:image/webp;base64,{shown}")
+
+
+def _patches(said: str, n: int) -> list[int]:
+    chosen = sorted({int(number) for number in said.split(",") if number})
+    if any(patch >= n for patch in chosen):
+        raise UsageError(f"patch {chosen[-1]} is not on the grid; they are 0 to {n - 1}, row by row.")
+    return chosen

@@ -1,0 +1,202 @@
+"""One cell: what lights up in it and where, the concepts of patches that are pointed at, and cells like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cytosae.atlas.build import encode_cells
+from cytosae.atlas.matrix import read_array_rows
+from cytosae.cells.table import COLUMNS as CELL_COLUMNS
+from cytosae.views.gallery_view import name_of, reference_ids
+from cytosae.views.opened_dataset import OpenedDataset
+from cytosae.views.page_parts import Definition, Fact, define, known, text
+
+if TYPE_CHECKING:
+    import torch
+
+CONCEPTS = 12
+"""Concepts of the whole cell that are shown."""
+AT_PATCHES = 8
+"""Concepts of the patches pointed at that are shown."""
+REFERENCES = 4
+ALIKE = 8
+BLOCK = 1 << 14
+"""Cells whose mean tokens are compared at a time."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A patch of a cell, by row and column on its grid."""
+
+    cell: str
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class LitConcept:
+    """A concept in this cell.
+
+    ``activation`` is its mean over all tokens of the cell, or over the patches pointed at; ``peak`` is on its strongest
+    patch; ``surprise`` the mean times -ln of its activation frequency; ``values`` its activations on the grid, row by
+    row; ``elsewhere`` its strongest patch in each of its first reference cells.
+    """
+
+    latent: int
+    name: str
+    activation: float
+    peak: float
+    surprise: float
+    values: tuple[float, ...]
+    references: tuple[str, ...]
+    elsewhere: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class LikeCell:
+    """A cell that is alike: cosine of mean tokens."""
+
+    cell: str
+    label: str | None
+    likeness: float
+
+
+@dataclass(frozen=True)
+class CellPage:
+    """A cell of a data set, or an image that is in none (``cell`` is then empty).
+
+    ``patches`` are those pointed at, numbered row by row from 0; ``at_patches`` the concepts that are strongest there;
+    ``latent`` the concept whose map is to be shown first.
+    """
+
+    cell: str
+    dataset: str
+    title: str
+    side: int
+    facts: tuple[Fact, ...]
+    concepts: tuple[LitConcept, ...]
+    patches: tuple[int, ...]
+    at_patches: tuple[LitConcept, ...]
+    alike: tuple[LikeCell, ...]
+    latent: int | None = None
+    picture: str = ""
+    definitions: tuple[Definition, ...] = field(
+        default_factory=lambda: define("Surprise", "Map", "Reference cells", "Cells active", side=16, tokens=257)
+    )
+
+
+def view_of_cell(
+    dataset: OpenedDataset,
+    tokens: torch.Tensor,
+    *,
+    cell: str = "",
+    title: str = "",
+    patches: Sequence[int] = (),
+    latent: int | None = None,
+) -> CellPage:
+    """Gather what the SAE sees in the tokens (T, D) of one cell.
+
+    Parameters
+    ----------
+    dataset : OpenedDataset
+        Where names, frequencies and cells alike come from.
+    tokens : Tensor, shape (T, D), float32
+        CLS first.
+    cell : str
+        The cell, where it is one of the data set.
+    title : str
+        What to call it.
+    patches : sequence of int
+        Patches that are pointed at.
+    latent : int or None
+        Concept whose map is shown first, None for the most surprising.
+    """
+    codes: Any = sp.csc_array(encode_cells(dataset.sae, tokens[None]))
+    side = round((tokens.shape[0] - 1) ** 0.5)
+    frequency = dataset.var["activation_frequency"].reindex(range(codes.shape[1])).fillna(0).to_numpy(float)
+    rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
+    mean = np.asarray(codes.mean(axis=0)).ravel()
+    first = _strongest(mean * rarity, CONCEPTS)
+    rows = codes.tocsr()[[1 + patch for patch in patches]]
+    there = np.asarray(rows.sum(axis=0)).ravel() / max(len(patches), 1)
+    pointed = _strongest(there * rarity, AT_PATCHES)
+
+    def lit(latent: int, activation: NDArray[np.floating]) -> LitConcept:
+        grid = codes[:, [latent]].toarray().ravel()[1:]
+        value = float(activation[latent])
+        names = tuple(reference_ids(dataset, latent)[:REFERENCES])
+        numbers = tuple(float(f"{v:.3g}") for v in grid)
+        peak = float(grid.max(initial=0))
+        return LitConcept(latent, name_of(dataset, latent), value, peak, value * float(rarity[latent]), numbers, names)
+
+    return CellPage(
+        cell=cell,
+        dataset=dataset.name,
+        title=title or "One cell",
+        side=side,
+        facts=_facts(dataset, cell) if cell else (),
+        concepts=tuple(lit(latent, mean) for latent in first),
+        patches=tuple(patches),
+        at_patches=_with_places(dataset, [lit(latent, there) for latent in pointed]),
+        alike=like_cells(dataset, tokens.mean(0).numpy(), but=cell),
+        latent=latent if latent is not None else next(iter(first), None),
+    )
+
+
+def like_cells(dataset: OpenedDataset, mean: NDArray[np.float32], *, but: str = "") -> tuple[LikeCell, ...]:
+    """The cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), each less the mean of all."""
+    array = dataset.atlas.obsm["X_backbone"]
+    n = array.shape[0]
+    centre = _centre(dataset)
+    query = mean - centre
+    cosine = np.empty(n, np.float32)
+    for start in range(0, n, BLOCK):
+        block = read_array_rows(array, np.arange(start, min(start + BLOCK, n))) - centre
+        cosine[start : start + len(block)] = block @ query / np.maximum(np.linalg.norm(block, axis=1), 1e-12)
+    cosine /= max(float(np.linalg.norm(query)), 1e-12)
+    names = dataset.atlas.obs_names
+    best = [int(row) for row in np.argsort(-cosine, kind="stable")[: ALIKE + 1] if str(names[row]) != but][:ALIKE]
+    return tuple(
+        LikeCell(str(names[row]), dataset.labels[str(names[row])], float(f"{cosine[row]:.3g}")) for row in best
+    )
+
+
+def _centre(dataset: OpenedDataset) -> NDArray[np.float32]:
+    array = dataset.atlas.obsm["X_backbone"]
+    rows = np.linspace(0, array.shape[0] - 1, min(array.shape[0], 2000)).astype(int)
+    return read_array_rows(array, np.unique(rows)).mean(axis=0)
+
+
+def _strongest(values: NDArray[np.floating], n: int) -> list[int]:
+    top = np.argsort(-values, kind="stable")[:n]
+    return [int(latent) for latent in top if values[latent] > 0]
+
+
+def _with_places(dataset: OpenedDataset, concepts: list[LitConcept]) -> tuple[LitConcept, ...]:
+    """Each concept with its strongest patch in its first reference cells."""
+    maps = dataset.maps((cell, concept.latent) for concept in concepts for cell in concept.references)
+    found = []
+    for concept in concepts:
+        places = []
+        for cell in concept.references:
+            grid = maps[cell, concept.latent]
+            row, column = divmod(int(grid.argmax()), grid.shape[1])
+            places.append(Place(cell, row, column))
+        found.append(LitConcept(**{**vars(concept), "elsewhere": tuple(places)}))
+    return tuple(found)
+
+
+def _facts(dataset: OpenedDataset, cell: str) -> tuple[Fact, ...]:
+    row: Any = pd.DataFrame(dataset.atlas.obs).loc[cell]
+    shown = ["label", "cell_type", "diagnosis", "patient", *(name for name in row.index if name not in CELL_COLUMNS)]
+    values = ((name, text(row[name])) for name in dict.fromkeys(shown) if name in row.index)
+    facts = [Fact(str(name).replace("_", " ").capitalize(), value) for name, value in values if value is not None]
+    width, height = known(row.get("width")), known(row.get("height"))
+    return (*facts, Fact("Pixels", f"{width:.0f} × {height:.0f}")) if width and height else tuple(facts)
