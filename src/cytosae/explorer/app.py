@@ -11,11 +11,11 @@ from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
-from cytosae.explorer.pages import cells, concepts, overview, signing_in
+from cytosae.explorer.pages import cells, concepts, overview, patients, signing_in
 from cytosae.explorer.picturing import add_pictures
 from cytosae.explorer.security import add_security
 
-PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages, cells.pages)
+PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages, cells.pages, patients.pages)
 """The pages of each module."""
 
 

@@ -21,6 +21,7 @@ from cytosae.views import OpenedAtlas, OpenedDataset
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import Backbone
+    from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
 
@@ -59,6 +60,7 @@ class Library:
         self._atlases: dict[str, OpenedAtlas] = {}
         self._datasets: dict[str, OpenedDataset] = {}
         self._columns: dict[str, Columns] = {}
+        self._patients: dict[str, Patients] = {}
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
         if not self.names:
@@ -113,6 +115,21 @@ class Library:
                 fingerprint = read_artifact(place, "atlas", verify=False).fingerprint
                 self._columns[atlas.name] = write_columns(atlas.atlas.X, cache_folder() / "columns" / fingerprint[:24])
             return self._columns[atlas.name]
+
+    def patients(self, name: str | None = None) -> Patients:
+        """The patients of a data set, the first one that has been classified if none is named."""
+        from cytosae.pipeline.patients import Patients
+
+        if self.settings.atlas is not None:
+            raise InputError("An atlas by itself has no patients.")
+        there = [n for n in self.names if self.study.place("classification", n).is_file()]
+        name = name or next(iter(there), None)
+        if name not in there:
+            raise InputError("No patients have been classified here; do it with: cytosae cohort --study DIR.")
+        with self.lock:
+            if name not in self._patients:
+                self._patients[name] = Patients(self.study, name, self.study.config.cohort)
+            return self._patients[name]
 
     @property
     def has_maps(self) -> bool:
@@ -177,7 +194,7 @@ class Library:
         with self.lock:
             for name in ("study", "names", "pictures", "_alone"):
                 self.__dict__.pop(name, None)
-            for opened in (self._atlases, self._datasets, self._columns):
+            for opened in (self._atlases, self._datasets, self._columns, self._patients):
                 opened.clear()
             self._fingerprints = self._read_fingerprints()
             self._looked, self._changed = time.monotonic(), False
