@@ -11,11 +11,24 @@ from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
-from cytosae.explorer.pages import cells, concepts, overview, patients, signing_in
+from cytosae.explorer.pages import (
+    cell_pages,
+    concept_pages,
+    overview_page,
+    patient_pages,
+    search_pages,
+    signing_in_page,
+)
 from cytosae.explorer.picturing import add_pictures
 from cytosae.explorer.security import add_security
 
-PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages, cells.pages, patients.pages)
+PAGES: tuple[Pages, ...] = (
+    overview_page.pages,
+    concept_pages.pages,
+    cell_pages.pages,
+    patient_pages.pages,
+    search_pages.pages,
+)
 """The pages of each module."""
 
 
@@ -36,8 +49,8 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     for pages in PAGES:
         pages.serve(app)
     add_security(app, settings)
-    signing_in.add_signing_in(app)
-    cells.add_trial(app)
+    signing_in_page.add_signing_in(app)
+    cell_pages.add_trial(app)
     add_pictures(app)
     add_errors(app)
     return app
