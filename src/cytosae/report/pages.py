@@ -19,11 +19,13 @@ from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views import number_words as words
 from cytosae.views.page_parts import Page, say
+from cytosae.views.quality_view import QualityView
 
 PAGES: dict[type[Page], str] = {
     StudyView: "study.html.j2",
     AtlasView: "atlas.html.j2",
     ComparisonView: "comparison.html.j2",
+    QualityView: "quality.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
     DiseaseView: "disease.html.j2",
