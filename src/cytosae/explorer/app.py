@@ -13,6 +13,7 @@ from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
 from cytosae.explorer.pages import (
     cell_pages,
+    compare_pages,
     concept_pages,
     overview_page,
     patient_pages,
@@ -28,6 +29,7 @@ PAGES: tuple[Pages, ...] = (
     cell_pages.pages,
     patient_pages.pages,
     search_pages.pages,
+    compare_pages.pages,
 )
 """The pages of each module."""
 
@@ -51,6 +53,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     add_security(app, settings)
     signing_in_page.add_signing_in(app)
     cell_pages.add_trial(app)
+    compare_pages.add_style(app)
     add_pictures(app)
     add_errors(app)
     return app

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
+    from cytosae.views.comparison_view import ComparisonView
 
 
 LOOK_EVERY = 5.0
@@ -61,6 +62,7 @@ class Library:
         self._datasets: dict[str, OpenedDataset] = {}
         self._columns: dict[str, Columns] = {}
         self._patients: dict[str, Patients] = {}
+        self._comparisons: dict[tuple[str, str], ComparisonView] = {}
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
         if not self.names:
@@ -131,6 +133,18 @@ class Library:
                 self._patients[name] = Patients(self.study, name, self.study.config.cohort)
             return self._patients[name]
 
+    def comparison(self, a: str, b: str) -> ComparisonView:
+        """Two data sets side by side; computed once."""
+        from cytosae.atlas import compare_atlases
+        from cytosae.views.comparison_view import view_of_comparison
+
+        first, second = self.atlas(a), self.atlas(b)
+        with self.lock:
+            if (a, b) not in self._comparisons:
+                found = compare_atlases(first.atlas, second.atlas)
+                self._comparisons[a, b] = view_of_comparison(found, first, second)
+            return self._comparisons[a, b]
+
     @property
     def has_maps(self) -> bool:
         """Whether maps can be computed."""
@@ -194,7 +208,7 @@ class Library:
         with self.lock:
             for name in ("study", "names", "pictures", "_alone"):
                 self.__dict__.pop(name, None)
-            for opened in (self._atlases, self._datasets, self._columns, self._patients):
+            for opened in (self._atlases, self._datasets, self._columns, self._patients, self._comparisons):
                 opened.clear()
             self._fingerprints = self._read_fingerprints()
             self._looked, self._changed = time.monotonic(), False
