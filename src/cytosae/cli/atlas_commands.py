@@ -301,6 +301,55 @@ def looks_of_atlas(path: Path, atlas: Any, most: int, *, unreconstructed: bool) 
     return found
 
 
+@atlas_app.command
+def verdicts(
+    path: Path, /, *, looks: Annotated[int, Parameter(negative="")] = 2000, out: Path, as_json: Json = False
+) -> None:
+    """Say of each latent whether it goes with the cell (morphology) or with how its image came about (artefact).
+
+    Of the cell tell its type and the attributes of WBCAtt, of the image columns such as laboratory, site or session,
+    and its colours and sharpness, as far as these do not explain them.
+
+    Parameters
+    ----------
+    path
+        The atlas, FILE.h5ad, with the images of its cells at hand.
+    looks
+        At most so many cells, spread evenly.
+    out
+        CSV file for the table.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from cytosae.atlas import open_atlas, read_rows
+    from cytosae.atlas.verdicts import CELL_FACTS, IMAGE_FACTS, VERDICTS, give_verdicts
+
+    output = Output(as_json=as_json)
+    one = open_atlas(path, backed="r")
+    seen = looks_of_atlas(path, one, looks, unreconstructed=False)
+    if seen.empty:
+        raise UsageError(f"the images of {path} are not there, so nothing is known of their colours; bring them back.")
+    rows = np.sort(one.obs_names.get_indexer(seen.index))
+    obs = pd.DataFrame(one.obs).iloc[rows]
+    cell, image = (obs[[name for name in names if name in obs]] for names in (CELL_FACTS, IMAGE_FACTS))
+    patients = pd.factorize(obs["patient"].astype(object))[0] if "patient" in obs else np.full(len(obs), -1)
+    found = give_verdicts(
+        read_rows(one.X, rows),
+        pd.DataFrame(cell),
+        pd.DataFrame(image),
+        looks=seen.loc[obs.index],
+        position_dependence=one.var["position_dependence"].to_numpy(),
+        units=patients if (patients >= 0).all() else None,
+    )
+    found.index = pd.Index(one.var_names.astype(int), name="latent")
+    found.to_csv(out)
+    counts = {name: int((found["verdict"] == name).sum()) for name in VERDICTS}
+    output.line(f"{len(found):,} latents on {len(rows):,} cells: {', '.join(f'{n:,} {v}' for v, n in counts.items())}.")
+    output.result(verdicts=counts, cells=len(rows), table=out)
+    output.finish()
+
+
 def report_of_atlases(paths: Sequence[Path], images: Path | None, out: Path | None, options: Any) -> Path:
     """Write the page of atlases by themselves, beside the first of them if ``out`` names no other place."""
     from cytosae.atlas import open_atlas, open_cells
