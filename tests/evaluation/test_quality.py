@@ -134,7 +134,7 @@ def test_what_tells_the_type_wins_and_what_does_not_loses():
     assert of["reconstruction_probe", "SAE"] == of["remaining_block", "SAE"] == 1
     assert of["reconstruction_probe", "tokens themselves"] == 1
     assert of["reconstruction_probe", "noise"] < 0.8
-    assert abs(of["spatial_structure", "SAE"]) < 0.1
+    assert abs(of["spatial_structure", "SAE"]) < 0.2  # every token is drawn by itself
     assert of["l0", "SAE"] == pytest.approx(1, abs=0.1)
     x = rows.tokens.reshape(-1, 4)
     left = x[:, 2:].square().sum() / (x - x.mean(0)).square().sum()

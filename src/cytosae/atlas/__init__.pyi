@@ -2,6 +2,7 @@ from .build import AtlasPiece, build_atlas, build_piece, reference_table
 from .carried_latents import AtlasComparison, compare_atlases
 from .concept_choice import select_concepts, usefulness
 from .config import LocalisationConfig
+from .drift import Drift, measure_drift
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
 from .matching import Matching, match_directions, match_profiles
@@ -15,6 +16,7 @@ from .unit_search import Localisation
 __all__ = [
     "AtlasComparison",
     "AtlasPiece",
+    "Drift",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "localisation",
     "match_directions",
     "match_profiles",
+    "measure_drift",
     "merge_atlases",
     "open_atlas",
     "open_cells",

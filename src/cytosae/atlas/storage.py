@@ -163,6 +163,10 @@ class _Hdf5File:
         What it will be called, for messages.
     """
 
+    path: Path
+    raw: _FileThatTakesAll
+    file: Any
+
     def __init__(self, temporary: Path, path: Path) -> None:
         self.path = path
         with disk_errors(path, None):
@@ -202,6 +206,11 @@ class AtlasFile(_Hdf5File):
     n_latents, width : int
         m, and D of the tokens.
     """
+
+    n_latents: int
+    mean_tokens: Any
+    means: CsrWriter
+    above: CsrWriter
 
     def __init__(self, temporary: Path, path: Path, n_latents: int, width: int) -> None:
         super().__init__(temporary, path)

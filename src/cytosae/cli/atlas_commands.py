@@ -13,6 +13,7 @@ from cytosae.cli.options import changes_of, options_of, some_of
 from cytosae.cli.output import Json, Output
 from cytosae.cli.studies import ExistingStudy, asked_for, open_study
 from cytosae.common.configuration import replace_from_plain
+from cytosae.common.errors import UsageError
 from cytosae.evaluation.config import QualityConfig
 from cytosae.pipeline import StudyConfig
 
@@ -34,6 +35,7 @@ else:
     )
 
 SHOWN_ABSENT = 5
+SHOWN_DRIFTED = 10
 
 
 @atlas_app.default
@@ -76,7 +78,6 @@ def import_statistics(
         Name of the data set, by default that of the folder.
     """
     from cytosae.atlas import cells_place, import_official, save_atlas
-    from cytosae.common.errors import UsageError
 
     if out.suffix != ".h5ad":
         raise UsageError(f"--out {out} is no .h5ad file; name one.")
@@ -213,6 +214,139 @@ def merge(*atlases: Path, out: Path, name: str | None = None, as_json: Json = Fa
     merged = open_atlas(merge_atlases(atlases, out, name=name), backed="r")
     output.line(f"{merged.n_obs:,} cells, {merged.n_vars:,} latents: {out}")
     output.result(atlas=out, cells=merged.n_obs, latents=merged.n_vars)
+    output.finish()
+
+
+@atlas_app.command
+def drift(
+    new: Path,
+    /,
+    *,
+    against: Path,
+    looks: Annotated[int, Parameter(negative="")] = 500,
+    unreconstructed: Annotated[bool, Parameter(negative="")] = False,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> int:
+    """Say whether new cells differ from old ones: concepts, case mix, stain, focus. The exit code is 1 if they do.
+
+    Compared is within cell types, so that another mixture of cells is not taken for another look of them; patients are
+    the units where both have five or more. Stain and focus are looked at where the images are there.
+
+    Parameters
+    ----------
+    new
+        The atlas of the new cells, FILE.h5ad.
+    against
+        The atlas of the old cells, of the same SAE.
+    looks
+        At most so many images of each side are looked at for stain and focus; 0 for none.
+    unreconstructed
+        Also ask whether the SAE leaves more of the new cells unexplained; needs the tokens of both studies.
+    out
+        CSV file for the concepts.
+    """
+    from cytosae.atlas import measure_drift, open_atlas
+
+    output = Output(as_json=as_json)
+    atlases = [open_atlas(path) for path in (new, against)]
+    seen = [
+        looks_of_atlas(path, one, looks, unreconstructed=unreconstructed)
+        for path, one in zip((new, against), atlases, strict=True)
+    ]
+    found = measure_drift(*atlases, looks=(seen[0], seen[1]))
+    for sentence in found.sentences:
+        output.line(sentence)
+    if out is not None:
+        found.concepts.to_csv(out)
+    top: Any = found.concepts[found.concepts["drifted"]]
+    top = top.reindex(top["strength_size"].abs().sort_values(ascending=False).index).head(SHOWN_DRIFTED)
+    columns = ["frequency", "frequency_size", "strength", "strength_size"]
+    rows = [[int(latent), *values] for latent, values in zip(top.index, top[columns].to_numpy().tolist(), strict=True)]
+    if rows:
+        output.table(["concept", "frequency, change", "in s.d.", "mean activation, change", "in s.d."], rows)
+    output.result(
+        called=found.called,
+        sentences=found.sentences,
+        units=found.units,
+        drifted=int(found.concepts["drifted"].sum()),
+        mix=found.mix.reset_index().to_dict("records"),
+        looks=found.looks.rename_axis("what").reset_index().to_dict("records"),
+    )
+    output.finish()
+    return int(bool(found.concepts["drifted"].any()) or any(bool(one) for one in found.called.values()))
+
+
+def looks_of_atlas(path: Path, atlas: Any, most: int, *, unreconstructed: bool) -> Any:
+    """Looks of at most ``most`` cells of an atlas, spread evenly, and what the SAE leaves of them."""
+    import numpy as np
+    import pandas as pd
+
+    from cytosae.atlas import open_cells
+    from cytosae.atlas.unreconstructed import unreconstructed_shares
+    from cytosae.cells.looks import cell_looks
+
+    cells = open_cells(path, str(atlas.uns["provenance"]["dataset"]))
+    rows = np.unique(np.linspace(0, len(cells) - 1, min(most, len(cells))).astype(int)) if len(cells) and most else []
+    found = cell_looks(cells, (int(row) for row in rows))
+    if unreconstructed:
+        study = path.parent.parent
+        if not (study / "tokens" / path.stem).is_dir():
+            raise UsageError(f"{path} lies beside no tokens; leave --unreconstructed out.")
+        store = cytosae.open_tokens(study / "tokens" / path.stem)
+        some = np.unique(np.linspace(0, len(store) - 1, min(max(most, 1), len(store))).astype(int))
+        shares = unreconstructed_shares(cytosae.load_sae(study / "sae"), store, some)
+        own = pd.DataFrame({"unreconstructed": shares}, index=pd.Index([store.cell_ids[row] for row in some]))
+        found = found.join(own, how="inner") if len(found) else own
+    return found
+
+
+@atlas_app.command
+def verdicts(
+    path: Path, /, *, looks: Annotated[int, Parameter(negative="")] = 2000, out: Path, as_json: Json = False
+) -> None:
+    """Say of each latent whether it goes with the cell (morphology) or with how its image came about (artefact).
+
+    Of the cell tell its type and the attributes of WBCAtt, of the image columns such as laboratory, site or session,
+    and its colours and sharpness, as far as these do not explain them.
+
+    Parameters
+    ----------
+    path
+        The atlas, FILE.h5ad, with the images of its cells at hand.
+    looks
+        At most so many cells, spread evenly.
+    out
+        CSV file for the table.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from cytosae.atlas import open_atlas, read_rows
+    from cytosae.atlas.verdicts import CELL_FACTS, IMAGE_FACTS, VERDICTS, give_verdicts
+
+    output = Output(as_json=as_json)
+    one = open_atlas(path, backed="r")
+    seen = looks_of_atlas(path, one, looks, unreconstructed=False)
+    if seen.empty:
+        raise UsageError(f"the images of {path} are not there, so nothing is known of their colours; bring them back.")
+    rows = np.sort(one.obs_names.get_indexer(seen.index))
+    obs = pd.DataFrame(one.obs).iloc[rows]
+    cell, image = (obs[[name for name in names if name in obs]] for names in (CELL_FACTS, IMAGE_FACTS))
+    patients = pd.factorize(obs["patient"].astype(object))[0] if "patient" in obs else np.full(len(obs), -1)
+    found = give_verdicts(
+        read_rows(one.X, rows),
+        pd.DataFrame(cell),
+        pd.DataFrame(image),
+        looks=seen.loc[obs.index],
+        position_dependence=one.var["position_dependence"].to_numpy(),
+        units=patients if (patients >= 0).all() else None,
+    )
+    found.index = pd.Index(one.var_names.astype(int), name="latent")
+    found.to_csv(out)
+    counts = {name: int((found["verdict"] == name).sum()) for name in VERDICTS}
+    output.line(f"{len(found):,} latents on {len(rows):,} cells: {', '.join(f'{n:,} {v}' for v, n in counts.items())}.")
+    output.result(verdicts=counts, cells=len(rows), table=out)
     output.finish()
 
 
