@@ -2,6 +2,7 @@ from .build import AtlasPiece, build_atlas, build_piece, reference_table
 from .carried_latents import AtlasComparison, compare_atlases
 from .concept_choice import select_concepts, usefulness
 from .config import LocalisationConfig
+from .intervention import Effect, change_concepts, dose_response, interaction
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
 from .matching import Matching, match_directions, match_profiles
@@ -15,6 +16,7 @@ from .unit_search import Localisation
 __all__ = [
     "AtlasComparison",
     "AtlasPiece",
+    "Effect",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",
@@ -23,11 +25,14 @@ __all__ = [
     "build_atlas",
     "build_piece",
     "cells_place",
+    "change_concepts",
     "class_selectivity",
     "compare_atlases",
     "concept_map",
     "concept_maps",
+    "dose_response",
     "import_official",
+    "interaction",
     "label_entropy",
     "localisation",
     "match_directions",
