@@ -3,6 +3,7 @@ from .carried_latents import AtlasComparison, compare_atlases
 from .concept_choice import select_concepts, usefulness
 from .config import LocalisationConfig
 from .drift import Drift, measure_drift
+from .intervention import Effect, change_concepts, dose_response, interaction
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
 from .matching import Matching, match_directions, match_profiles
@@ -17,6 +18,7 @@ __all__ = [
     "AtlasComparison",
     "AtlasPiece",
     "Drift",
+    "Effect",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",
@@ -25,11 +27,14 @@ __all__ = [
     "build_atlas",
     "build_piece",
     "cells_place",
+    "change_concepts",
     "class_selectivity",
     "compare_atlases",
     "concept_map",
     "concept_maps",
+    "dose_response",
     "import_official",
+    "interaction",
     "label_entropy",
     "localisation",
     "match_directions",

@@ -23,6 +23,10 @@ class Columns:
         Where `write_columns` has put them.
     """
 
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    values: NDArray[np.float32]
+
     def __init__(self, folder: Path) -> None:
         self.starts, self.rows, self.values = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES)
 

@@ -54,6 +54,7 @@ class Library:
     """
 
     settings: ExplorerSettings
+    lock: threading.RLock
 
     def __init__(self, settings: ExplorerSettings) -> None:
         self.settings = settings

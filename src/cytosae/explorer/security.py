@@ -52,6 +52,11 @@ def add_security(app: FastAPI, settings: ExplorerSettings) -> None:
 class Guard:
     """ASGI middleware; see the module."""
 
+    app: Any
+    settings: ExplorerSettings
+    accounts: Accounts | None
+    hosts: set[str | None]
+
     def __init__(self, app: Any, settings: ExplorerSettings, accounts: Accounts | None) -> None:
         self.app, self.settings, self.accounts = app, settings, accounts
         self.hosts = {settings.proxy} if settings.proxy else {settings.host, *(LOOPBACK if _here(settings) else ())}

@@ -17,7 +17,7 @@ from cytosae.explorer.picturing import webp
 from cytosae.report.pictures import scaled
 from cytosae.views.cell_page_view import CellPage, view_of_cell
 
-pages = Pages()
+pages: Pages = Pages()
 SHOWN = 512
 """Pixels on a side of an image that was dropped in."""
 Patches = Annotated[str, Query(max_length=2000, pattern=r"^(\d{1,5}(,\d{1,5})*)?$", description="numbers, with commas")]

@@ -13,7 +13,7 @@ from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.views.comparison_view import ComparisonView
 
-pages = Pages()
+pages: Pages = Pages()
 Name = Annotated[str, Query(max_length=200)]
 
 

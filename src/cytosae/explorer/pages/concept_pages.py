@@ -13,7 +13,7 @@ from cytosae.explorer.library import Library
 from cytosae.views.concept_page_view import ConceptPage, view_of_concept
 from cytosae.views.gallery_view import GalleryQuery, GalleryView, Sort, Where, view_of_gallery
 
-pages = Pages()
+pages: Pages = Pages()
 Bound = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
 

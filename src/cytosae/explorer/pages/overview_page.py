@@ -11,7 +11,7 @@ from cytosae.explorer.library import Library
 from cytosae.views.gallery_view import ConceptCard, card_of, live_latents
 from cytosae.views.page_parts import Fact, Shown, facts_of, known
 
-pages = Pages()
+pages: Pages = Pages()
 FIRST = 6
 """Concepts of each data set to begin with."""
 SAE_FACTS: dict[str, tuple[str, Shown]] = {

@@ -19,7 +19,7 @@ from cytosae.views.patients_page_view import (
     view_of_patients,
 )
 
-pages = Pages()
+pages: Pages = Pages()
 Words = Annotated[str, Query(max_length=200)]
 
 

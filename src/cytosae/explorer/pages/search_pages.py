@@ -10,7 +10,7 @@ from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.views.search_view import SearchPage, view_of_search
 
-pages = Pages()
+pages: Pages = Pages()
 
 
 @pages.add("/search", "search.html.j2")
