@@ -41,6 +41,7 @@ def cohort(
     diagnosis: Annotated[str | None, Parameter()] = None,
     compare: Annotated[tuple[str, str] | None, Parameter()] = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
     config: ConfigFile = None,
     options: CohortOptions | None = None,
     as_json: Json = False,
@@ -57,8 +58,12 @@ def cohort(
         Two diagnoses to tell apart, the one to be found first; all that are there if left out.
     strict
         Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
+    every
+        Print every model, not only the recommended one and those that it has to be better than.
     """
+    from cytosae.cohort import open_classifier
     from cytosae.pipeline.cohort_work import CohortWork
+    from cytosae.views.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
 
     output = Output(as_json=as_json)
     given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
@@ -69,13 +74,24 @@ def cohort(
         patients = CohortWork(work)
         patients.run()
     result, report = patients.result(), work.place("cohort_report", patients.dataset)
+    models = result.table.to_dict("records")
+    few = rows_that_matter(result)
+    shown = models if every else [row for name in few for row in models if row["model"] == name]
+    output.line(view_of_models(result).verdict)
+    for doubt in doubts_of(result):
+        output.line(f"Warning: {doubt}")
     columns = ["model", "AUROC", "over colours", "by colour"]
-    output.table(columns, [_row(row) for row in result.table.to_dict("records")], title=_title(result))
+    output.table(columns, [_row(row) for row in shown], title=_title(result))
+    if len(shown) < len(models):
+        output.line(f"{len(models) - len(shown)} more models were compared; --all prints them.")
     output.line(f"Recommended: {result.reason}")
     for note in result.notes:
         output.line(note)
     output.line(f"The report is {report}; open it in a browser. It is research, not a diagnosis.")
-    output.result(dataset=patients.dataset, report=report, **result.to_plain())
+    classifier = open_classifier(work.place("classifier", patients.dataset))
+    facts = recommended_facts(result, len(classifier.latents))
+    plain = {**result.to_plain(), "recommended": facts, "models": models}
+    output.result(dataset=patients.dataset, report=report, **plain)
     output.finish()
 
 
