@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +33,20 @@ else:
     CohortOptions = options_of(StudyConfig, "cohort")
 
 
+@dataclass(frozen=True)
+class Printed:
+    """What is printed.
+
+    Parameters
+    ----------
+    every
+        Print every model, not only the recommended one and those that it has to be better than.
+    """
+
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False
+    as_json: Json = False
+
+
 @cohort_app.default
 def cohort(
     *,
@@ -41,10 +55,9 @@ def cohort(
     diagnosis: Annotated[str | None, Parameter()] = None,
     compare: Annotated[tuple[str, str] | None, Parameter()] = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
-    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
     config: ConfigFile = None,
     options: CohortOptions | None = None,
-    as_json: Json = False,
+    printed: Annotated[Printed | None, Parameter(name="*")] = None,
 ) -> None:
     """Compare diagnoses: barcodes, contrasts, classification, pathognomonic cells, classifier, pages.
 
@@ -58,14 +71,13 @@ def cohort(
         Two diagnoses to tell apart, the one to be found first; all that are there if left out.
     strict
         Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
-    every
-        Print every model, not only the recommended one and those that it has to be better than.
     """
     from cytosae.cohort import open_classifier
     from cytosae.pipeline.cohort_work import CohortWork
     from cytosae.views.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
 
-    output = Output(as_json=as_json)
+    printed = printed or Printed()
+    output = Output(as_json=printed.as_json)
     given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
     asked = {name: value for name, value in given.items() if value is not None}
     changes = {"cohort": {**asked, **({"strict": True} if strict else {})}}
@@ -76,7 +88,7 @@ def cohort(
     result, report = patients.result(), work.place("cohort_report", patients.dataset)
     models = result.table.to_dict("records")
     few = rows_that_matter(result)
-    shown = models if every else [row for name in few for row in models if row["model"] == name]
+    shown = models if printed.every else [row for name in few for row in models if row["model"] == name]
     output.line(view_of_models(result).verdict)
     for doubt in doubts_of(result):
         output.line(f"Warning: {doubt}")
