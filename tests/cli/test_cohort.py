@@ -65,6 +65,32 @@ def test_what_is_up_to_date_is_skipped(finished, capfd):
     assert all(step["skipped"] for step in steps)
 
 
+def test_the_few_models_that_matter_are_printed_and_all_when_asked(finished, capfd):
+    assert run("cohort", "--study", finished, *QUICK) == 0
+    few = capfd.readouterr().out
+    assert run("cohort", "--study", finished, "--all", *QUICK) == 0
+    every = capfd.readouterr().out
+    assert few.index("Concepts of the cells") < few.index("colour alone")  # the verdict before the table
+    assert "majority" not in few
+    assert "--all prints them" in few
+    assert "majority" in every
+    assert "--all prints them" not in every
+
+
+def test_json_says_how_many_concepts_the_decision_sums(finished, capfd):
+    assert run("cohort", "--study", finished, "--json", *QUICK) == 0
+    document = json.loads(capfd.readouterr().out)
+    place, recommended = finished / "cohort" / "patients", document["recommended"]
+    result = open_classification(place / "classification.json")
+    row = result.table.set_index("model").loc[recommended["name"]]
+    assert recommended["name"] == result.recommended.name
+    assert recommended["concepts"] == np.any(open_classifier(place / "classifier").coef != 0, axis=0).sum()
+    assert recommended["auroc"] == pytest.approx(row["auroc"])
+    assert recommended["auroc_interval"] == pytest.approx([row["auroc_low"], row["auroc_high"]])
+    assert recommended["background_auroc"] is None  # no row with the cell painted out was made
+    assert [model["model"] for model in document["models"]] == result.table["model"].tolist()
+
+
 def test_cells_are_seen_again_in_another_stain(finished):
     place = finished / "cohort" / "patients"
     atlas = Study(finished).atlas("patients")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +33,20 @@ else:
     CohortOptions = options_of(StudyConfig, "cohort")
 
 
+@dataclass(frozen=True)
+class Printed:
+    """What is printed.
+
+    Parameters
+    ----------
+    every
+        Print every model, not only the recommended one and those that it has to be better than.
+    """
+
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False
+    as_json: Json = False
+
+
 @cohort_app.default
 def cohort(
     *,
@@ -43,7 +57,7 @@ def cohort(
     strict: Annotated[bool, Parameter(negative="")] = False,
     config: ConfigFile = None,
     options: CohortOptions | None = None,
-    as_json: Json = False,
+    printed: Annotated[Printed | None, Parameter(name="*")] = None,
 ) -> None:
     """Compare diagnoses: barcodes, contrasts, classification, pathognomonic cells, classifier, pages.
 
@@ -58,9 +72,12 @@ def cohort(
     strict
         Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
     """
+    from cytosae.cohort import open_classifier
     from cytosae.pipeline.cohort_work import CohortWork
+    from cytosae.views.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
 
-    output = Output(as_json=as_json)
+    printed = printed or Printed()
+    output = Output(as_json=printed.as_json)
     given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
     asked = {name: value for name, value in given.items() if value is not None}
     changes = {"cohort": {**asked, **({"strict": True} if strict else {})}}
@@ -69,13 +86,24 @@ def cohort(
         patients = CohortWork(work)
         patients.run()
     result, report = patients.result(), work.place("cohort_report", patients.dataset)
+    models = result.table.to_dict("records")
+    few = rows_that_matter(result)
+    shown = models if printed.every else [row for name in few for row in models if row["model"] == name]
+    output.line(view_of_models(result).verdict)
+    for doubt in doubts_of(result):
+        output.line(f"Warning: {doubt}")
     columns = ["model", "AUROC", "over colours", "by colour"]
-    output.table(columns, [_row(row) for row in result.table.to_dict("records")], title=_title(result))
+    output.table(columns, [_row(row) for row in shown], title=_title(result))
+    if len(shown) < len(models):
+        output.line(f"{len(models) - len(shown)} more models were compared; --all prints them.")
     output.line(f"Recommended: {result.reason}")
     for note in result.notes:
         output.line(note)
     output.line(f"The report is {report}; open it in a browser. It is research, not a diagnosis.")
-    output.result(dataset=patients.dataset, report=report, **result.to_plain())
+    classifier = open_classifier(work.place("classifier", patients.dataset))
+    facts = recommended_facts(result, len(classifier.latents))
+    plain = {**result.to_plain(), "recommended": facts, "models": models}
+    output.result(dataset=patients.dataset, report=report, **plain)
     output.finish()
 
 

@@ -27,6 +27,7 @@ FAMILIES = {
 
 RIVALS = {
     "cell-type shares": "the types of the cells alone",
+    "cell painted out": "the image with the cell painted out",
     "background": "the background without the cell",
     "colour alone": "the colour of the images alone",
     "order of imaging": "the order of imaging alone",
@@ -94,6 +95,29 @@ def rivals_of(result: ClassificationResult) -> dict[str, Number]:
         if chosen is not None and chosen != result.recommended.name:
             found[chosen] = measured(rows.loc[chosen].to_dict(), "auroc")
     return found
+
+
+def rows_that_matter(result: ClassificationResult) -> tuple[str, ...]:
+    """The recommended model first, then what it has to be better than."""
+    return (result.recommended.name, *rivals_of(result))
+
+
+def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, Any]:
+    """The recommended model for programs; ``concepts`` is how many its decision sums.
+
+    ``background_auroc`` is that of the same folds with the cell painted out, None where that control was not made.
+    """
+    rows = result.table.set_index("model", drop=False)
+    auroc = measured(rows.loc[result.recommended.name].to_dict(), "auroc")
+    painted = [str(name) for name in rows.index if str(name).startswith("cell painted out")]
+    return {
+        "name": result.recommended.name,
+        **vars(result.recommended),
+        "concepts": concepts,
+        "auroc": auroc.value,
+        "auroc_interval": [auroc.low, auroc.high],
+        "background_auroc": float(rows["auroc"].loc[painted[0]]) if painted else None,
+    }
 
 
 def rival_words(name: str) -> str:
