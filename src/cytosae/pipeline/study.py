@@ -19,8 +19,12 @@ from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, r
 
 if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation
+<<<<<<< HEAD
     from cytosae.backbones import Backbone
     from cytosae.pipeline.plan import RunPlan
+=======
+    from cytosae.backbones import AnyBackbone
+>>>>>>> cd85774 (A backbone is a protocol: ONNX as a second runtime, entry points for those of other packages; registers and several prefix tokens are tested from image to map)
 
 
 class Study(Opener):
@@ -109,7 +113,7 @@ class Study(Opener):
         return list(self.config.trained_on)
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> AnyBackbone:
         """The backbone, on the device of the study."""
         return self.context.backbone(self.config.backbone)
 
