@@ -19,12 +19,8 @@ from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, r
 
 if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation
-<<<<<<< HEAD
-    from cytosae.backbones import Backbone
-    from cytosae.pipeline.plan import RunPlan
-=======
     from cytosae.backbones import AnyBackbone
->>>>>>> cd85774 (A backbone is a protocol: ONNX as a second runtime, entry points for those of other packages; registers and several prefix tokens are tested from image to map)
+    from cytosae.pipeline.plan import RunPlan
 
 
 class Study(Opener):
@@ -221,7 +217,10 @@ class Study(Opener):
         from cytosae.atlas.image_explanation import explain_cell
         from cytosae.cells import load_image
         from cytosae.cells.stain.normalisation import prepare_stained
+        from cytosae.sae.model.level import refuse_other_level
 
+        level = {**self.backbone.describe(), "stain": self.config.extract.stain}
+        refuse_other_level(self.sae(), level, f"the backbone {self.backbone.name} of this study")
         prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
         tokens = self.backbone(prepare([load_image(Path(image))]))[0]
         return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), concepts=concepts)
