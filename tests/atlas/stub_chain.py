@@ -23,6 +23,7 @@ class StubSae:
         self.b_enc = -torch.rand(d_sae, generator=generator) * 4 - 1
         self.b_enc[3] = -1e9  # a dead latent
         self.fingerprint = "sae-stub"
+        self.level = None
         self.sparsity = None
 
     def encode(self, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:

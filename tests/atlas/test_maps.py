@@ -11,6 +11,11 @@ from cytosae.sae import NoNormalisation, PositionMean, ReluL1, SparseAutoencoder
 
 
 class StubBackbone:
+    name = "stub"
+
+    def describe(self):
+        return {"name": self.name}
+
     def prepare(self, images):
         return torch.from_numpy(np.stack([np.asarray(image) for image in images])).float()
 

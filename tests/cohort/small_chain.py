@@ -39,6 +39,7 @@ class RotationSae:
         self.W_enc = self.basis.T
         self.sparsity = None
         self.fingerprint = "sae-small"
+        self.level = None
 
     def encode(self, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
         a = x @ self.W_enc

@@ -19,6 +19,7 @@ from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
+from cytosae.sae.model.level import refuse_other_level
 from cytosae.sae.training.tau import PAPER_TAU, choose_tau
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def cell_blocks(
     ``labels`` [n]: class index of every row of the store, or -1. Once the blocks are through, ``statistics`` is
     complete. `InputError` for an SAE of another width and a negative ``tau``.
     """
-    _check_width(sae, store)
+    _check_tokens(sae, store)
     if not tau >= 0:
         raise InputError(f"tau is {tau}, but activations are >= 0; choose a tau of at least 0.")
     start, stop = rows
@@ -256,7 +257,7 @@ def plan_atlas(sae: SparseAutoencoder, store: TokenStore, cells: CellTable, tau:
     """Match the cell table with the store and settle tau; raises as `build_atlas` does."""
     classes = tuple(cells.labels)
     frame = _aligned(cells, store)
-    _check_width(sae, store)
+    _check_tokens(sae, store)
     tau = tau_of_store(sae, store) if tau is None else tau
     labels = class_indices(list(frame["label"]), classes)
     return AtlasPlan(frame, classes, labels, tau, _provenance(sae, store, cells, tau))
@@ -302,12 +303,13 @@ def reference_table(atlas: ad.AnnData, latent: int) -> pd.DataFrame:
     )
 
 
-def _check_width(sae: SparseAutoencoder, store: TokenStore) -> None:
+def _check_tokens(sae: SparseAutoencoder, store: TokenStore) -> None:
     if sae.d_in != store.width:
         raise InputError(
             f"The SAE takes tokens of width {sae.d_in}, but {store.path} holds width {store.width}; "
             "use the backbone and block that the SAE was trained on."
         )
+    refuse_other_level(sae, store.manifest.get("backbone", {}), str(store.path))
 
 
 def _stacked(batches: list[sp.csr_array], width: int, dtype: Any) -> sp.csr_array:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.build import encode_cells
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae import ReluL1
+from cytosae.sae.model.level import refuse_other_level
 
 if TYPE_CHECKING:
     from cytosae.backbones import AnyBackbone
@@ -44,6 +45,8 @@ def concept_map(
 
     Raises
     ------
+    InputError
+        a backbone, block or image size other than the SAE was trained with.
     UsageError
         an image without a backbone, or a latent that the SAE does not have.
 
@@ -57,6 +60,8 @@ def concept_map(
     >>> cytosae.concept_map(image, 5, sae=sae, backbone=backbone).shape
     (16, 16)
     """
+    if backbone is not None:
+        refuse_other_level(sae, backbone.describe(), f"the backbone {backbone.name}")
     tokens = _tokens(image_or_tokens, backbone)
     return concept_maps(tokens[None], [latent], sae=sae)[0, 0]
 
@@ -110,6 +115,7 @@ def reference_maps(
         latents_of.setdefault(row, []).append(latent)
     _checked([latent for _, latent in pairs], sae)
     rows = sorted(latents_of)
+    refuse_other_level(sae, store.manifest.get("backbone", {}), str(store.path))
     side, T = store.side, store.n_tokens
     maps = {}
     for start in range(0, len(rows), batch_cells):

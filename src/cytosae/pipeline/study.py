@@ -217,7 +217,10 @@ class Study(Opener):
         from cytosae.atlas.image_explanation import explain_cell
         from cytosae.cells import load_image
         from cytosae.cells.stain.normalisation import prepare_stained
+        from cytosae.sae.model.level import refuse_other_level
 
+        level = {**self.backbone.describe(), "stain": self.config.extract.stain}
+        refuse_other_level(self.sae(), level, f"the backbone {self.backbone.name} of this study")
         prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
         tokens = self.backbone(prepare([load_image(Path(image))]))[0]
         return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), concepts=concepts)

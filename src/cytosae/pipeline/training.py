@@ -13,6 +13,7 @@ from cytosae.common.errors import UsageError
 from cytosae.common.unfinished import remove_work
 from cytosae.pipeline.study_config import ReadingConfig
 from cytosae.sae import Metrics, Recipe, SparseAutoencoder, Trainer, choose_tau, evaluate, save_sae, write_sweep
+from cytosae.sae.model.level import level_of
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def train_sae(
 ) -> None:
     """Train one SAE and write it to ``out``; the work lies in ``.<name>.partial`` beside it until then."""
     sae = recipe.build(stores[0].width)
+    sae.level = level_of(stores[0].manifest["backbone"])
     work = _work_folder(out, recipe_of("sae", config, inputs))
     trainer = Trainer(sae, recipe.train, fabric=fabric, out=work, names=["sae"])
     trainer.fit(open_reader(stores, recipe, reading, fabric))
@@ -81,6 +83,7 @@ def train_sweep(
             table = write_sweep(folder, saes, metrics)
             shutil.copyfile(work / "metrics.csv", folder / "metrics.csv")
             for (name, sae), measured in zip(saes.items(), metrics, strict=True):
+                sae.level = level_of(stores[0].manifest["backbone"])
                 tau = measure_tau(sae, stores, reading)
                 details = {"steps": first.train.steps, "tau": tau, **summary(measured)}
                 save_sae(sae, folder / name, config=recipes[name][0], inputs=inputs, metrics=measured, details=details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,7 +60,7 @@ def write_sae_files(sae: SparseAutoencoder, folder: Path, *, train: Any = None, 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": FORMAT})
     description = {"format": FORMAT, "format_version": FORMAT_VERSION, **sae.describe()}
-    write_json(folder / CONFIG, {**description, "metrics": metrics, "train": train})
+    write_json(folder / CONFIG, {**description, "level": sae.level, "metrics": metrics, "train": train})
 
 
 def read_sae_files(folder: Path) -> SparseAutoencoder:
@@ -82,6 +82,7 @@ def read_sae_files(folder: Path) -> SparseAutoencoder:
             *claimed, asked["sparsity"], asked["normalisation"], initialisation=asked["initialisation"]
         )
         sae.load_state_dict(weights)
+        sae.level = asked.get("level")
     except CytosaeError as problem:
         raise ArtifactError(f"{file} does not describe an SAE ({str(problem).rstrip('.')}); {mend}.") from problem
     except Exception as problem:  # safetensors raises its own exception, torch a RuntimeError with a list
@@ -103,3 +104,4 @@ class _Description(_Format):
     sparsity: AnySparsity
     normalisation: Normalisation
     initialisation: Initialisation
+    level: NotRequired[dict[str, Any] | None]

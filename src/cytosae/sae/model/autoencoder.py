@@ -64,6 +64,12 @@ class SparseAutoencoder(nn.Module):
     seed : int
         Of the initial weights.
 
+    Attributes
+    ----------
+    level : dict of str to object or None
+        The tokens it was trained on (weights and block of the backbone, preprocessing, grid, stain), where known;
+        atlases and maps refuse others.
+
     Examples
     --------
     >>> import torch
@@ -84,6 +90,7 @@ class SparseAutoencoder(nn.Module):
     state: SparsityState
     screening: Screening
     normaliser: Normaliser
+    level: dict[str, Any] | None
 
     def __init__(
         self,
@@ -99,6 +106,7 @@ class SparseAutoencoder(nn.Module):
         if d_in < 1 or d_sae < 1:
             raise UsageError(f"a sparse autoencoder needs d_in and d_sae of at least 1, not {d_in} and {d_sae}.")
         self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
+        self.level = None
         self.sparsity: Sparsity = sparsity or ReluL1()
         self.normalisation: Normalisation = normalisation or NoNormalisation()
         self.initialisation: Initialisation = initialisation or Independent()
