@@ -11,7 +11,7 @@ from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
-from cytosae.explorer.pages import cells, concepts, overview, signing_in
+from cytosae.explorer.pages import cells, concepts, overview, reviewing, signing_in
 from cytosae.explorer.picturing import add_pictures
 from cytosae.explorer.security import add_security
 
@@ -38,6 +38,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     add_security(app, settings)
     signing_in.add_signing_in(app)
     cells.add_trial(app)
+    reviewing.add_reviews(app)
     add_pictures(app)
     add_errors(app)
     return app
