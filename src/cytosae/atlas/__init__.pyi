@@ -6,6 +6,7 @@ from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
 from .matching import Matching, match_directions, match_profiles
 from .matrix import read_rows, row_blocks, stored_entries
+from .merging import merge_atlases, share_atlas
 from .official_atlas import OfficialAtlas, import_official
 from .statistics import LatentStatistics, class_selectivity, label_entropy
 from .storage import cells_place, open_atlas, open_cells, save_atlas, write_atlas
@@ -31,6 +32,7 @@ __all__ = [
     "localisation",
     "match_directions",
     "match_profiles",
+    "merge_atlases",
     "open_atlas",
     "open_cells",
     "open_localisation",
@@ -41,6 +43,7 @@ __all__ = [
     "save_atlas",
     "save_localisation",
     "select_concepts",
+    "share_atlas",
     "stored_entries",
     "usefulness",
     "write_atlas",

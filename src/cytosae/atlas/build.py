@@ -239,7 +239,10 @@ class AtlasPlan:
         return {
             "obs": observations(self.frame),
             "var": _latents(statistics, self.labels, self.classes),
-            "varm": {"class_mean": statistics.class_means().astype(np.float32)},
+            "varm": {
+                "class_mean": statistics.class_means().astype(np.float32),
+                "tokens_active": statistics.tokens_active.T.astype(np.int32),
+            },
             "uns": {
                 "classes": np.array(self.classes, dtype=object),
                 "class_cells": statistics.class_cells,

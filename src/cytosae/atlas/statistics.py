@@ -84,14 +84,19 @@ class LatentStatistics:
         csr_array, shape (b, m)
             CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data).
         """
-        b, T = len(rows), self.n_tokens
+        b = len(rows)
         activations.eliminate_zeros()
-        means = cell_means(activations, T)
-        self.n_cells += b
-        np.add.at(self.cells_active, means.indices, 1)
+        means = cell_means(activations, self.n_tokens)
         np.maximum.at(self.token_max, activations.indices, activations.data.astype(np.float32, copy=False))
         self._count_positions(activations, b)
-        entries = np.repeat(np.arange(b), np.diff(means.indptr))
+        self.update_cells(means, rows, classes)
+        return means
+
+    def update_cells(self, means: sp.csr_array, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> None:
+        """Take in what `update` makes of the means (b, m) of cells; what it makes of single tokens stays as it is."""
+        self.n_cells += len(rows)
+        np.add.at(self.cells_active, means.indices, 1)
+        entries = np.repeat(np.arange(len(rows)), np.diff(means.indptr))
         np.add.at(self.mean_sum, means.indices, means.data.astype(np.float64))
         labelled = classes >= 0
         np.add.at(self.class_cells, classes[labelled], 1)
@@ -99,7 +104,6 @@ class LatentStatistics:
         keep = of_class >= 0
         np.add.at(self.class_sum, (of_class[keep], means.indices[keep]), means.data[keep].astype(np.float64))
         self._take_references(means.indices, means.data, rows[entries])
-        return means
 
     def merge(self, other: LatentStatistics) -> LatentStatistics:
         """Statistics of both pieces' cells together, as a new object; associative and commutative."""

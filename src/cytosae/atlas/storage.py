@@ -74,7 +74,7 @@ def write_atlas(
     details = {"cells": len(store), "latents": sae.d_sae, "dataset": plan.provenance["dataset"]}
     with (
         write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
-        _AtlasFile(temporary, path, sae.d_sae, store.width) as file,
+        AtlasFile(temporary, path, sae.d_sae, store.width) as file,
     ):
         for block in blocks:
             file.append(block.means, block.above, block.mean_tokens)
@@ -192,7 +192,7 @@ class _Hdf5File:
                     raise self.raw.problem
 
 
-class _AtlasFile(_Hdf5File):
+class AtlasFile(_Hdf5File):
     """An unfinished ``.h5ad`` that takes cells in batch by batch (the format: anndata's "On-disk format").
 
     Parameters

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from cytosae.cli.options import changes_of, options_of
+import cytosae
+from cytosae.cli.options import changes_of, options_of, some_of
 from cytosae.cli.output import Json, Output
 from cytosae.cli.studies import ExistingStudy, asked_for, open_study
 from cytosae.common.configuration import replace_from_plain
+from cytosae.evaluation.config import QualityConfig
 from cytosae.pipeline import StudyConfig
 
 atlas_app: App = App(
@@ -24,8 +26,12 @@ atlas_app: App = App(
 
 if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     AtlasOptions = Any
+    QualityOptions = Any
 else:
     AtlasOptions = options_of(StudyConfig, "atlas", "localisation", "runtime")
+    QualityOptions = some_of(
+        QualityConfig, "cells", "splits", "clusters", "maps", "sample", "steps", "random_backbone", "seed"
+    )
 
 SHOWN_ABSENT = 5
 
@@ -100,6 +106,113 @@ def import_statistics(
         images=len(found.cells),
         absent=absent if images else None,
     )
+    output.finish()
+
+
+@atlas_app.command
+def quality(
+    *,
+    study: ExistingStudy,
+    dataset: str | None = None,
+    asked: QualityOptions | None = None,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the quality of a study's SAE beside controls: on what does learning win, on what not?
+
+    Trains controls by the recipe of the study: a decoder frozen at random directions, one that may turn little, another
+    seed, and an SAE on the backbone with random weights; this takes four times as long as training the SAE did.
+
+    Parameters
+    ----------
+    dataset
+        Data set whose labelled cells are measured; the first one if left out.
+    out
+        Folder for the page and the tables, STUDY/quality if left out.
+    """
+    from cytosae.pipeline.quality_work import measure_study
+    from cytosae.report import Pictures, write_page
+    from cytosae.views.page_parts import MadeFrom, say
+    from cytosae.views.quality_view import view_of_quality
+
+    output = Output(as_json=as_json)
+    work = cytosae.Study(study)
+    name = dataset or work.datasets[0]
+    found, matching = measure_study(work, name, QualityConfig(**changes_of(asked)))
+    made_from = tuple(
+        MadeFrom(f"{role}/{of}" if of else role, work.fingerprint(role, of))
+        for role, of in (("sae", None), ("tokens", name))
+    )
+    view = view_of_quality(found, dataset=name, made_from=made_from)
+    folder = out or work.path / "quality"
+    page = write_page(folder / f"{name}.html", view, Pictures([work.cells(name)]))
+    found.table.to_csv(folder / f"{name}.csv", index=False)
+    matching.table.rename(columns={"a": "latent", "b": "of_another_seed", "likeness": "stability"}).to_csv(
+        folder / f"{name}_stability.csv", index=False
+    )
+    output.line(view.head.verdict)
+    rows = [
+        [say(value, column.shown) for value, column in zip(row.values, view.verdicts.columns, strict=True)]
+        for row in view.verdicts.rows
+    ]
+    output.table([column.words for column in view.verdicts.columns], rows)
+    output.line(f"With pictures: {page}")
+    output.result(
+        page=page,
+        measures=found.table.to_dict("records"),
+        verdicts=found.verdicts.to_dict("records"),
+        facts=found.facts,
+    )
+    output.finish()
+
+
+@atlas_app.command
+def share(path: Path, /, *, out: Path, site: str, as_json: Json = False) -> None:
+    """Write what may leave a site of an atlas: no image, no path, no name of a person; to be merged with others.
+
+    Parameters
+    ----------
+    path
+        The atlas, FILE.h5ad.
+    out
+        The file to send; send the .artifact.json beside it, too.
+    site
+        Name of the site.
+    """
+    from cytosae.atlas import share_atlas
+    from cytosae.common.artifact import record_path
+
+    output = Output(as_json=as_json)
+    sent = share_atlas(path, out, site=site)
+    files = [sent, record_path(sent)]
+    output.line("These files hold what each cell's latents do, its label and diagnosis, and patients by number:")
+    for file in files:
+        output.line(f"  {file}")
+    output.result(files=files)
+    output.finish()
+
+
+@atlas_app.command
+def merge(*atlases: Path, out: Path, name: str | None = None, as_json: Json = False) -> None:
+    """Make one atlas of several of one SAE, the same as of all their cells together.
+
+    Reference cells are known by identifier; their images stay where they are.
+
+    Parameters
+    ----------
+    atlases
+        Two atlases or more, without a common cell.
+    out
+        The atlas to write.
+    name
+        Name of the merged data set.
+    """
+    from cytosae.atlas import merge_atlases, open_atlas
+
+    output = Output(as_json=as_json)
+    merged = open_atlas(merge_atlases(atlases, out, name=name), backed="r")
+    output.line(f"{merged.n_obs:,} cells, {merged.n_vars:,} latents: {out}")
+    output.result(atlas=out, cells=merged.n_obs, latents=merged.n_vars)
     output.finish()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 import cytosae
 from cytosae.cli.atlas_commands import atlas_app, report_of_atlases
@@ -263,6 +263,32 @@ def explain(
         similar=explanation.similar.reset_index().to_dict("records"),
     )
     output.finish()
+
+
+@app.command
+def search(
+    query: str,
+    /,
+    *,
+    study: ExistingStudy,
+    dataset: str | None = None,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find cells by their concepts ("has 12 and 40, not 7"), or concepts by the class that they are strongest on.
+
+    Parameters
+    ----------
+    query
+        Numbers of concepts with and, or, not; or words of a class.
+    dataset
+        Data set of the study; the first one if left out.
+    limit
+        Hits to print.
+    """
+    from cytosae.cli.searching import search_study
+
+    search_study(cytosae.Study(study), query, dataset, limit, Output(as_json=as_json))
 
 
 @app.command

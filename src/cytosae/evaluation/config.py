@@ -184,3 +184,42 @@ class ConceptsConfig:
             raise UsageError(
                 f"resamples is {self.resamples}, confidence {self.confidence}; give 2 or more, and 0 to 1."
             )
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """What is measured of a dictionary's quality.
+
+    Attributes
+    ----------
+    cells : int
+        At most so many cells with a label, spread evenly over the data set.
+    splits : int
+        Random halves of the cells: what is chosen or fitted on one half is measured on the other.
+    clusters : int
+        Centroids of k-means.
+    maps : int
+        At most so many cells whose maps are examined.
+    sample : int
+        Tokens from which components, centroids and random latents are made.
+    steps : int or None
+        Training steps of the controls; None for as many as the SAE had.
+    random_backbone : bool
+        Also train an SAE on tokens of the backbone with random weights; the images of the cells are needed.
+    seed : int
+        Of halves, samples and controls.
+    """
+
+    cells: int = 600
+    splits: int = 5
+    clusters: int = 256
+    maps: int = 48
+    sample: int = 8192
+    steps: int | None = None
+    random_backbone: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("cells", 20), ("splits", 2), ("clusters", 2), ("maps", 2), ("sample", 64)):
+            if getattr(self, name) < least:
+                raise UsageError(f"quality.{name} is {getattr(self, name)}; it must be at least {least}.")

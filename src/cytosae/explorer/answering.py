@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import jinja2
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from cytosae.common.artifact import package_version
@@ -19,7 +20,7 @@ from cytosae.common.configuration import finite, to_plain
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.explorer.library import Library
 from cytosae.views import number_words as words
-from cytosae.views.page_parts import say
+from cytosae.views.page_parts import Page, say
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -97,9 +98,17 @@ def html(request: Request, template: str, view: Any, *, status: int = 200) -> HT
             user=user,
             known=known,
             package=package_version(),
+            embed=lambda view: embedded(library, view),
         )
     )
     return HTMLResponse(text, status_code=status)
+
+
+def embedded(library: Library, view: Page) -> Markup:
+    """A view as the report shows it, below its head."""
+    from cytosae.report.pages import render
+
+    return Markup(render(view, library.pictures, embedded=True))  # noqa: S704  made by our own templates, which escape
 
 
 def add_errors(app: FastAPI) -> None:

@@ -11,11 +11,27 @@ from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
-from cytosae.explorer.pages import cells, concepts, overview, reviewing, signing_in
+from cytosae.explorer.pages import (
+    cell_pages,
+    compare_pages,
+    concept_pages,
+    overview_page,
+    patient_pages,
+    review_pages,
+    search_pages,
+    signing_in_page,
+)
 from cytosae.explorer.picturing import add_pictures
 from cytosae.explorer.security import add_security
 
-PAGES: tuple[Pages, ...] = (overview.pages, concepts.pages, cells.pages)
+PAGES: tuple[Pages, ...] = (
+    overview_page.pages,
+    concept_pages.pages,
+    cell_pages.pages,
+    patient_pages.pages,
+    search_pages.pages,
+    compare_pages.pages,
+)
 """The pages of each module."""
 
 
@@ -36,9 +52,10 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     for pages in PAGES:
         pages.serve(app)
     add_security(app, settings)
-    signing_in.add_signing_in(app)
-    cells.add_trial(app)
-    reviewing.add_reviews(app)
+    signing_in_page.add_signing_in(app)
+    cell_pages.add_trial(app)
+    compare_pages.add_style(app)
+    review_pages.add_reviews(app)
     add_pictures(app)
     add_errors(app)
     return app

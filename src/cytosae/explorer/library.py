@@ -21,8 +21,10 @@ from cytosae.views import OpenedAtlas, OpenedDataset
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import Backbone
+    from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
+    from cytosae.views.comparison_view import ComparisonView
 
 
 LOOK_EVERY = 5.0
@@ -59,6 +61,8 @@ class Library:
         self._atlases: dict[str, OpenedAtlas] = {}
         self._datasets: dict[str, OpenedDataset] = {}
         self._columns: dict[str, Columns] = {}
+        self._patients: dict[str, Patients] = {}
+        self._comparisons: dict[tuple[str, str], ComparisonView] = {}
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
         if not self.names:
@@ -113,6 +117,33 @@ class Library:
                 fingerprint = read_artifact(place, "atlas", verify=False).fingerprint
                 self._columns[atlas.name] = write_columns(atlas.atlas.X, cache_folder() / "columns" / fingerprint[:24])
             return self._columns[atlas.name]
+
+    def patients(self, name: str | None = None) -> Patients:
+        """The patients of a data set, the first one that has been classified if none is named."""
+        from cytosae.pipeline.patients import Patients
+
+        if self.settings.atlas is not None:
+            raise InputError("An atlas by itself has no patients.")
+        there = [n for n in self.names if self.study.place("classification", n).is_file()]
+        name = name or next(iter(there), None)
+        if name not in there:
+            raise InputError("No patients have been classified here; do it with: cytosae cohort --study DIR.")
+        with self.lock:
+            if name not in self._patients:
+                self._patients[name] = Patients(self.study, name, self.study.config.cohort)
+            return self._patients[name]
+
+    def comparison(self, a: str, b: str) -> ComparisonView:
+        """Two data sets side by side; computed once."""
+        from cytosae.atlas import compare_atlases
+        from cytosae.views.comparison_view import view_of_comparison
+
+        first, second = self.atlas(a), self.atlas(b)
+        with self.lock:
+            if (a, b) not in self._comparisons:
+                found = compare_atlases(first.atlas, second.atlas)
+                self._comparisons[a, b] = view_of_comparison(found, first, second)
+            return self._comparisons[a, b]
 
     @property
     def has_maps(self) -> bool:
@@ -177,7 +208,7 @@ class Library:
         with self.lock:
             for name in ("study", "names", "pictures", "_alone"):
                 self.__dict__.pop(name, None)
-            for opened in (self._atlases, self._datasets, self._columns):
+            for opened in (self._atlases, self._datasets, self._columns, self._patients, self._comparisons):
                 opened.clear()
             self._fingerprints = self._read_fingerprints()
             self._looked, self._changed = time.monotonic(), False

@@ -19,11 +19,13 @@ from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views import number_words as words
 from cytosae.views.page_parts import Page, say
+from cytosae.views.quality_view import QualityView
 
 PAGES: dict[type[Page], str] = {
     StudyView: "study.html.j2",
     AtlasView: "atlas.html.j2",
     ComparisonView: "comparison.html.j2",
+    QualityView: "quality.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
     DiseaseView: "disease.html.j2",
@@ -58,9 +60,17 @@ def write_page(
 
 
 def render(
-    view: Page, pictures: Pictures, *, links: Links | None = None, created: datetime.datetime | None = None
+    view: Page,
+    pictures: Pictures,
+    *,
+    links: Links | None = None,
+    created: datetime.datetime | None = None,
+    embedded: bool = False,
 ) -> str:
-    """HTML of a view that holds everything it shows and loads nothing from elsewhere."""
+    """HTML of a view that holds everything it shows and loads nothing from elsewhere.
+
+    ``embedded`` is what stands below the head alone, to be shown inside another page (`page_style` is its style).
+    """
     created = created or datetime.datetime.now(datetime.UTC)
     checked = {name: relative_link(link) for name, link in (links or {}).items()}
     return (
@@ -72,11 +82,17 @@ def render(
             links=checked,
             created=f"{created.day} {created:%B %Y}",
             package=package_version(),
+            embedded=embedded,
             css=Markup(resource("page.css")),  # noqa: S704  our own file
             colour_bar=colour_bar_uri(),
             named=isinstance(view, (StudyView, AtlasView)),  # names of files; pages of patients hold none
         )
     )
+
+
+def page_style(within: str) -> str:
+    """The style of pages, for what stands inside the element that the selector ``within`` names."""
+    return f"{within} {{\n{resource('page.css')}\n}}\n"
 
 
 def relative_link(link: str) -> str:

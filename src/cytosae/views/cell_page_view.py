@@ -15,7 +15,7 @@ from cytosae.atlas.build import encode_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.views.gallery_view import name_of, reference_ids
-from cytosae.views.opened_dataset import OpenedDataset
+from cytosae.views.opened_dataset import OpenedAtlas, OpenedDataset
 from cytosae.views.page_parts import Definition, Fact, define, known, text
 
 if TYPE_CHECKING:
@@ -150,25 +150,27 @@ def view_of_cell(
     )
 
 
-def like_cells(dataset: OpenedDataset, mean: NDArray[np.float32], *, but: str = "") -> tuple[LikeCell, ...]:
-    """The cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), each less the mean of all."""
+def like_cells(
+    dataset: OpenedAtlas, mean: NDArray[np.float32], *, but: str = "", n: int = ALIKE
+) -> tuple[LikeCell, ...]:
+    """The ``n`` cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), less the mean of all."""
     array = dataset.atlas.obsm["X_backbone"]
-    n = array.shape[0]
+    cells = array.shape[0]
     centre = _centre(dataset)
     query = mean - centre
-    cosine = np.empty(n, np.float32)
-    for start in range(0, n, BLOCK):
-        block = read_array_rows(array, np.arange(start, min(start + BLOCK, n))) - centre
+    cosine = np.empty(cells, np.float32)
+    for start in range(0, cells, BLOCK):
+        block = read_array_rows(array, np.arange(start, min(start + BLOCK, cells))) - centre
         cosine[start : start + len(block)] = block @ query / np.maximum(np.linalg.norm(block, axis=1), 1e-12)
     cosine /= max(float(np.linalg.norm(query)), 1e-12)
     names = dataset.atlas.obs_names
-    best = [int(row) for row in np.argsort(-cosine, kind="stable")[: ALIKE + 1] if str(names[row]) != but][:ALIKE]
+    best = [int(row) for row in np.argsort(-cosine, kind="stable")[: n + 1] if str(names[row]) != but][:n]
     return tuple(
         LikeCell(str(names[row]), dataset.labels[str(names[row])], float(f"{cosine[row]:.3g}")) for row in best
     )
 
 
-def _centre(dataset: OpenedDataset) -> NDArray[np.float32]:
+def _centre(dataset: OpenedAtlas) -> NDArray[np.float32]:
     array = dataset.atlas.obsm["X_backbone"]
     rows = np.linspace(0, array.shape[0] - 1, min(array.shape[0], 2000)).astype(int)
     return read_array_rows(array, np.unique(rows)).mean(axis=0)

@@ -1,0 +1,43 @@
+"""How ``cytosae search`` finds, and tells why."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cytosae.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from cytosae.cli.output import Output
+    from cytosae.pipeline import Study
+
+
+def search_study(study: Study, query: str, dataset: str | None, limit: int, output: Output) -> None:
+    """Print what a search finds in a finished study; nothing is written into it."""
+    from cytosae.atlas import open_atlas
+    from cytosae.atlas.latent_columns import write_columns
+    from cytosae.views import OpenedAtlas
+    from cytosae.views.search_view import view_of_search
+
+    name = dataset or study.datasets[0]
+    cells = study.cells(name)
+    atlas = OpenedAtlas(open_atlas(study.place("atlas", name), backed="r", verify=False), cells)
+    with tempfile.TemporaryDirectory(prefix="cytosae-search-") as folder:
+        columns = write_columns(atlas.atlas.X, Path(folder) / "columns")
+        found = view_of_search(atlas, columns, q=query, size=limit)
+    if found.problem:
+        raise UsageError(found.problem)
+    output.line(found.understood or "Nothing is asked for.")
+    if found.cells or not found.concepts:
+        images = dict(zip(cells.frame["cell_id"].astype(str), cells.frame["image"].astype(str), strict=True))
+        rows = [[c.score, c.label, images.get(c.cell, ""), "; ".join(c.because), c.cell[:12]] for c in found.cells]
+        output.table(["score", "label", "image", "because (concept: activation)", "cell"], rows)
+        output.line(f"{len(found.cells):,} of {found.total:,} cells.")
+    else:
+        shown = found.concepts[:limit]
+        output.table(["concept", "name", "reference cells"], [[c.latent, c.name, c.headline] for c in shown])
+        output.line(f"{len(shown):,} of {found.concepts_total:,} concepts.")
+    output.result(dataset=name, understood=found.understood, cells=found.cells, total=found.total)
+    output.result(concepts=found.concepts[:limit], concepts_total=found.concepts_total)
+    output.finish()

@@ -1,0 +1,383 @@
+"""Is it real? What an SAE scores on every measure of quality, beside controls that went the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+from cytosae.common.errors import InputError
+from cytosae.common.progress import progress
+from cytosae.evaluation.config import QualityConfig
+from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
+from cytosae.evaluation.unit_scores import pursue
+from cytosae.evaluation.units import TokenRows, Units
+
+Reconstruct = Callable[[torch.Tensor], torch.Tensor]
+SUBJECT = "SAE"
+PROBE = 5
+"""Units of the larger sparse probe."""
+DENSE_FROM = 0.1
+"""Share of tokens from which on an active unit is called dense."""
+FEWEST_ACTIVE = 3
+"""Active patches of a map whose structure is examined."""
+BATCH = 8
+MEASURES: dict[str, tuple[str, int]] = {
+    "l0": ("active units of a token (L0)", 0),
+    "explained_variance": ("variance explained, relative to the mean token", 1),
+    "dead_share": ("units that are never active", 0),
+    "dense_share": ("units active on more than a tenth of the tokens", 0),
+    "probe_1": ("best single unit for a cell type, AUC", 1),
+    "probe_5": ("probe of five units for a cell type, AUC", 1),
+    "reconstruction_probe": ("cell type from reconstructed tokens, balanced accuracy", 1),
+    "remaining_block": ("cell type after the remaining blocks, balanced accuracy", 1),
+    "monosemanticity": ("monosemanticity score", 1),
+    "spatial_structure": ("spatial structure: Moran's I less that of shuffled patches", 1),
+    "localisation": ("best unit for a structure of the cell, IoU less chance", 1),
+    "stability": ("matched cosine with an SAE of another seed", 1),
+}
+"""Measure -> words, and whether more is better (1) or it only describes (0)."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Units with what is needed to measure them.
+
+    Attributes
+    ----------
+    units : Units
+        The units.
+    reconstruct : callable or None
+        Tokens [b, T, D] -> tokens, where the units can be decoded.
+    source : TokenRows or None
+        Tokens of the same cells by another backbone; None for the tokens that are given.
+    sparse : bool
+        Whether 0 means inactive.
+    """
+
+    units: Units
+    reconstruct: Reconstruct | None = None
+    source: TokenRows | None = None
+    sparse: bool = True
+
+
+@dataclass(frozen=True)
+class DictionaryQuality:
+    """What was measured.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row for each measure and family: ``measure``, ``family``, ``value`` (median over the halves),
+        ``value_low``, ``value_high`` (least and most over the halves).
+    verdicts : DataFrame
+        One row for each measure on which more is better: ``measure``, ``sae``, ``control`` (the best one), ``best``
+        (its value), ``beats`` ("yes": the SAE's least is more than the control's most, "no": the reverse, or "open").
+    facts : dict of str to object
+        ``cells``, ``classes``, ``outlier_ratio`` (norm of the mean token over the root mean square deviation from it).
+    """
+
+    table: pd.DataFrame
+    verdicts: pd.DataFrame
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def measure_quality(
+    families: Mapping[str, Family],
+    store: TokenRows,
+    labels: Sequence[str | None],
+    *,
+    finish: Reconstruct | None = None,
+    config: QualityConfig | None = None,
+) -> DictionaryQuality:
+    """Measure families of units on cells with labels; the one called "SAE" is the subject, all others are controls.
+
+    Parameters
+    ----------
+    families : mapping of str to Family
+        Name -> units.
+    store : TokenRows
+        Tokens of n cells.
+    labels : sequence of str or None
+        Cell type of each.
+    finish : callable or None
+        The blocks after the hooked one: tokens -> tokens, CLS first.
+    config : QualityConfig or None
+        See there.
+
+    Raises
+    ------
+    InputError
+        Fewer than two types have enough cells.
+    """
+    config = config or QualityConfig()
+    rows, y = _chosen(labels, config)
+    halves = [_half(y, config.seed + split) for split in range(config.splits)]
+    found: list[dict[str, Any]] = []
+    own = _Measured(store, rows, finish)
+    with progress("Quality", len(families), "families of units") as bar:
+        for name, family in families.items():
+            measured = own if family.source is None else _Measured(family.source, rows, None)
+            for split, scores in enumerate(_scores(family, measured, y, halves, config)):
+                found += [{"measure": m, "family": name, "split": split, "value": v} for m, v in scores.items()]
+            bar.advance(1)
+    ceiling = [_probe(own.means, own.means, y, half) for half in halves]
+    found += [
+        {"measure": "reconstruction_probe", "family": "tokens themselves", "split": split, "value": value}
+        for split, value in enumerate(ceiling)
+    ]
+    table = _summary(pd.DataFrame(found))
+    facts = {"cells": len(rows), "classes": [str(name) for name in np.unique(y)], "outlier_ratio": own.outlier_ratio}
+    return DictionaryQuality(table, _verdicts(table), facts)
+
+
+class _Measured:
+    """What the tokens of the chosen cells say by themselves; mean tokens, and the class token at the very end."""
+
+    def __init__(self, source: TokenRows, rows: NDArray[np.integer], finish: Reconstruct | None) -> None:
+        self.source, self.rows, self.finish = source, rows, finish
+        means, ends, square, count = [], [], 0.0, 0
+        total = torch.zeros(source.read(0, 1).shape[-1], dtype=torch.float64)
+        for tokens in self.batches():
+            means.append(tokens.mean(1).numpy())
+            flat = tokens.reshape(-1, tokens.shape[-1]).double()
+            total, square, count = total + flat.sum(0), square + float(flat.square().sum()), count + len(flat)
+            if finish is not None:
+                ends.append(finish(tokens)[:, 0].detach().numpy())
+        self.means = np.concatenate(means)
+        self.ends = np.concatenate(ends) if ends else None
+        self.mean = total / count
+        self.variance = square / count - float(self.mean.square().sum())
+        self.outlier_ratio = float(self.mean.norm()) / max(self.variance, 1e-30) ** 0.5
+
+    def batches(self) -> Any:
+        """Tokens [b, T, D] of the chosen cells in order."""
+        for at in range(0, len(self.rows), BATCH):
+            yield torch.cat([self.source.read(int(r), int(r) + 1) for r in self.rows[at : at + BATCH]]).float()
+
+
+def _scores(
+    family: Family, measured: _Measured, y: NDArray[Any], halves: list[NDArray[np.bool_]], config: QualityConfig
+) -> list[dict[str, float]]:
+    """The measures of a family, for each half."""
+    cells = _cells_of(family, measured, config)
+    result = []
+    for half in halves:
+        rest = ~half
+        scores = _probes(cells.values, y, half, signed=family.units.signed)
+        scores["monosemanticity"] = _mean(monosemanticity(cells.values[rest], measured.means[rest]))
+        inside = rest[: len(cells.structure)]
+        scores["spatial_structure"] = _mean(cells.structure[inside])
+        if family.sparse:
+            scores["l0"] = float(cells.active[rest].mean())
+            scores["dead_share"] = float((cells.frequency == 0).mean())
+            scores["dense_share"] = float((cells.frequency > DENSE_FROM).mean())
+        if cells.error is not None:
+            scores["explained_variance"] = float(1 - cells.error[rest].sum() / cells.deviation[rest].sum())
+            scores["reconstruction_probe"] = _probe(measured.means, cells.rebuilt, y, half)
+        if cells.ends is not None and measured.ends is not None:
+            scores["remaining_block"] = _probe(measured.ends, cells.ends, y, half)
+        result.append(scores)
+    return result
+
+
+@dataclass
+class _Cells:
+    """What a family does on each of n cells."""
+
+    values: NDArray[np.float32]
+    active: NDArray[np.float64]
+    frequency: NDArray[np.float64]
+    structure: NDArray[np.float64]
+    error: NDArray[np.float64] | None
+    deviation: NDArray[np.float64]
+    rebuilt: NDArray[np.float32]
+    ends: NDArray[np.float32] | None
+
+
+@torch.no_grad()
+def _cells_of(family: Family, measured: _Measured, config: QualityConfig) -> _Cells:
+    rng = np.random.default_rng(config.seed)
+    finish, rebuild = measured.finish, family.reconstruct
+    values, active, structure, error, deviation, rebuilt, ends = [], [], [], [], [], [], []
+    fired, tokens_seen = np.zeros(family.units.count), 0
+    for tokens in measured.batches():
+        b, T = tokens.shape[:2]
+        found = family.units.activate(tokens)
+        dense = np.asarray(found.toarray() if sp.issparse(found) else found, np.float32).reshape(b, T, -1)
+        values.append(dense.mean(1))
+        active.append((dense > 0).sum(2).mean(1))
+        fired += (dense > 0).sum((0, 1))
+        tokens_seen += b * T
+        for one in dense[: max(config.maps - len(structure), 0)]:
+            structure.append(_structure(one[1:], rng, sparse=family.sparse))
+        deviation.append((tokens.double() - measured.mean).square().sum((1, 2)).numpy())
+        if rebuild is not None:
+            made = rebuild(tokens)
+            error.append((tokens - made).double().square().sum((1, 2)).numpy())
+            rebuilt.append(made.mean(1).numpy())
+            if finish is not None:
+                ends.append(finish(made)[:, 0].detach().numpy())
+    return _Cells(
+        values=np.concatenate(values),
+        active=np.concatenate(active),
+        frequency=fired / tokens_seen,
+        structure=np.array(structure),
+        error=np.concatenate(error) if error else None,
+        deviation=np.concatenate(deviation),
+        rebuilt=np.concatenate(rebuilt) if rebuilt else np.zeros((0, 0), np.float32),
+        ends=np.concatenate(ends) if ends else None,
+    )
+
+
+def _structure(patches: NDArray[np.float32], rng: np.random.Generator, *, sparse: bool) -> float:
+    """Mean over units of Moran's I of their maps on one cell [P, U], less that of the same patches shuffled."""
+    used = (patches > 0).sum(0) >= FEWEST_ACTIVE if sparse else np.ones(patches.shape[1], bool)
+    if not used.any():
+        return float("nan")
+    side = round(len(patches) ** 0.5)
+    maps = patches[: side * side, used].T
+    shuffled = maps[:, rng.permutation(maps.shape[1])]
+    both = [morans_i(m.reshape(-1, side, side).astype(np.float64)) for m in (maps, shuffled)]
+    return float(np.nanmean(both[0] - both[1])) if not np.isnan(both[0]).all() else float("nan")
+
+
+def _probes(values: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_], *, signed: bool) -> dict[str, float]:
+    """AUC on the other half of the best unit, and of a probe of `PROBE`, for each type; the mean over types."""
+    ranks = np.asarray(rankdata(values[half], axis=0))
+    singles, several = [], []
+    for name in np.unique(y):
+        positive = y == name
+        auc = _rank_auc(ranks, positive[half])
+        best = int((np.abs(auc - 0.5) if signed else auc).argmax())
+        score = values[~half, best] * (1 if auc[best] >= 0.5 else -1)
+        singles.append(_rank_auc(np.asarray(rankdata(score))[:, None], positive[~half])[0])
+        path = pursue(values[half], positive[half].astype(float), PROBE)
+        if not len(path):
+            several.append(0.5)
+            continue
+        centre, scale = values[half][:, path].mean(0), values[half][:, path].std(0)
+        chosen = (values[:, path] - centre) / np.where(scale > 0, scale, 1)
+        model = LogisticRegression(max_iter=1000).fit(chosen[half], positive[half])
+        score = model.decision_function(chosen[~half])
+        several.append(_rank_auc(np.asarray(rankdata(score))[:, None], positive[~half])[0])
+    return {"probe_1": float(np.mean(singles)), "probe_5": float(np.mean(several))}
+
+
+def _rank_auc(ranks: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    p, n = int(positive.sum()), len(positive)
+    return (ranks[positive].sum(0) - p * (p + 1) / 2) / (p * (n - p))
+
+
+def _probe(fitted: NDArray[Any], asked: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_]) -> float:
+    """Balanced accuracy on the other half of ``asked`` of a linear probe that was fitted on one half of ``fitted``."""
+    centre, scale = fitted[half].mean(0), fitted[half].std(0)
+    scale = np.where(scale > 0, scale, 1)
+    model = LogisticRegression(C=0.1, max_iter=2000, class_weight="balanced")
+    model.fit((fitted[half] - centre) / scale, y[half])
+    return float(balanced_accuracy_score(y[~half], model.predict((asked[~half] - centre) / scale)))
+
+
+def _chosen(labels: Sequence[str | None], config: QualityConfig) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Rows and types of the cells that are looked at."""
+    names = np.array([str(label) if isinstance(label, str) else "" for label in labels], dtype=object)
+    known = np.flatnonzero(names != "")
+    known = known[np.unique(np.linspace(0, len(known) - 1, min(config.cells, len(known))).astype(int))]
+    found, counts = np.unique(names[known].astype(str), return_counts=True)
+    enough = set(found[counts >= 2 * PROBE])
+    if len(enough) < 2:
+        raise InputError(
+            f"Only {len(enough)} cell types have {2 * PROBE} cells among the {len(known)} looked at; raise "
+            "quality.cells, or take a data set with labels."
+        )
+    rows = known[[name in enough for name in names[known]]]
+    return rows, names[rows].astype(str)
+
+
+def _half(y: NDArray[Any], seed: int) -> NDArray[np.bool_]:
+    """A random half of each type."""
+    rng = np.random.default_rng([seed, 7])
+    half = np.zeros(len(y), bool)
+    for name in np.unique(y):
+        here = rng.permutation(np.flatnonzero(y == name))
+        half[here[: len(here) // 2]] = True
+    return half
+
+
+def with_rows(quality: DictionaryQuality, rows: Sequence[Mapping[str, Any]]) -> DictionaryQuality:
+    """The same with further rows of the table, such as those of `localisation_rows` and `stability_rows`."""
+    table = pd.concat([quality.table, pd.DataFrame(list(rows))], ignore_index=True)
+    return DictionaryQuality(table, _verdicts(table), quality.facts)
+
+
+def localisation_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a `Localisation` table: IoU less chance of the best unit of each family, meaned over structures."""
+    names = {
+        "SAE latent": SUBJECT,
+        "backbone neuron": "backbone neurons",
+        "principal component": "principal components",
+        "fixed map": "usual place in the image",
+    }
+    mean = table[table["family"].isin(list(names))].groupby("family")[["gain", "gain_low", "gain_high"]].mean()
+    return [
+        {"measure": "localisation", "family": names[str(family)], "value": a, "value_low": b, "value_high": c}
+        for family, a, b, c in mean.itertuples()
+    ]
+
+
+def stability_rows(likeness: NDArray[Any], by_chance: float) -> list[dict[str, Any]]:
+    """Matched cosines of an SAE with one of another seed: mean and quartiles, beside random directions."""
+    low, high = np.quantile(likeness, [0.25, 0.75])
+    row = {"value": float(np.mean(likeness)), "value_low": float(low), "value_high": float(high)}
+    chance = {"value": by_chance, "value_low": by_chance, "value_high": by_chance}
+    return [
+        {"measure": "stability", "family": SUBJECT, **row},
+        {"measure": "stability", "family": "random directions", **chance},
+    ]
+
+
+def _summary(found: pd.DataFrame) -> pd.DataFrame:
+    grouped = found.groupby(["measure", "family"], sort=False)["value"]
+    table = pd.DataFrame({"value": grouped.median(), "value_low": grouped.min(), "value_high": grouped.max()})
+    order = list(MEASURES)
+    table = table.reset_index()
+    return table.sort_values("measure", key=lambda c: c.map(order.index), kind="stable", ignore_index=True)
+
+
+def _verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for measure, (_, better) in MEASURES.items():
+        here = table[(table["measure"] == measure) & (table["family"] != "tokens themselves")].set_index("family")
+        controls = here.drop(index=[SUBJECT], errors="ignore").dropna()
+        controls = controls.drop(index="another seed", errors="ignore")
+        if not better or SUBJECT not in here.index or controls.empty:
+            continue
+        sae, best = here.loc[SUBJECT], str(controls["value"].idxmax())
+        other = controls.loc[best]
+        beats = (
+            "yes" if sae["value_low"] > other["value_high"] else "no" if sae["value_high"] < other["value_low"] else ""
+        )
+        rows.append(
+            {
+                "measure": measure,
+                "sae": float(sae["value"]),
+                "control": best,
+                "best": float(other["value"]),
+                "beats": beats or "open",
+            }
+        )
+    return pd.DataFrame(rows, columns=pd.Index(["measure", "sae", "control", "best", "beats"]))
+
+
+def _mean(values: NDArray[Any]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

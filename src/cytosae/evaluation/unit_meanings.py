@@ -1,0 +1,70 @@
+"""How single-minded units are, and whether what they mark in an image hangs together; pure arrays in and out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def monosemanticity(values: NDArray[np.floating], embeddings: NDArray[np.floating]) -> Array:
+    """Mean likeness of the cells of a unit, pairs weighed by how active the unit is on both.
+
+    MS_j = sum_{a < b} w_aj w_bj cos(e_a, e_b) / sum_{a < b} w_aj w_bj, w the unit's values scaled to [0, 1], e the
+    cells' embeddings less their mean, so that a unit that is equally active on all cells has about 0.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n, U)
+        Mean activation of each cell.
+    embeddings : ndarray of float, shape (n, D)
+        Of the cells.
+
+    Returns
+    -------
+    ndarray of float64, shape (U,)
+        In [-1, 1]; NaN for a unit with fewer than two active cells.
+
+    References
+    ----------
+    Pach et al. 2025 (arXiv 2504.02821), monosemanticity score; embeddings are centred here.
+    """
+    low = values.min(0)
+    spread = values.max(0) - low
+    w = np.divide(values - low, spread, out=np.zeros_like(values, float), where=spread > 0)
+    e = embeddings - embeddings.mean(0)
+    size = np.linalg.norm(e, axis=1, keepdims=True)
+    e = np.divide(e, size, out=np.zeros_like(e), where=size > 0)
+    # sum over pairs = (square of the sum - sum of squares) / 2, and e has norm 1 (or 0, and then adds nothing)
+    own = (w**2).T @ (size[:, 0] > 0)
+    alike = ((w.T @ e) ** 2).sum(1) - own
+    pairs = w.sum(0) ** 2 - (w**2).sum(0)
+    return np.divide(alike, pairs, out=np.full(w.shape[1], np.nan), where=pairs > 1e-12)
+
+
+def morans_i(maps: NDArray[np.floating]) -> Array:
+    """Moran's I of maps on a square grid: how alike neighbouring patches are, those that share an edge.
+
+    I = (P / W) sum_{p, q neighbours} z_p z_q / sum_p z_p^2, z the values less the map's mean, W the number of ordered
+    pairs of neighbours. Without structure -1 / (P - 1).
+
+    Parameters
+    ----------
+    maps : ndarray of float, shape (..., side, side)
+
+    Returns
+    -------
+    ndarray of float64, shape (...,)
+        NaN for constant maps.
+
+    References
+    ----------
+    Moran 1950, Biometrika 37, 17-23.
+    """
+    side = maps.shape[-1]
+    z = maps - maps.mean((-2, -1), keepdims=True)
+    pairs = (z[..., 1:, :] * z[..., :-1, :]).sum((-2, -1)) + (z[..., 1:] * z[..., :-1]).sum((-2, -1))
+    square = (z**2).sum((-2, -1))
+    count = 2 * side * (side - 1)
+    return np.divide(side**2 * pairs / count, square, out=np.full(square.shape, np.nan), where=square > 1e-12)

@@ -1,0 +1,94 @@
+"""The study at a glance, and where to begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cytosae.common.artifact import read_artifact
+from cytosae.common.errors import CytosaeError
+from cytosae.explorer.answering import Pages
+from cytosae.explorer.library import Library
+from cytosae.views.gallery_view import ConceptCard, card_of, live_latents
+from cytosae.views.page_parts import Fact, Shown, facts_of, known
+
+pages = Pages()
+FIRST = 6
+"""Concepts of each data set to begin with."""
+SAE_FACTS: dict[str, tuple[str, Shown]] = {
+    "l0": ("latents active on a token (L0)", "number"),
+    "explained_variance": ("of the tokens' variance explained", "percent"),
+    "dead_share": ("of the latents dead", "percent"),
+}
+
+
+@dataclass(frozen=True)
+class DatasetAtAGlance:
+    """A data set that is served: its cells, latents active on it, its classes, and concepts to begin with."""
+
+    name: str
+    cells: int
+    alive: int
+    latents: int
+    classes: tuple[str, ...]
+    label_entropy: float | None
+    first: tuple[ConceptCard, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is served, and what is to be known before anything is believed."""
+
+    title: str
+    datasets: tuple[DatasetAtAGlance, ...]
+    sae: tuple[Fact, ...]
+    warnings: tuple[str, ...]
+    has_maps: bool
+    has_patients: bool
+    patients: str
+
+
+@pages.add("/", "overview.html.j2")
+def overview(library: Library) -> Overview:
+    """The study at a glance."""
+    from cytosae.atlas import select_concepts
+
+    found = []
+    for name in library.names:
+        atlas = library.atlas(name)
+        live = live_latents(atlas)
+        first = tuple(card_of(atlas, latent) for latent in select_concepts(atlas.atlas, FIRST))
+        classes = tuple(str(c) for c in atlas.atlas.uns["classes"])
+        entropy = known(live["label_entropy"].median())
+        n, m = atlas.atlas.n_obs, atlas.atlas.n_vars
+        found.append(DatasetAtAGlance(name, n, len(live), m, classes, entropy, first))
+    sentence = _patients(library)
+    return Overview(
+        title=library.title,
+        datasets=tuple(found),
+        sae=_sae(library),
+        warnings=(
+            "A concept is a latent of a model, and what its strongest cells have in common. Latents of random weights "
+            "often have reference cells of one class, too, and tell patients apart as well: pure reference cells alone "
+            "prove nothing. Look at where a concept lies in the cell, and at its weaker cells.",
+        ),
+        has_maps=library.has_maps,
+        has_patients=bool(sentence),
+        patients=sentence,
+    )
+
+
+def _sae(library: Library) -> tuple[Fact, ...]:
+    if not library.has_maps:
+        return ()
+    details = read_artifact(library.study.place("sae"), "sae", verify=False).details
+    return facts_of(details, SAE_FACTS)
+
+
+def _patients(library: Library) -> str:
+    from cytosae.views.patients_page_view import view_of_patients
+
+    try:
+        found = library.patients()
+    except CytosaeError:
+        return ""
+    return view_of_patients(found.result(), found.dataset, diseases=()).verdict

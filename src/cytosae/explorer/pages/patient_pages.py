@@ -1,0 +1,58 @@
+"""Patients and diseases: who was decided how, and by what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+from cytosae.common.errors import InputError
+from cytosae.explorer.answering import Pages
+from cytosae.explorer.library import Library
+from cytosae.pipeline.places import Place
+from cytosae.views.patients_page_view import (
+    DiseasePage,
+    PatientPage,
+    PatientsPage,
+    view_of_decision,
+    view_of_disease_page,
+    view_of_patients,
+)
+
+pages = Pages()
+Words = Annotated[str, Query(max_length=200)]
+
+
+@pages.add("/patients", "patients.html.j2")
+def patients(library: Library, dataset: Words = "", diagnosis: Words = "", q: Words = "") -> PatientsPage:
+    """All patients with what was decided of them."""
+    found = library.patients(dataset or None)
+    diseases = [a for a, _ in found.comparisons]
+    return view_of_patients(found.result(), found.dataset, diseases=diseases, diagnosis=diagnosis, q=q)
+
+
+@pages.add("/patients/{patient}", "patient.html.j2")
+def patient(library: Library, patient: str, dataset: Words = "") -> PatientPage:
+    """One patient: the decision as a sum of concepts, and the cells that speak most."""
+    from cytosae.cohort import explain_decision
+
+    found = library.patients(dataset or None)
+    if patient not in set(found.barcodes.obs_names.astype(str)):
+        raise InputError(f"There is no patient {patient[:80]!r} here.")
+    atlas = library.atlas(found.dataset)
+    explanation = explain_decision(found.classifier(), atlas.atlas, patient, column=found.config.patient)
+    return view_of_decision(atlas, explanation, found.result())
+
+
+@pages.add("/diseases/{name}", "disease.html.j2")
+def disease(library: Library, name: str, dataset: Words = "") -> DiseasePage:
+    """One disease: the concepts that set its patients apart, and their cells that show it most."""
+    found = library.patients(dataset or None)
+    against = dict(found.comparisons)
+    if name not in against:
+        raise InputError(f"There is no comparison of {name[:80]!r}; there are: {', '.join(against)}.")
+    pair = found.pair(name, against[name])
+    contrast = library.study.read(Place("contrasts", pair))
+    ranking, _ = library.study.read(Place("ranking", pair))
+    atlas = library.atlas(found.dataset)
+    return view_of_disease_page(atlas, contrast, ranking, disease=name, against=against[name])

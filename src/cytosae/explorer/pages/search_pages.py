@@ -1,0 +1,26 @@
+"""Search: concepts by class, cells by their concepts, cells like a cell."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+from cytosae.explorer.answering import Pages
+from cytosae.explorer.library import Library
+from cytosae.views.search_view import SearchPage, view_of_search
+
+pages = Pages()
+
+
+@pages.add("/search", "search.html.j2")
+def search(
+    library: Library,
+    q: Annotated[str, Query(max_length=400)] = "",
+    like: Annotated[str, Query(max_length=128)] = "",
+    dataset: Annotated[str, Query(max_length=200)] = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> SearchPage:
+    """Cells and concepts that are looked for."""
+    atlas = library.place_of(like)[0] if like else library.atlas(dataset or None)
+    return view_of_search(atlas, library.columns(atlas.name), q=q, like=like, page=page)

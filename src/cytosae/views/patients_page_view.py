@@ -1,0 +1,306 @@
+"""Patients in the explorer: all of them with what was decided, one decision as a sum, and what sets a disease apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cytosae.common.errors import InputError
+from cytosae.views.gallery_view import ConceptCard, card_of
+from cytosae.views.number_words import percent, two, whole
+from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.page_parts import Number, known, measured, text
+
+if TYPE_CHECKING:
+    from cytosae.cohort import ClassificationResult
+    from cytosae.cohort.explanation.patient_explanation import PatientExplanation
+
+CONCEPTS = 12
+"""Concepts of a decision or disease that are shown, the rest summed up."""
+CELLS = 8
+OWN = 6
+"""Cells of a patient shown for each concept."""
+FEW_ROWS = (
+    *("cell-type shares", "mean token", "colour alone", "order of imaging alone", "cell painted out"),
+    *("random-weight SAE (presence)", "random-weight SAE (mean)", "random-weight SAE (count)"),
+    *("shuffled diagnoses: the choice made anew", "background tokens only", "cell alone"),
+)
+"""Models that a reader compares the recommended one with; it stands also with imaging sessions kept together."""
+CONTROL = "random-weight SAE"
+
+
+@dataclass(frozen=True)
+class PatientRow:
+    """A patient: the known diagnosis, what models fitted without it call it, and how probable that is."""
+
+    patient: str
+    diagnosis: str
+    call: str
+    probability: float | None
+    cells: int
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model of the table: AUROC with its interval, and where colour tells the diagnoses nothing."""
+
+    model: str
+    auroc: Number
+    balanced: Number
+    recommended: bool
+
+
+@dataclass(frozen=True)
+class PatientsPage:
+    """All patients of a data set, those decided wrongly first, and whether the decisions are to be trusted."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    verdict: str
+    reason: str
+    notes: tuple[str, ...]
+    models: tuple[ModelRow, ...]
+    patients: tuple[PatientRow, ...]
+    diseases: tuple[str, ...]
+    diagnosis: str = ""
+    q: str = ""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A concept in a decision: what it adds beyond the typical patient, and the patient's cells that add most of it."""
+
+    concept: ConceptCard
+    difference: float
+    coefficient: float
+    barcode: float
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpeakingCell:
+    """A cell of the patient, and what it adds beyond an average cell of the typical patient."""
+
+    cell: str
+    label: str | None
+    difference: float
+
+
+@dataclass(frozen=True)
+class PatientPage:
+    """One decision: ``typical`` (the decision for the typical patient) plus all differences is ``value``.
+
+    The differences of ``concepts`` and ``others_difference`` of the ``others`` sum to ``value - typical``.
+    """
+
+    dataset: str
+    patient: str
+    diagnosis: str | None
+    target: str
+    against: str
+    verdict: str
+    note: str
+    value: float
+    typical: float
+    n_cells: int
+    concepts: tuple[Weighed, ...]
+    others: int
+    others_difference: float
+    supporting: tuple[SpeakingCell, ...]
+    opposing: tuple[SpeakingCell, ...]
+    previous: str | None
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A concept that sets a disease apart: AUC between patients with its interval, and q."""
+
+    concept: ConceptCard
+    higher: bool
+    auc: Number
+    q: float | None
+
+
+@dataclass(frozen=True)
+class DiseasePage:
+    """What sets the patients of a disease apart, and the cells that show it most."""
+
+    dataset: str
+    disease: str
+    against: str
+    patients: int
+    others: int
+    verdict: str
+    warnings: tuple[str, ...]
+    concepts: tuple[Apart, ...]
+    cells: tuple[tuple[str, tuple[SpeakingCell, ...]], ...]
+
+
+def view_of_patients(
+    result: ClassificationResult, dataset: str, *, diseases: Sequence[str], diagnosis: str = "", q: str = ""
+) -> PatientsPage:
+    """List the patients, of one ``diagnosis`` and with ``q`` in their name where these are asked for."""
+    own: Any = _own(result)
+    if diagnosis:
+        own = own[own["diagnosis"].astype(str) == diagnosis]
+    if q:
+        own = own[own["patient"].astype(str).str.casefold().str.contains(q.casefold(), regex=False)]
+    own = own.assign(wrong=own["call"].astype(str) != own["diagnosis"].astype(str))
+    own = own.sort_values(["wrong", "patient"], ascending=[False, True])
+    rows = tuple(
+        PatientRow(
+            str(row["patient"]),
+            str(row["diagnosis"]),
+            str(row["call"]),
+            known(row.get(f"probability_{row['call']}")),
+            int(row.get("cells", 0) or 0),
+        )
+        for row in own.to_dict("records")
+    )
+    return PatientsPage(
+        dataset=dataset,
+        classes=tuple(result.classes),
+        verdict=_verdict(result),
+        reason=result.reason,
+        notes=tuple(result.notes),
+        models=_models(result),
+        patients=rows,
+        diseases=tuple(diseases),
+        diagnosis=diagnosis,
+        q=q,
+    )
+
+
+def view_of_decision(atlas: OpenedAtlas, explanation: PatientExplanation, result: ClassificationResult) -> PatientPage:
+    """A patient's decision, from an explanation without tokens."""
+    e, own = explanation, _own(result).set_index("patient")
+    shown = e.concepts[e.concepts["difference"] != 0].head(CONCEPTS)
+    rest = e.concepts["difference"].sum() - shown["difference"].sum()
+    diagnosis = str(own.at[e.patient, "diagnosis"]) if e.patient in own.index else None
+    names = sorted(own.index.astype(str))
+    at = names.index(e.patient) if e.patient in names else None
+    by_cell = e.by_cell.tocsc()
+    cells = [str(cell) for cell in e.cells.index]
+    weighed = []
+    for latent, row in shown.iterrows():
+        column: Any = by_cell[:, [e.concepts.index.get_loc(latent)]]
+        added = np.asarray(column.todense()).ravel() * (1 if row["difference"] >= 0 else -1)
+        best = [cells[i] for i in np.argsort(-added, kind="stable")[:OWN] if added[i] > 0]
+        card = card_of(atlas, int(str(latent)), OWN)
+        numbers = float(row["difference"]), float(row["coefficient"]), float(row["barcode"])
+        weighed.append(Weighed(card, *numbers, tuple(best)))
+    speaking = [
+        SpeakingCell(str(cell), text(row["label"]), float(row["difference"])) for cell, row in e.cells.iterrows()
+    ]
+    ordered = sorted(speaking, key=lambda cell: -cell.difference)
+    favoured = e.target if e.value > 0 else e.against or "the others"
+    probability = e.probabilities.max()
+    return PatientPage(
+        dataset=atlas.name,
+        patient=e.patient,
+        diagnosis=diagnosis,
+        target=e.target,
+        against=e.against or "the others",
+        verdict=f"The cells of {e.patient} speak for {favoured}, with a probability of {percent(float(probability))}"
+        + (f"; the known diagnosis is {diagnosis}." if diagnosis else "."),
+        note=_without(own, e),
+        value=float(e.value),
+        typical=float(e.value - e.concepts["difference"].sum()),
+        n_cells=len(e.cells),
+        concepts=tuple(weighed),
+        others=int((e.concepts["difference"] != 0).sum()) - len(shown),
+        others_difference=float(rest),
+        supporting=tuple(cell for cell in ordered[:CELLS] if cell.difference > 0),
+        opposing=tuple(cell for cell in reversed(ordered[-CELLS:]) if cell.difference < 0),
+        previous=names[at - 1] if at else None,
+        next=names[at + 1] if at is not None and at + 1 < len(names) else None,
+    )
+
+
+def view_of_disease_page(
+    atlas: OpenedAtlas, contrast: pd.DataFrame, ranking: pd.DataFrame, *, disease: str, against: str
+) -> DiseasePage:
+    """A disease against others, from its contrast (by latent) and the ranking of its patients' cells."""
+    tested: Any = contrast[contrast["tested"].astype(bool)]
+    order = tested.assign(clear=(tested["auc"] - 0.5).abs()).sort_values(["q", "clear"], ascending=[True, False])
+    found = int((tested["q"] < 0.05).sum())
+    concepts = tuple(
+        Apart(card_of(atlas, int(str(latent))), bool(row["auc"] > 0.5), measured(row, "auc"), known(row["q"]))
+        for latent, row in order.head(CONCEPTS).iterrows()
+    )
+    patients, others = int(contrast["patients_a"].max()), int(contrast["patients_b"].max())
+    few: Any = ranking[ranking["rank"] <= CELLS]
+    cells = tuple(
+        (
+            str(patient),
+            tuple(SpeakingCell(str(r["cell_id"]), text(r["label"]), float(r["score"])) for r in own.to_dict("records")),
+        )
+        for patient, own in few.groupby("patient", sort=False)
+    )
+    return DiseasePage(
+        dataset=atlas.name,
+        disease=disease,
+        against=against,
+        patients=patients,
+        others=others,
+        verdict=f"{whole(found)} of {whole(len(tested))} concepts differ between {whole(patients)} patients with "
+        f"{disease} and {whole(others)} with {against} (q below 0.05; the unit is the patient).",
+        warnings=("A concept that differs may follow the stain or the session rather than the disease: see its maps.",),
+        concepts=concepts,
+        cells=cells[:6],
+    )
+
+
+def _own(result: ClassificationResult) -> pd.DataFrame:
+    """Predictions of the recommended configuration, each by models fitted without the patient."""
+    own: Any = result.predictions[result.predictions["model"] == _recommended(result)]
+    if own.empty:
+        raise InputError("The classification has no predictions of its recommended model; run cytosae cohort again.")
+    return own
+
+
+def _recommended(result: ClassificationResult) -> str:
+    chosen: Any = result.table[result.table["recommended"].astype(bool)]
+    return str(chosen["model"].iloc[0]) if len(chosen) else str(result.predictions["model"].iloc[0])
+
+
+def _verdict(result: ClassificationResult) -> str:
+    row = result.table[result.table["model"] == _recommended(result)].iloc[0]
+    n = sum(result.patients.values())
+    balanced, low = known(row.get("auroc_balanced")), known(row.get("auroc_low"))
+    controls = result.table["model"].astype(str).str.startswith(CONTROL)
+    best = known(result.table.loc[controls, "auroc"].max())
+    told = (
+        f"On {whole(n)} patients the recommended model tells the diagnoses apart with an AUROC of {two(row['auroc'])}"
+    )
+    told += f", and of {two(balanced)} where the colour of the images tells nothing." if balanced is not None else "."
+    if best is not None and low is not None and best >= low:
+        told += (
+            f" Concepts of random weights do as well ({two(best)}), so this is no proof that the learned ones matter."
+        )
+    return told
+
+
+def _models(result: ClassificationResult) -> tuple[ModelRow, ...]:
+    first = _recommended(result)
+    rows = []
+    for row in result.table.to_dict("records"):
+        name = str(row["model"])
+        if name == first or name in FEW_ROWS or name == f"{first}, imaging sessions kept together":
+            rows.append(ModelRow(name, measured(row, "auroc"), measured(row, "auroc_balanced"), name == first))
+    return tuple(sorted(rows, key=lambda row: (not row.recommended, -(row.auroc.value or 0))))
+
+
+def _without(own: pd.DataFrame, e: PatientExplanation) -> str:
+    if e.patient not in own.index or f"probability_{e.target}" not in own:
+        return "This decision is of the model that was fitted on all other patients of the study."
+    share = known(own.at[e.patient, f"probability_{e.target}"])
+    return (
+        f"The model shown was fitted on all patients, this one among them; models fitted without this patient give "
+        f"{e.target} a probability of {percent(share)} on average."
+    )

@@ -1,0 +1,126 @@
+"""What a search finds: concepts by name and class, cells by their concepts or by likeness, each hit with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytosae.atlas.cell_search import parse_conditions, search_cells
+from cytosae.atlas.matrix import read_array_rows
+from cytosae.common.errors import UsageError
+from cytosae.views.cell_page_view import like_cells
+from cytosae.views.gallery_view import ConceptCard, GalleryQuery, card_of, view_of_gallery
+from cytosae.views.opened_dataset import OpenedAtlas
+
+if TYPE_CHECKING:
+    from cytosae.atlas.latent_columns import Columns
+
+CONCEPTS = 24
+
+
+@dataclass(frozen=True)
+class FoundCell:
+    """A cell that was found, its score from 0 to 1, and why, a phrase each."""
+
+    cell: str
+    label: str | None
+    score: float
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SearchPage:
+    """Hits, best first; ``total`` cells in all, ``concepts_total`` concepts; ``understood`` says what was asked."""
+
+    dataset: str
+    datasets: tuple[str, ...]
+    q: str
+    like: str
+    understood: str
+    concepts: tuple[ConceptCard, ...]
+    concepts_total: int
+    cells: tuple[FoundCell, ...]
+    total: int
+    page: int
+    pages: int
+    problem: str = ""
+
+
+def view_of_search(
+    atlas: OpenedAtlas, columns: Columns, *, q: str = "", like: str = "", page: int = 1, size: int = 48
+) -> SearchPage:
+    """Search a data set.
+
+    Parameters
+    ----------
+    atlas : OpenedAtlas
+        Where to search.
+    columns : Columns
+        The same by latent.
+    q : str
+        Conditions on concepts ("has 12 and 40, not 7"), or words of a concept's class.
+    like : str
+        A ``cell_id``: cells like it by mean tokens.
+    page, size : int
+        Which hits to give.
+    """
+    concepts, concepts_total, cells, total, understood, problem = (), 0, (), 0, "", ""
+    if like:
+        cells, understood = _like(atlas, like), "Cells like this one, by the cosine of mean tokens."
+        total = len(cells)
+    elif any(character.isdigit() for character in q):
+        try:
+            clauses = parse_conditions(q)
+            numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
+            hits, total = search_cells(clauses, columns.of, **numbers, limit=page * size)
+        except UsageError as error:
+            problem = str(error)
+        else:
+            names = atlas.atlas.obs_names
+            understood = "Cells: " + "; ".join(map(str, clauses)) + "."
+            cells = tuple(
+                FoundCell(
+                    str(names[hit.row]),
+                    atlas.labels[str(names[hit.row])],
+                    hit.score,
+                    tuple(
+                        f"{latent}: {value:.3g}, {share:.0%} of its strongest" for latent, value, share in hit.because
+                    ),
+                )
+                for hit in hits[(page - 1) * size :]
+            )
+            named = sorted({latent for clause in clauses for latent in clause.latents})
+            concepts = tuple(card_of(atlas, latent) for latent in named)
+            concepts_total = len(concepts)
+    elif q.strip():
+        gallery = view_of_gallery(atlas, GalleryQuery(q=q, page=page, size=CONCEPTS))
+        concepts, concepts_total = gallery.cards, gallery.total
+        understood = f"Concepts that are strongest on a class with “{q.strip()}” in its name."
+    pages = max(1, -(-(total if cells or not concepts_total else concepts_total) // (size if cells else CONCEPTS)))
+    return SearchPage(
+        dataset=atlas.name,
+        datasets=(atlas.name,),
+        q=q,
+        like=like,
+        understood=understood,
+        concepts=concepts,
+        concepts_total=concepts_total,
+        cells=cells,
+        total=total,
+        page=page,
+        pages=pages,
+        problem=problem,
+    )
+
+
+def _like(atlas: OpenedAtlas, cell: str) -> tuple[FoundCell, ...]:
+    row = atlas.atlas.obs_names.get_indexer([cell])[0]
+    if row < 0:
+        raise UsageError(f"There is no cell {cell[:80]!r} in {atlas.name}.")
+    if "X_backbone" not in atlas.atlas.obsm:
+        raise UsageError(f"{atlas.name} has no mean tokens, by which cells are compared.")
+    mean = read_array_rows(atlas.atlas.obsm["X_backbone"], np.array([row]))[0]
+    found = like_cells(atlas, mean, but=cell, n=48)
+    return tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in found)

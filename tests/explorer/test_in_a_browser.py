@@ -1,0 +1,128 @@
+"""A person goes through the explorer in a browser; nothing is asked of any other server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from cytosae.explorer import ExplorerSettings, create_app
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: make setup-browser")
+
+
+@pytest.fixture(scope="module")
+def address(study_of_smear: Path, cache: None) -> Iterator[str]:
+    """The explorer on a free port of this machine."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(ExplorerSettings(study=study_of_smear)), log_level="error", ws="none", lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with playwright.sync_playwright() as started:
+        made = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that fails the test on errors of the script and on requests to elsewhere."""
+    made = browser.new_page(viewport={"width": 1280, "height": 800})
+    wrong: list[str] = []
+    made.on("pageerror", lambda problem: wrong.append(str(problem)))
+    made.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    made.on("request", lambda r: None if r.url.startswith((address, "data:")) else wrong.append(r.url))
+    yield made
+    made.close()
+    assert wrong == []
+
+
+def test_from_the_overview_to_a_concept_and_on_by_keyboard(page, address):
+    page.goto(address)
+    page.get_by_role("link", name="See the concepts").click()
+    page.get_by_label("Order").select_option("frequency")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**sort=frequency**")
+    page.locator("ol.gallery .card a").first.click()
+    page.wait_for_url("**/concepts/*")
+    first = page.url
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("[...document.querySelectorAll('img[data-map]')].slice(0, 5).every(i => i.naturalWidth > 0)")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(lambda url: url != first)
+    page.get_by_role("checkbox", name="map").uncheck()
+    assert page.locator("img[data-map]").first.is_hidden()
+
+
+def test_dragging_over_the_plot_bounds_the_concepts(page, address):
+    page.goto(f"{address}/concepts")
+    plot = page.locator("#density")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.85 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_url("**low_frequency=**")
+    assert "match what is asked" in page.inner_text("main")
+
+
+def test_a_patch_is_clicked_and_its_concepts_are_seen_with_their_maps(page, address):
+    page.goto(f"{address}/concepts")
+    page.locator("ol.gallery .card a").first.click()
+    page.locator("ol.cells a").first.click()
+    page.wait_for_url("**/cells/**")
+    page.locator("#grid").click(position={"x": 200, "y": 260})
+    page.wait_for_url("**patches=**")
+    assert "patches=134" in page.url  # row 8, column 6 of 16 x 16 on 512 px
+    heading = page.get_by_role("heading", name="At the patch pointed at")
+    assert heading.is_visible()
+    button = page.locator(".show-map").nth(1)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    painted = "document.getElementById('map').getContext('2d').getImageData(0, 0, 16, 16).data.some(v => v > 0)"
+    assert page.evaluate(painted)
+    page.locator("#grid").focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "patches=" in url and "patches=134" not in url)
+
+
+def test_an_image_is_tried(page, address, smear):
+    page.goto(f"{address}/try")
+    page.set_input_files("#image", str(min(smear.glob("images/**/*.png"))))
+    page.get_by_role("button", name="See its concepts").click()
+    page.get_by_role("heading", name="Most telling of this cell").wait_for()
+    assert page.locator(".lit").count() >= 3
+    assert "it is not kept" in page.inner_text("main")
+
+
+def test_pages_are_read_by_a_screen_reader_and_fit_a_tablet(browser, address):
+    tablet = browser.new_page(viewport={"width": 820, "height": 1180})
+    for path in ("/", "/concepts", "/concepts/5", "/search?q=has 5", "/try"):
+        tablet.goto(address + path)
+        assert tablet.locator("h1").count() == 1
+        assert tablet.locator("main img:not([alt])").count() == 0
+        nameless = "[...document.querySelectorAll('input:not([type=hidden]), select')].filter(e => !e.labels.length)"
+        assert tablet.evaluate(f"{nameless}.length") == 0
+        assert tablet.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tablet.close()

@@ -1,0 +1,58 @@
+"""Search in the browser and on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cytosae.cli import main
+from cytosae.pipeline import Study
+
+
+@pytest.fixture(scope="module")
+def atlas(study_of_smear):
+    return Study(study_of_smear).atlas("smear")
+
+
+def test_cells_with_some_concepts_and_not_others_are_found(explorer, atlas, study_of_smear, capfd):
+    counts = (atlas.X.toarray() > 0).sum(axis=0)
+    a, b = (int(k) for k in np.argsort(np.abs(counts - 25), kind="stable")[:2])
+    dense = atlas.X.toarray()
+    wanted = set(atlas.obs_names[(dense[:, a] > 0) & (dense[:, b] == 0)])
+    found = explorer.get("/api/search", params={"q": f"has {a}, not {b}"}).json()
+    assert {cell["cell"] for cell in found["cells"]} == wanted
+    assert found["total"] == len(wanted)
+    assert all(cell["because"][0].startswith(f"{a}: ") for cell in found["cells"])
+    assert main(["search", f"has {a}, not {b}", "--study", str(study_of_smear), "--json", "--limit", "100"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert [cell["cell"] for cell in told["cells"]] == [cell["cell"] for cell in found["cells"]]
+
+
+def test_concepts_of_a_class_are_found(explorer, atlas, study_of_smear, capfd):
+    name = str(atlas.var["top_class"].dropna().iloc[0])
+    found = explorer.get("/api/search", params={"q": name.upper()}).json()
+    assert found["concepts_total"] == (atlas.var.query("cells_active > 0")["top_class"] == name).sum()
+    assert main(["search", name, "--study", str(study_of_smear)]) == 0
+    assert f"of {found['concepts_total']} concepts" in capfd.readouterr().out
+
+
+def test_cells_like_a_cell_have_the_nearest_mean_tokens(explorer, atlas):
+    cell = str(atlas.obs_names[7])
+    means = np.asarray(atlas.obsm["X_backbone"], np.float64)
+    centred = means - means.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    cosine = unit @ unit[7]
+    cosine[7] = -1
+    found = explorer.get("/api/search", params={"like": cell}).json()
+    assert found["cells"][0]["cell"] == atlas.obs_names[int(cosine.argmax())]
+    assert found["cells"][0]["score"] == pytest.approx(cosine.max(), abs=1e-3)
+
+
+def test_what_is_not_understood_is_said_where_it_was_asked(explorer, study_of_smear, capfd):
+    page = explorer.get("/search", params={"q": "12 plus 13"})
+    assert page.status_code == 200
+    assert "is not understood" in page.text
+    assert main(["search", "12 plus 13", "--study", str(study_of_smear)]) == 2
+    assert "is not understood" in capfd.readouterr().err
