@@ -118,7 +118,9 @@ def bootstrap(
     return Estimate(float(value), float(low), float(high), n)
 
 
-def difference(a: NDArray[np.float64], b: NDArray[np.float64], rng: np.random.Generator, repeats: int = 1000) -> Estimate:
+def difference(
+    a: NDArray[np.float64], b: NDArray[np.float64], rng: np.random.Generator, repeats: int = 1000
+) -> Estimate:
     """Mean of ``a`` less that of ``b`` with its percentile interval; each is drawn anew by itself."""
     a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     n = len(a) + len(b)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from cytosae.common.errors import ConflictError, InputError, UsageError
 from cytosae.reviews.database import Database, write_audit
 from cytosae.reviews.panels import Design, Panel
-from cytosae.reviews.tables import AnswerRow, PanelRow, RaterRow, SessionRow, now
+from cytosae.reviews.review_tables import AnswerRow, PanelRow, RaterRow, SessionRow, now
 from cytosae.reviews.vocabulary import check_terms
 
 Verdict = Literal["yes", "partly", "mixed", "no", "cannot say"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cytosae.common.errors import ArtifactError, UsageError
-from cytosae.reviews.tables import AuditRow
+from cytosae.reviews.review_tables import AuditRow
 
 WAIT_SECONDS = 30.0
 """How long a write waits for another one before it is refused."""
@@ -59,24 +60,28 @@ class Database:
                 raise UsageError(f"{made.get_backend_name()} is not supported for reviews; use SQLite or PostgreSQL.")
             self.engine = _engine(made)
         except (ArgumentError, NoSuchModuleError) as problem:
-            raise UsageError("The URL of the reviews is not understood; give sqlite:///FILE or postgresql://.") from problem
+            raise UsageError(
+                "The URL of the reviews is not understood; give sqlite:///FILE or postgresql://."
+            ) from problem
         except ModuleNotFoundError as problem:
             raise UsageError(
                 f"{problem.name} is missing; install it with: pip install 'cytosae[postgres]'."
             ) from problem
+        # SQLite has one writer: threads that wait here wait in turn, where its own waiting is by chance
+        self._turn = threading.Lock() if made.get_backend_name() == "sqlite" else nullcontext()
         self._told = made.render_as_string(hide_password=True)
         self._migrate()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that only reads."""
-        with Session(self.engine) as session:
+        with Session(self.engine.execution_options(only_reads=True)) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction: committed, and on disk, when it is left; undone by an error."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with self._turn, Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def backup(self, target: Path) -> Path:
@@ -133,7 +138,9 @@ def write_audit(session: Session, who: str, what: str, of: int | None, content: 
 def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_size=10, max_overflow=30, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False})
+    engine = sa.create_engine(
+        url, pool_size=10, max_overflow=40, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False}
+    )
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
@@ -145,8 +152,8 @@ def _engine(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # a read that turns into a write would fail at once, not wait
+        # a read that turned into a write would fail at once instead of waiting
+        only_reads = connection.get_execution_options().get("only_reads")
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     return engine
-
-

@@ -13,7 +13,7 @@ from cytosae.common.errors import ConflictError, InputError, UsageError
 from cytosae.reviews.answers import find_session
 from cytosae.reviews.database import Database, reviews_url, write_audit
 from cytosae.reviews.results import read_ratings
-from cytosae.reviews.tables import DecisionRow, PanelRow, SessionRow, now
+from cytosae.reviews.review_tables import DecisionRow, PanelRow, SessionRow, now
 from cytosae.reviews.vocabulary import check_terms, vocabulary
 
 

@@ -162,7 +162,9 @@ class _Maker:
         order = np.argsort(-values, kind="stable")
         order = order[values[order] > 0]
         top, rest = order[: self.design.references], order[self.design.references :]
-        spread = rest[np.linspace(0, len(rest) - 1, min(self.design.spread, len(rest))).astype(int)] if len(rest) else rest
+        spread = (
+            rest[np.linspace(0, len(rest) - 1, min(self.design.spread, len(rest))).astype(int)] if len(rest) else rest
+        )
         cells = [str(self.names[row]) for row in (*top, *spread)]
         if share is None:
             grids = [concept_map(self._tokens(cell), unit, sae=self.sae) for cell in cells]

@@ -21,7 +21,7 @@ from cytosae.reviews.agreement import (
 from cytosae.reviews.answers import Answer, find_session, to_answer
 from cytosae.reviews.database import Database
 from cytosae.reviews.panels import KINDS
-from cytosae.reviews.tables import AnswerRow, PanelRow, RaterRow
+from cytosae.reviews.review_tables import AnswerRow, PanelRow, RaterRow
 from cytosae.reviews.vocabulary import families_of
 
 GRADES = {"no": 0.0, "mixed": 1.0, "partly": 2.0, "yes": 3.0}
@@ -124,7 +124,9 @@ def results_of(database: Database, number: int, *, repeats: int = 1000) -> Resul
     ratings = read_ratings(database, number)
     with database.reading() as session:
         row = find_session(session, number)
-        names = list(session.scalars(select(RaterRow.name).where(RaterRow.session_id == number).order_by(RaterRow.name)))
+        names = list(
+            session.scalars(select(RaterRow.name).where(RaterRow.session_id == number).order_by(RaterRow.name))
+        )
         panels = len(session.scalars(select(PanelRow.id).where(PanelRow.session_id == number)).all())
     raters = tuple(_rater(name, [r for r in ratings if r.rater == name]) for name in names)
     flagged = {rater.name for rater in raters if rater.flags}

@@ -15,7 +15,7 @@ from cytosae.reviews.agreement import Estimate
 from cytosae.reviews.answers import find_session
 from cytosae.reviews.database import Database
 from cytosae.reviews.results import read_ratings, results_of
-from cytosae.reviews.tables import AuditRow
+from cytosae.reviews.review_tables import AuditRow
 
 COLUMNS = (
     *("rater", "panel", "kind", "unit", "stratum", "repeat_of", "verdict", "terms", "words", "place"),
@@ -81,7 +81,8 @@ def claim_checklist(database: Database, number: int) -> str:
         f"| Blinding | no labels, scores, names or other answers were shown; {design['controls']} panels of each "
         f"kind of control and {design['repeats']} hidden repeats were mixed in; every rater had an own random order |",
         "| Raters' qualification | to be filled by the authors |",
-        f"| Inter-rater variability | Krippendorff's alpha (ordinal) {_said(agree.alpha)}; ICC(2,1) {_said(agree.icc)}; "
+        f"| Inter-rater variability | Krippendorff's alpha (ordinal) {_said(agree.alpha)}; "
+        f"ICC(2,1) {_said(agree.icc)}; "
         f"equal answers {_said(agree.percent)} |",
         f"| Agreement of descriptors | Jaccard of terms {_said(agree.terms)}; of families {_said(agree.families)} |",
         "| Intra-rater variability | "

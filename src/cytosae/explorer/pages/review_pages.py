@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import FastAPI, Form, Query, Request
+from fastapi import FastAPI, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -36,7 +36,7 @@ from cytosae.reviews.answers import (
     session_summary,
 )
 from cytosae.reviews.database import Database, reviews_url
-from cytosae.reviews.decisions import Case, decide, list_cases
+from cytosae.reviews.decisions import Case, decide, list_cases, names_in
 from cytosae.reviews.panels import Design, Stratum, make_panels
 from cytosae.reviews.results import Results, results_of
 from cytosae.reviews.review_export import claim_checklist, ratings_csv, ratings_json
@@ -45,6 +45,8 @@ from cytosae.reviews.vocabulary import families, vocabulary
 SIZE = 144
 """Pixels on a side of every cell of every panel: one magnification throughout."""
 Name = Annotated[str, Query(max_length=64, description="rater, where there are no accounts")]
+Number = Annotated[int, Path(ge=1, lt=1 << 31)]
+Latent = Annotated[int, Path(ge=0, lt=1 << 31)]
 EXPORTS = {"ratings.csv": ratings_csv, "session.json": ratings_json, "claim.md": claim_checklist}
 
 
@@ -80,12 +82,21 @@ class Reviewing:
                 if settings.reviews_url is None and settings.study is None:
                     raise InputError("An atlas by itself has no reviews; open a study, or give --reviews-url.")
                 self._database = Database(settings.reviews_url or reviews_url(library.study.path))
+                show_names(library, self._database)
             return self._database
+
+
+def show_names(library: Library, database: Database) -> None:
+    """Let every page call concepts by the names that are accepted now."""
+    library.accepted.clear()
+    library.accepted.update({latent: accepted.name for latent, accepted in names_in(database).items()})
 
 
 def add_reviews(app: FastAPI) -> None:
     """Give the app its reviews, as pages and as JSON."""
-    app.state.reviewing = Reviewing()
+    app.state.reviewing, library, settings = Reviewing(), app.state.library, app.state.settings
+    if settings.reviews_url or (settings.study and (settings.study / "reviews.sqlite").is_file()):
+        app.state.reviewing.of(library)  # a database that cannot be opened is told before anything is served
     environment().globals["review_form"] = offered
     pages: list[tuple[str, Any, str, Any]] = [
         ("/reviews", sessions, "reviews.html.j2", ReviewList),
@@ -131,18 +142,18 @@ def sessions(request: Request) -> ReviewList:
     return ReviewList(tuple(found), tuple(library.names), user.name if user else "", _coordinates(request))
 
 
-def panel(request: Request, number: int, key: str, rater: Name = "") -> BlindPanel:
+def panel(request: Request, number: Number, key: str, rater: Name = "") -> BlindPanel:
     """One panel, blinded: nothing in it says what it shows, or what others said."""
     return blind_panel(_database(request), number, _rater(request, rater), key)
 
 
-def results(request: Request, number: int) -> Results:
+def results(request: Request, number: Number) -> Results:
     """Agreement, learned latents against controls, and raters; for coordinators."""
     _demand_coordinator(request)
     return results_of(_database(request), number, repeats=300)
 
 
-def cases(request: Request, number: int) -> list[Case]:
+def cases(request: Request, number: Number) -> list[Case]:
     """What was said of each learned latent, and what is decided; for coordinators."""
     _demand_coordinator(request)
     return list_cases(_database(request), number)
@@ -180,7 +191,7 @@ def make_session(
     return RedirectResponse("/reviews", 303)
 
 
-def next_panel(request: Request, number: int, rater: Name = "") -> RedirectResponse:
+def next_panel(request: Request, number: Number, rater: Name = "") -> RedirectResponse:
     """On to the first panel without an answer."""
     name = _rater(request, rater)
     for progress in session_summary(_database(request), number).raters:
@@ -191,7 +202,7 @@ def next_panel(request: Request, number: int, rater: Name = "") -> RedirectRespo
 
 def save_form(
     request: Request,
-    number: int,
+    number: Number,
     key: str,
     version: Annotated[int, Form(ge=0, lt=1 << 31)],
     rater: Annotated[str, Form(max_length=64)] = "",
@@ -217,7 +228,7 @@ def save_form(
 
 def save_json(
     request: Request,
-    number: int,
+    number: Number,
     key: str,
     answer: Answer,
     version: Annotated[int, Query(ge=0, lt=1 << 31)],
@@ -227,13 +238,15 @@ def save_json(
 ) -> Saved:
     """Store an answer; when this is answered with 200, the answer is on disk."""
     name, database, submitted = _rater(request, rater), _database(request), state == "submitted"
-    return Saved(give_answer(database, number, name, key, answer, version=version, submitted=submitted, seconds=seconds))
+    return Saved(
+        give_answer(database, number, name, key, answer, version=version, submitted=submitted, seconds=seconds)
+    )
 
 
 def save_decision(
     request: Request,
-    number: int,
-    latent: int,
+    number: Number,
+    latent: Latent,
     version: Annotated[int, Form(ge=0, lt=1 << 31)],
     accepted: Annotated[bool, Form()],
     name: Annotated[str, Form(max_length=200)] = "",
@@ -254,10 +267,11 @@ def save_decision(
         version=version,
         by=user.name if user else "",
     )
+    show_names(_library(request), _database(request))
     return RedirectResponse(f"/reviews/{number}/decisions#c{latent}", 303)
 
 
-def export(request: Request, number: int, name: str) -> PlainTextResponse:
+def export(request: Request, number: Number, name: str) -> PlainTextResponse:
     """Raw ratings and the filled checklist, as a file."""
     _demand_coordinator(request)
     if name not in EXPORTS:
@@ -266,7 +280,7 @@ def export(request: Request, number: int, name: str) -> PlainTextResponse:
     return PlainTextResponse(EXPORTS[name](_database(request), number), headers=kept)
 
 
-def picture(request: Request, number: int, key: str, image: int) -> Response:
+def picture(request: Request, number: Number, key: str, image: Latent) -> Response:
     """The whole field of a cell of a panel; its address says nothing of the cell."""
     cell, _, _ = panel_cell(_database(request), number, key, image)
     kept = request.app.state.kept.get(
@@ -275,7 +289,7 @@ def picture(request: Request, number: int, key: str, image: int) -> Response:
     return Response(kept, media_type="image/webp", headers=KEPT)
 
 
-def heat_map(request: Request, number: int, key: str, image: int) -> Response:
+def heat_map(request: Request, number: Number, key: str, image: Latent) -> Response:
     """The map of a cell of a panel."""
     _, coded, side = panel_cell(_database(request), number, key, image)
     grid = np.frombuffer(base64.b64decode(coded), np.uint8).reshape(side, side).astype(np.float32)
@@ -288,7 +302,7 @@ def offered() -> dict[str, Any]:
     return {"verdicts": VERDICTS, "places": PLACES, "terms": terms, "size": SIZE}
 
 
-def _panel_url(number: int, key: str | None, rater: str) -> str:
+def _panel_url(number: Number, key: str | None, rater: str) -> str:
     return f"/reviews/{number}/panels/{key}?rater={_quoted(rater)}"
 
 

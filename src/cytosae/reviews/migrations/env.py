@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from cytosae.reviews.tables import Base
+from cytosae.reviews.review_tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
