@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cytosae.cli import main
@@ -44,3 +47,15 @@ def test_what_cannot_be_served_is_refused_in_a_sentence(tmp_path, study_of_smear
         create_app(ExplorerSettings(study=study_of_smear, host="0.0.0.0"))
     assert main(["explore"]) == 2
     assert "name either a STUDY or an atlas" in capfd.readouterr().err
+
+
+def test_a_server_starts_without_waiting_for_models(study_of_smear):
+    program = f"""
+import sys
+from pathlib import Path
+from cytosae.explorer import ExplorerSettings, create_app
+create_app(ExplorerSettings(study=Path({str(study_of_smear)!r})))
+assert not {{"torch", "timm", "numba", "sklearn"}} & set(sys.modules), sorted(set(sys.modules) & {{"torch", "timm"}})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

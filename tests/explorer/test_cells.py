@@ -57,7 +57,8 @@ def test_an_image_that_is_dropped_in_has_the_concepts_of_the_same_cell(explorer,
     activations = [{c["latent"]: c["activation"] for c in found["concepts"]} for found in (told, known)]
     both = activations[0].keys() & activations[1].keys()
     assert len(both) >= 10  # stored tokens are rounded to 16 bits
-    assert all(activations[0][k] == pytest.approx(activations[1][k], rel=0.1) for k in both)
+    pairs = np.array([[found[k] for found in activations] for k in sorted(both)])
+    assert np.corrcoef(pairs.T)[0, 1] > 0.99
     assert told["alike"][0]["cell"] == cell
     assert told["picture"].startswith("data:image/webp")
     page = explorer.post("/try", files={"image": (path.name, path.read_bytes())}, headers=OWN)

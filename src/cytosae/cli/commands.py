@@ -314,6 +314,7 @@ def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"
     report, cohort = work.place("report"), work.place("cohort_report", patients.dataset)
     output.line("")
     output.line(f"Done. The concepts are in {report}, the patients in {cohort}; open them in a browser.")
+    output.line(f"To click through them: cytosae explore {study}")
     output.line("With your own images: cytosae run IMAGES --study DIR")
     output.result(study=work.path, report=report, cohort=cohort)
     output.finish()

@@ -114,6 +114,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # who comes before the server is ready waits
     except OSError as problem:
         listening.close()
         raise UsageError(f"{host}:{port} cannot be listened on ({problem.strerror}); give another --port.") from problem

@@ -15,7 +15,6 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytosae.atlas.mask_agreement import shows
 from cytosae.cells import load_image, load_mask
 from cytosae.common.errors import CytosaeError
 from cytosae.report.drawing import AGAINST, COLORMAP, FOR
@@ -72,6 +71,8 @@ class Pictures:
         mask = self._mask(view.cell) if view.outline else None
         if mask is None:
             return picture_uri(picture)
+        from cytosae.atlas.mask_agreement import shows  # torch, which pictures without outlines do not need
+
         return picture_uri(outline(picture, shows(mask, view.outline)), quality=82)
 
     def contribution(self, view: CellView, size: int = LARGE) -> str:

@@ -11,7 +11,6 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.views.gallery_view import name_of, reference_ids
@@ -118,6 +117,8 @@ def view_of_cell(
     latent : int or None
         Concept whose map is shown first, None for the most surprising.
     """
+    from cytosae.atlas.build import encode_cells
+
     codes: Any = sp.csc_array(encode_cells(dataset.sae, tokens[None]))
     side = round((tokens.shape[0] - 1) ** 0.5)
     frequency = dataset.var["activation_frequency"].reindex(range(codes.shape[1])).fillna(0).to_numpy(float)

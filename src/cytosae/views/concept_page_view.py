@@ -8,14 +8,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_rows
-from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.views.concept_view import atlas_facts
 from cytosae.views.gallery_view import headline_of, live_latents, name_of, reference_ids
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
 from cytosae.views.page_parts import Definition, Fact, Number, define, known, text
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ BANDS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.0)
 """Edges of the bands of activation from which examples are shown, as quantiles of the cells that have the concept."""
 EXAMPLES = 8
 NEIGHBOURS = 8
-TOGETHER = 512
+TOGETHER = 128
 """Cells from which co-activation is read: those on which the concept is strongest."""
 HISTOGRAM = 30
 FEWEST = 5
@@ -243,23 +241,15 @@ def _bands(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.flo
 
 
 def _profiles(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.float32]) -> list[Profile]:
-    obs = atlas.atlas.obs
-    dense = np.zeros(len(obs), np.float32)
+    dense = np.zeros(atlas.atlas.n_obs, np.float32)
     dense[rows] = values
-    words = {"label": "By class", "diagnosis": "By diagnosis", "patient": "By patient"}
-    fixed = {*CELL_COLUMNS, "original_size", "alternative_labels", "file", "sublabel", "age"} - set(words)
-    chosen = [
-        name for name in obs.columns if name not in fixed and 1 < obs[name].nunique() <= (400, 16)[name not in words]
-    ]
     found = []
-    order = [*(name for name in words if name in chosen), *(name for name in chosen if name not in words)]
-    for name in order:
-        column = pd.Categorical(obs[name].astype(object))
-        bars = profile_of(dense, column.codes.astype(int), [str(value) for value in column.categories])
+    for name, (codes, names) in atlas.groups.items():
+        bars = profile_of(dense, codes, names)
         enough = sorted((bar for bar in bars if bar.cells >= FEWEST), key=lambda bar: -(bar.mean or 0))
         shown = enough[:LISTED_PATIENTS]
-        title = words.get(name) or str(name).replace("_", " ").capitalize()
-        found.append(Profile(str(name), title, tuple(shown), len(bars) - len(shown)))
+        title = PROFILED.get(name) or name.replace("_", " ").capitalize()
+        found.append(Profile(name, title, tuple(shown), len(bars) - len(shown)))
     return [profile for profile in found if len(profile.bars) > 1]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.concept_choice import usefulness
-from cytosae.atlas.maps import reference_maps
+from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.common.progress import progress
 from cytosae.views.page_parts import MadeFrom, known, series, text
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 FULL_COLOUR = 0.98
 """Quantile of the active patches of the cells shown together at which a map has its full colour."""
 CELLS_AT_ONCE = 64
+NO_GROUPS = ("original_size", "alternative_labels", "file", "sublabel", "age")
+PROFILED = {"label": "By class", "diagnosis": "By diagnosis", "patient": "By patient"}
+"""Columns of cells by which a concept is always profiled, and their words."""
+MOST_PROFILED, MOST_VALUES = 2000, 16
+"""Most values of such a column, and of any other by which concepts are profiled."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,18 @@ class OpenedAtlas:
         labels = self.atlas.obs["label"].astype(object)
         return {str(cell): text(label) for cell, label in zip(self.atlas.obs_names, labels, strict=True)}
 
+    @cached_property
+    def groups(self) -> dict[str, tuple[NDArray[np.integer], list[str]]]:
+        """Columns of the cells that group them: name -> group of each cell, -1 for none, and the groups' names."""
+        obs = pd.DataFrame(self.atlas.obs)
+        others = [str(n) for n in obs.columns if n not in {*CELL_COLUMNS, *NO_GROUPS} and n not in PROFILED]
+        found = {}
+        for name in [*(name for name in PROFILED if name in obs), *others]:
+            column = pd.Categorical(obs[name].astype(object))
+            if 1 < len(column.categories) <= (MOST_PROFILED if name in PROFILED else MOST_VALUES):
+                found[name] = np.asarray(column.codes, np.int64), [str(value) for value in column.categories]
+        return found
+
     def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
         """(cell_id, latent) -> (side, side) activations; none without tokens."""
         del pairs
@@ -138,6 +155,8 @@ class OpenedDataset(OpenedAtlas):
 
     def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
         """(cell_id, latent) -> (side, side) activations; each cell is read and encoded once."""
+        from cytosae.atlas.maps import reference_maps  # torch, which an atlas by itself does not need
+
         latents_of: dict[str, list[int]] = {}
         for cell, latent in pairs:
             latents_of.setdefault(cell, []).append(latent)

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from cytosae.common.errors import UsageError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
-from cytosae.report.pages import page_style
 from cytosae.views.comparison_view import ComparisonView
 
 pages = Pages()
@@ -46,5 +45,7 @@ def add_style(app: FastAPI) -> None:
 
 def style(request: Request) -> Response:
     """The style of the report, inside ``.report``."""
+    from cytosae.report.pages import page_style
+
     del request
     return Response(page_style(".report"), media_type="text/css", headers={"cache-control": "private, max-age=3600"})

@@ -1,0 +1,190 @@
+"""The explorer under load: 20 simulated users on a made-up atlas, on this machine's loopback only.
+
+    python benchmarks/explorer.py                       # 100,000 cells x 49,152 latents, 1,000 active in a cell
+    python benchmarks/explorer.py --cells 20000 --seconds 20
+
+Prints the median and 95th percentile of the time of an answer, for pages and their JSON twins, and memory and
+start-up of the server. Bounded by `--seconds` and `--requests`, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from cytosae.atlas import save_atlas
+
+CLASSES = ("basophil", "eosinophil", "erythroblast", "lymphocyte", "monocyte", "neutrophil", "platelet", "blast")
+REFERENCES = 10
+
+
+def make_atlas(cells: int, latents: int, active: int, seed: int = 0) -> ad.AnnData:
+    """An atlas of random activations with the frequencies of real ones: few latents on most cells, most on few."""
+    rng = np.random.default_rng(seed)
+    weights = 1 / (np.arange(latents) + 20.0)
+    edges = np.cumsum(weights) / weights.sum()
+    blocks = []
+    for start in range(0, cells, 2000):
+        n = min(2000, cells - start)
+        drawn = np.searchsorted(edges, rng.random((n, active))).astype(np.int32)
+        rows = np.repeat(np.arange(n), active)
+        values = rng.lognormal(-5, 1, n * active).astype(np.float32)
+        block = sp.csr_matrix((values, (rows, drawn.ravel())), shape=(n, latents), dtype=np.float32)
+        block.sum_duplicates()
+        blocks.append(block)
+    X = sp.vstack(blocks, format="csr")
+    counts = np.bincount(X.indices, minlength=latents)
+    sums = np.bincount(X.indices, weights=X.data, minlength=latents)
+    labels = rng.integers(0, len(CLASSES), cells)
+    ids = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(cells)]
+    rows = rng.integers(0, cells, (latents, REFERENCES))
+    class_mean = rng.random((latents, len(CLASSES)), np.float32)
+    var = pd.DataFrame(
+        {
+            "activation_frequency": counts / cells,
+            "token_frequency": counts / cells / 50,
+            "cells_active": counts,
+            "mean_activation": np.divide(sums, counts, out=np.full(latents, np.nan), where=counts > 0),
+            "max_activation": 1.0,
+            "max_token_activation": 2.0,
+            "label_entropy": rng.random(latents) * 2,
+            "class_selectivity": rng.random(latents),
+            "top_class": pd.Categorical(np.array(CLASSES)[class_mean.argmax(1)], categories=CLASSES),
+            "position_dependence": rng.random(latents) / 10,
+            "central_share": rng.random(latents),
+        },
+        index=pd.Index([str(i) for i in range(latents)], name="latent"),
+    )
+    text = {"image": ids, "label": np.array(CLASSES)[labels], "patient": [f"P{i % 500:03d}" for i in range(cells)]}
+    obs = pd.DataFrame({**text, "diagnosis": np.array(["AML", "APL"])[np.arange(cells) % 2]}, index=ids)
+    obs.index.name = "cell_id"
+    reference = {"rows": rows, "values": np.sort(rng.random((latents, REFERENCES)))[:, ::-1], "cell_ids": np.array(ids)}
+    provenance = {"dataset": "made_up", "sae": "none", "tokens": "none", "cells": "none", "side": 16, "n_tokens": 257}
+    uns = {"reference_cells": reference, "provenance": provenance, "classes": np.array(CLASSES)}
+    uns["class_cells"] = np.bincount(labels, minlength=len(CLASSES))
+    return ad.AnnData(X=X, obs=obs, var=var, uns=uns, varm={"class_mean": class_mean})
+
+
+def paths(rng: random.Random, latents: int, ids: list[str]) -> str:
+    """What a user asks for next."""
+    k = rng.randrange(min(latents, 20_000))
+    choices = [
+        "/concepts",
+        f"/concepts?sort={rng.choice(['frequency', 'purity', 'strength'])}&page={rng.randrange(1, 50)}",
+        f"/concepts?class={rng.choice(CLASSES)}",
+        f"/concepts/{k}",
+        f"/search?q=has {k} and {k // 3}".replace(" ", "%20"),
+        f"/search?q={rng.choice(CLASSES)[:4]}",
+        "/",
+    ]
+    return rng.choice(choices)
+
+
+def use(address: str, latents: int, ids: list[str], until: float, most: int, seed: int, taken: dict) -> None:
+    """One user: pages and twins one after the other, with half a second to look at each."""
+    rng, where = random.Random(seed), urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
+    for _ in range(most):
+        if time.monotonic() > until:
+            break
+        path, twin = paths(rng, latents, ids), rng.random() < 0.5
+        start = time.perf_counter()
+        connection.request("GET", ("/api" if twin else "") + path)
+        answer = connection.getresponse()
+        answer.read()
+        seconds = time.perf_counter() - start
+        kind = path.partition("?")[0]
+        kind = "/concepts/N" if kind.startswith("/concepts/") else kind
+        taken["twin" if twin else "page", kind].append((seconds, answer.status))
+        time.sleep(0.5 * rng.random())
+    connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=100_000)
+    parser.add_argument("--latents", type=int, default=49_152)
+    parser.add_argument("--active", type=int, default=1000)
+    parser.add_argument("--users", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--requests", type=int, default=400, help="most requests of each user")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cytosae-load-") as name:
+        folder = Path(name)
+        atlas = make_atlas(asked.cells, asked.latents, asked.active)
+        ids = [str(cell) for cell in atlas.obs_names[:1000]]
+        print(f"{asked.cells:,} cells x {asked.latents:,} latents, {atlas.X.nnz:,} entries")
+        save_atlas(atlas, folder / "made_up.h5ad")
+        del atlas
+        begun = time.perf_counter()
+        program = "from cytosae.cli import main; raise SystemExit(main())"
+        words = ["explore", "--atlas", str(folder / "made_up.h5ad"), "--no-browser", "--port", "0", "--json"]
+        environment = {**__import__("os").environ, "CYTOSAE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+        server = subprocess.Popen(
+            [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        try:
+            text = ""
+            while "}" not in text:
+                text += server.stdout.readline()
+            address = json.loads(text)["address"]
+            print(f"listens after {time.perf_counter() - begun:.1f} s")
+            for path in ("/", "/concepts/1"):  # what is made once: the columns
+                start = time.perf_counter()
+                where = urlsplit(address)
+                connection = http.client.HTTPConnection(where.hostname, where.port, timeout=1200)
+                connection.request("GET", path)
+                connection.getresponse().read()
+                print(f"first {path}: {time.perf_counter() - start:.1f} s")
+            taken: dict = defaultdict(list)
+            until = time.monotonic() + asked.seconds
+            users = [
+                threading.Thread(target=use, args=(address, asked.latents, ids, until, asked.requests, i, taken))
+                for i in range(asked.users)
+            ]
+            for user in users:
+                user.start()
+            for user in users:
+                user.join()
+            report(taken)
+            print(f"memory of the server: {memory(server.pid)}")
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def report(taken: dict) -> None:
+    """A table of times."""
+    print(f"\n| {'what':<22} | answers | median ms | 95% ms | not 200 |\n|---|---|---|---|---|")
+    for (kind, path), answers in sorted(taken.items()):
+        times = np.array([seconds for seconds, _ in answers]) * 1000
+        wrong = sum(status != 200 for _, status in answers)
+        median, high = np.percentile(times, [50, 95])
+        print(f"| {kind + ' ' + path:<22} | {len(times)} | {median:.0f} | {high:.0f} | {wrong} |")
+
+
+def memory(pid: int) -> str:
+    """Resident memory, and what of it is the process's own (the rest are pages of mapped files)."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines() if line.startswith("Rss")}
+    return ", ".join(f"{name} {kb / 1e6:.2f} GB" for name, kb in found.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Pictures of the explorer's pages for the docs, of a finished study (that of the demo, whose cells are drawn).
+
+    python scripts/explorer_pictures.py runs/demo docs/images
+
+Each page is taken at 1280 x 800 and as on a tablet; WebP, the first screen only.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from cytosae.explorer import ExplorerSettings, create_app
+
+SIZES = {"": (1280, 800), "-tablet": (820, 1100)}
+
+
+def main(study: Path, out: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    app = create_app(ExplorerSettings(study=study))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        for suffix, (width, height) in SIZES.items():
+            page = browser.new_page(viewport={"width": width, "height": height})
+            for name, path in paths(page, address).items():
+                page.goto(address + path)
+                page.wait_for_load_state("networkidle")
+                picture = Image.open(io.BytesIO(page.screenshot()))
+                picture.save(out / f"explorer-{name}{suffix}.webp", quality=70, method=6)
+        browser.close()
+    server.should_exit = True
+
+
+def paths(page: object, address: str) -> dict[str, str]:
+    """Name of a picture -> path; concept, cell and patient are the first that the pages themselves name."""
+    ask = page.request  # pyright: ignore
+    first = ask.get(f"{address}/api/concepts").json()["cards"][0]
+    found = {
+        "overview": "/",
+        "concepts": "/concepts",
+        "concept": f"/concepts/{first['latent']}",
+        "cell": f"/cells/{first['references'][0]}?patches=119,120,135,136",
+        "search": f"/search?q=has {first['latent']}",
+        "try": "/try",
+    }
+    patients = ask.get(f"{address}/api/patients")
+    if patients.ok:
+        told = patients.json()
+        found["patients"] = "/patients"
+        found["patient"] = f"/patients/{told['patients'][0]['patient']}"
+        found["disease"] = f"/diseases/{told['diseases'][0]}"
+    return found
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
