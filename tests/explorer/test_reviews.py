@@ -91,16 +91,14 @@ def test_three_raters_complete_a_session_by_keyboard(reviewed, tmp_path):
             for rater in ("Ada", "Bob", "Cleo"):
                 page.goto(f"{here}/reviews/1/next?rater={rater}")
                 for n in range(1, len(kinds) + 1):
-                    page.wait_for_function(
-                        "n => document.querySelector('.pager').textContent.includes(`Panel ${n} of`)", arg=n
-                    )
+                    page.get_by_text(f"Panel {n} of").wait_for()
                     kind, again = kinds[page.url.partition("/panels/")[2].partition("?")[0]]
                     careless = "5" if again else "1"
                     page.keyboard.press(careless if rater == "Cleo" else "1" if kind == "learned" else "4")
                     if rater != "Cleo" and n == 1:
                         for press in ("Shift+4", "n", "t", *"auer rods", "Enter", "Escape", "x", "Space"):
                             page.keyboard.press(press)
-                        page.wait_for_function("document.getElementById('note').textContent.startsWith('Draft kept')")
+                        page.locator("#note", has_text="Draft kept").wait_for()
                         page.reload()
                     page.keyboard.press("Enter")
                 page.wait_for_url(f"{here}/reviews")

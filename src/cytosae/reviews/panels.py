@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas import concept_map
 from cytosae.common.errors import UsageError
-from cytosae.sae.model.randomised import randomised
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
 
     from cytosae.atlas.latent_columns import Columns
@@ -166,6 +164,8 @@ class _Maker:
             rest[np.linspace(0, len(rest) - 1, min(self.design.spread, len(rest))).astype(int)] if len(rest) else rest
         )
         cells = [str(self.names[row]) for row in (*top, *spread)]
+        from cytosae.atlas import concept_map
+
         if share is None:
             grids = [concept_map(self._tokens(cell), unit, sae=self.sae) for cell in cells]
         else:
@@ -174,6 +174,10 @@ class _Maker:
 
     def random_panels(self, n: int) -> list[Panel]:
         """Panels of latents with random weights that are active on enough of the cells that are searched."""
+        import torch
+
+        from cytosae.sae.model.randomised import randomised
+
         if n == 0:
             return []
         control = randomised(self.sae, self.design.seed)
@@ -194,6 +198,10 @@ class _Maker:
 
     def random_cells(self, number: int, latents: list[int]) -> Panel:
         """Cells drawn at random, each with the map of another latent: they have nothing in common."""
+        import torch
+
+        from cytosae.atlas import concept_map
+
         n = min(self.design.references + self.design.spread, len(self.names))
         cells = [str(cell) for cell in self.rng.choice(self.names, n, replace=False)]
         grids = []
