@@ -92,6 +92,7 @@ def test_three_raters_complete_a_session_by_keyboard(reviewed, tmp_path):
                 page.goto(f"{here}/reviews/1/next?rater={rater}")
                 for n in range(1, len(kinds) + 1):
                     page.get_by_text(f"Panel {n} of").wait_for()
+                    page.wait_for_load_state("domcontentloaded")  # its script listens from here on
                     kind, again = kinds[page.url.partition("/panels/")[2].partition("?")[0]]
                     careless = "5" if again else "1"
                     page.keyboard.press(careless if rater == "Cleo" else "1" if kind == "learned" else "4")
@@ -101,7 +102,7 @@ def test_three_raters_complete_a_session_by_keyboard(reviewed, tmp_path):
                         page.locator("#note", has_text="Draft kept").wait_for()
                         page.reload()
                     page.keyboard.press("Enter")
-                page.wait_for_url(f"{here}/reviews")
+                page.get_by_role("heading", name="Make a session").wait_for()
             page.goto(f"{here}/reviews/1/results")
             shown = page.inner_text("main")
             browser.close()

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util.exc import CommandError
+from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -142,7 +143,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         url, pool_size=10, max_overflow=40, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False}
     )
 
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions by itself, and late
         cursor = connection.cursor()
@@ -150,7 +151,7 @@ def _engine(url: sa.URL) -> sa.Engine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         # a read that turned into a write would fail at once instead of waiting
         only_reads = connection.get_execution_options().get("only_reads")

@@ -120,17 +120,20 @@ def make_panels(
 def choose_concepts(atlas: AnnData, design: Design, rng: np.random.Generator) -> list[tuple[int, str]]:
     """Latents and their strata: as many from each as possible, the rest from those that have more."""
     var = pd.DataFrame(atlas.var)
-    var = var[var["cells_active"] >= min(ENOUGH_CELLS, atlas.n_obs // 4)]
+    var = var.loc[var["cells_active"] >= min(ENOUGH_CELLS, atlas.n_obs // 4)]
     if len(var) < design.concepts:
         raise UsageError(f"{len(var)} latents are active on enough cells; ask for so many concepts at most.")
     if design.stratum == "frequency":
-        thirds = pd.qcut(var["activation_frequency"].rank(method="first"), 3, labels=["rare", "middling", "frequent"])
-        strata = thirds.astype(str)
+        order = np.argsort(np.argsort(var["activation_frequency"].to_numpy(), kind="stable"))
+        strata = [("rare", "middling", "frequent")[3 * int(rank) // len(var)] for rank in order]
     elif design.stratum == "class":
-        strata = var["top_class"].astype(str)
+        strata = [str(name) for name in var["top_class"]]
     else:
-        strata = pd.Series("all", index=var.index)
-    waiting = {name: list(rng.permutation(np.asarray(of.index, int))) for name, of in strata.groupby(strata)}
+        strata = ["all"] * len(var)
+    of: dict[str, list[int]] = {}
+    for latent, name in zip(var.index, strata, strict=True):
+        of.setdefault(name, []).append(int(latent))
+    waiting = {name: rng.permutation(latents).tolist() for name, latents in sorted(of.items())}
     chosen: list[tuple[int, str]] = []
     while len(chosen) < design.concepts:
         for name, latents in waiting.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from cytosae.common.errors import UsageError
 
@@ -86,5 +87,5 @@ def check_terms(terms: Iterable[str]) -> tuple[str, ...]:
 
 
 @cache
-def _file() -> dict[str, dict[str, dict[str, list[str]]]]:
+def _file() -> dict[str, dict[str, Any]]:
     return tomllib.loads((files("cytosae.reviews") / "vocabulary.toml").read_text(encoding="utf-8"))
