@@ -4,7 +4,7 @@ from .backbones import load_backbone
 from .cells import CellTable, read_cells
 from .cohort import barcodes, classify, contrast, explain_decision
 from .pipeline import Study
-from .sae import SparseAutoencoder, load_sae
+from .sae import SparseAutoencoder, SparseCoder, load_sae
 from .tokens import extract, open_tokens
 
 __version__: str
@@ -12,6 +12,7 @@ __version__: str
 __all__ = [
     "CellTable",
     "SparseAutoencoder",
+    "SparseCoder",
     "Study",
     "atlas",
     "backbones",

@@ -181,7 +181,7 @@ def test_blocks_that_do_not_exist_are_named(block: int) -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'dinobloom'; take one of tiny, dinobloom-s, .* or timm:<model>"):
+    with pytest.raises(UsageError, match="'dinobloom'; take one of tiny, dinobloom-s, .*onnx:<name> or timm:<model>"):
         load_backbone("dinobloom")
 
 

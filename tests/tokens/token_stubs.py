@@ -30,6 +30,10 @@ class StubBackbone(torch.nn.Module):
     def weights_hash(self) -> str:
         return hashlib.sha256(self.weight.numpy().tobytes()).hexdigest()
 
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
     def describe(self) -> dict:
         return {"name": self.name, "block": self.block, "preprocessing": self.preprocessing}
 

@@ -15,13 +15,13 @@ from cytosae.common.errors import InputError, UsageError
 from cytosae.sae import ReluL1
 
 if TYPE_CHECKING:
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
 
 def concept_map(
-    image_or_tokens: Any, latent: int, *, sae: SparseAutoencoder, backbone: Backbone | None = None
+    image_or_tokens: Any, latent: int, *, sae: SparseAutoencoder, backbone: AnyBackbone | None = None
 ) -> NDArray[np.float32]:
     """Map of one latent on one cell.
 
@@ -34,7 +34,7 @@ def concept_map(
         Index in 0..m-1.
     sae : SparseAutoencoder
         The autoencoder.
-    backbone : Backbone or None
+    backbone : AnyBackbone or None
         Turns the image into tokens.
 
     Returns
@@ -138,7 +138,7 @@ def _activations(sae: SparseAutoencoder, tokens: torch.Tensor, latents: list[int
     return torch.relu(scores).cpu().numpy()
 
 
-def _tokens(image_or_tokens: Any, backbone: Backbone | None) -> torch.Tensor:
+def _tokens(image_or_tokens: Any, backbone: AnyBackbone | None) -> torch.Tensor:
     value = image_or_tokens
     if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 2 and "float" in str(value.dtype):
         return torch.as_tensor(value).float()

@@ -85,6 +85,16 @@ class Backbone(nn.Module):
         self.n_tokens = 1 + self.side**2
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid."""
+        return self.side, self.side
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+    @property
     def prepare(self) -> Preprocessing:
         """Images to a batch: `prepare(images) -> float32 [B, 3, H, W]`; see `Preprocessing`.
 

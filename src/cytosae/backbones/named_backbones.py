@@ -9,45 +9,44 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from timm.data.config import resolve_data_config
 from timm.models.eva import Eva
-from torch import nn
 
 from cytosae.backbones.backbone import Backbone
+from cytosae.backbones.blocks import hooked_backbone
 from cytosae.backbones.checkpoints import (
     dinobloom_state,
-    first_line,
-    hash_state,
     hash_weights_file,
     load_strictly,
     read_state,
 )
 from cytosae.backbones.preprocessing import Preprocessing
+from cytosae.backbones.protocol import AnyBackbone
 from cytosae.backbones.registry import REGISTRY, BackboneEntry
+from cytosae.backbones.runtimes import load_by_runtime
 from cytosae.common.errors import UsageError, WeightsError
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, block: int | None = None) -> Backbone:
+def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, block: int | None = None) -> AnyBackbone:
     """Load a backbone with its weights, never with random ones.
 
     Parameters
     ----------
     name : str
         ``tiny`` (shipped), ``dinobloom-s``, ``-b``, ``-l``, ``-g``, or ``timm:<model>``, any vision transformer of
-        timm.
+        timm, ``onnx:<name>``, a file of `export_onnx`, or ``<runtime>:<model>`` of another package (`runtimes`).
     weights : str or Path or None
         File with the weights: for DinoBloom one as published; for timm a state dict in timm's names (None: fetched
-        through timm); for tiny another training of it (None: the shipped one).
+        through timm); for ONNX the file; for tiny another training of it (None: the shipped one).
     block : int or None
         The block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second to
         last, as in the paper.
 
     Returns
     -------
-    Backbone
-        in evaluation mode, on the CPU, in float32
+    AnyBackbone
+        A `Backbone`, or what another runtime has; in evaluation mode, on the CPU, in float32
 
     Raises
     ------
@@ -66,11 +65,11 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
     torch.Size([2, 257, 192])
     """
     path = None if weights is None else Path(weights)
-    if name.startswith("timm:"):
-        return _load_timm(name, path, block)
+    if ":" in name:
+        return load_by_runtime(name, path, block)
     entry = REGISTRY.get(name)
     if entry is None:
-        raise UsageError(f"Unknown backbone {name!r}; take one of {', '.join(REGISTRY)}, or timm:<model>.")
+        raise UsageError(f"Unknown backbone {name!r}; take one of {', '.join(REGISTRY)}, onnx:<name> or timm:<model>.")
     return _load_tiny(entry, path, block) if name == "tiny" else _load_dinobloom(entry, path, block)
 
 
@@ -95,7 +94,7 @@ def _load_tiny(entry: BackboneEntry, path: Path | None, block: int | None) -> Ba
         size=asked["size"], mean=tuple(asked["mean"]), std=tuple(asked["std"]), interpolation=asked["interpolation"]
     )
     source = entry.origin if path is None else path.name
-    return _backbone(model, entry.name, preprocessing, block, found, source, metadata["licence"])
+    return hooked_backbone(model, entry.name, preprocessing, block, found, source, metadata["licence"])
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -129,65 +128,6 @@ def _load_dinobloom(entry: BackboneEntry, path: Path | None, block: int | None) 
     model = timm.create_model(entry.timm_model, pretrained=False, num_classes=0, img_size=224, dynamic_img_size=False)
     load_strictly(model, dinobloom_state(loaded, str(path)), str(path))
     preprocessing = Preprocessing(size=224, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, interpolation="bilinear")
-    return _backbone(model, entry.name, preprocessing, block, found, f"{path.name} ({entry.origin})", entry.licence)
-
-
-def _load_timm(name: str, path: Path | None, block: int | None) -> Backbone:
-    """Load any vision transformer of timm, from its hub or from a file."""
-    asked = name.removeprefix("timm:")
-    if not timm.is_model(asked):
-        raise UsageError(f"timm has no model {asked!r}; see timm.list_models() for those that it has.")
-    try:
-        model = timm.create_model(asked, pretrained=path is None, num_classes=0)
-    except Exception as error:  # hubs fail in as many ways as there are clients of them
-        raise WeightsError(
-            f"The weights of {name} could not be fetched through timm ({first_line(error)}); "
-            "connect to its hub, or pass a local file as weights=PATH (--backbone.weights)."
-        ) from error
-    if path is None:
-        digest, source = hash_state(model), f"timm {timm.__version__}, pretrained {asked}"
-        licence = str(getattr(model, "pretrained_cfg", {}).get("license") or "see the model's page in timm's hub")
-    else:
-        state = read_state(path)
-        # the classifier is no part of a backbone; everything else must fit
-        state = {key: value for key, value in state.items() if not key.startswith(("head.", "head_dist."))}
-        load_strictly(model, state, str(path))
-        digest, source, licence = hash_weights_file(path), path.name, "that of the file given"
-    return _backbone(model, name, _timm_preprocessing(model, name), block, digest, source, licence)
-
-
-def _timm_preprocessing(model: nn.Module, name: str) -> Preprocessing:
-    """Take size, mean, s.d. and interpolation from timm's data config; without its crop: cells fill images."""
-    config = resolve_data_config({}, model=model)
-    channels, height, width = config["input_size"]
-    if height != width or channels != 3:
-        raise WeightsError(f"{name} takes images {channels} x {height} x {width}; cytosae needs square colour images.")
-    return Preprocessing(
-        size=height, mean=tuple(config["mean"]), std=tuple(config["std"]), interpolation=config["interpolation"]
+    return hooked_backbone(
+        model, entry.name, preprocessing, block, found, f"{path.name} ({entry.origin})", entry.licence
     )
-
-
-def _backbone(
-    model: nn.Module, name: str, preprocessing: Preprocessing, block: int | None, digest: str, source: str, licence: str
-) -> Backbone:
-    """Build the backbone, with the block counted from 1."""
-    blocks: Any = getattr(model, "blocks", ())
-    hooked = _block_number(block, len(blocks), name) if len(blocks) else 1  # no blocks: refused by Backbone itself
-    return Backbone(
-        model,
-        name=name,
-        preprocessing=preprocessing,
-        block=hooked,
-        weights_hash=digest,
-        source=source,
-        licence=licence,
-    )
-
-
-def _block_number(block: int | None, depth: int, name: str) -> int:
-    """Return the number of a block, 1 to depth, from a number or a negative index."""
-    asked = -2 if block is None else block
-    number = asked if asked > 0 else depth + 1 + asked
-    if asked == 0 or not 1 <= number <= depth:
-        raise UsageError(f"{name} has blocks 1 to {depth} (or -{depth} to -1), not {asked}.")
-    return number

@@ -15,7 +15,7 @@ from cytosae.common.errors import InputError, UsageError
 from cytosae.evaluation.config import CohortsConfig, ConceptsConfig
 
 if TYPE_CHECKING:
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.evaluation.concept_benchmark import ConceptBenchmark
     from cytosae.sae import SparseAutoencoder
 
@@ -130,7 +130,7 @@ def _write(result: ConceptBenchmark, asked: Tables, output: Output) -> None:
         output.line(f"All tables are in {asked.out}.")
 
 
-def _models(subject: Subject) -> tuple[dict[str, SparseAutoencoder], Backbone, set[str]]:
+def _models(subject: Subject) -> tuple[dict[str, SparseAutoencoder], AnyBackbone, set[str]]:
     saes = subject.sae
     if (subject.study is None) == (not saes):
         raise UsageError("give either a study (--study) or one SAE or several (--sae).")

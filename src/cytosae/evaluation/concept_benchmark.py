@@ -35,7 +35,7 @@ from cytosae.sae.model.randomised import randomised
 from cytosae.tokens import ExtractConfig, extract
 
 if TYPE_CHECKING:
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.sae import SparseAutoencoder
 
 MASKED = ("tecom_wbc", "cellavision_wbc")
@@ -62,7 +62,7 @@ class ConceptBenchmark:
 
 def measure_concepts(
     saes: Mapping[str, SparseAutoencoder],
-    backbone: Backbone,
+    backbone: AnyBackbone,
     *,
     data: Path | None = None,
     config: ConceptsConfig | None = None,
@@ -75,7 +75,7 @@ def measure_concepts(
     ----------
     saes : mapping of str to SparseAutoencoder
         Name -> SAE for the tokens of ``backbone``.
-    backbone : Backbone
+    backbone : AnyBackbone
         Makes the tokens.
     data : Path or None
         Folder that holds acevedo, tecom_wbc and cellavision_wbc; None leaves real cells out.
@@ -129,7 +129,7 @@ def measure_concepts(
 def _real(
     saes: Mapping[str, SparseAutoencoder],
     controls: Mapping[str, SparseAutoencoder],
-    backbone: Backbone,
+    backbone: AnyBackbone,
     data: Path,
     folder: Path,
     config: ConceptsConfig,
@@ -184,7 +184,7 @@ def _real(
 def _drawn(
     saes: Mapping[str, SparseAutoencoder],
     controls: Mapping[str, SparseAutoencoder],
-    backbone: Backbone,
+    backbone: AnyBackbone,
     folder: Path,
     config: ConceptsConfig,
 ) -> tuple[ConceptBenchmark, dict[str, dict[str, list[int]]]]:
@@ -218,7 +218,7 @@ def _drawn(
     return ConceptBenchmark({"drawn_cells": {"search": len(search), "scored": len(test)}}, result), matched
 
 
-def _families(saes: Mapping[str, SparseAutoencoder], backbone: Backbone) -> Iterator[Units]:
+def _families(saes: Mapping[str, SparseAutoencoder], backbone: AnyBackbone) -> Iterator[Units]:
     for name, sae in saes.items():
         yield sae_units(sae, name)
     yield neuron_units(backbone.width)

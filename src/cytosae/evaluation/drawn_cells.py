@@ -16,7 +16,7 @@ from cytosae.cells.synthetic import DOMAINS, STRUCTURES, TYPES, Drawing, draw_ce
 from cytosae.common.progress import progress
 
 if TYPE_CHECKING:
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
 
 COVER = 0.1
 """Share of a patch that a structure covers from which on the patch shows it."""
@@ -83,13 +83,13 @@ class DrawnCells:
 
 
 def draw_benchmark(
-    backbone: Backbone, folder: Path, *, cells: int, seed: int, difficulty: float, size: int = 128
+    backbone: AnyBackbone, folder: Path, *, cells: int, seed: int, difficulty: float, size: int = 128
 ) -> DrawnCells:
     """Draw cells of all types and laboratories in turn, and make their tokens.
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : AnyBackbone
         Makes tokens [b, T, D].
     folder : Path
         For the file of tokens.

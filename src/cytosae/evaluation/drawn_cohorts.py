@@ -41,7 +41,7 @@ from cytosae.tokens import ExtractConfig, extract
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
@@ -81,7 +81,7 @@ def score_cohorts(
     saes: Mapping[str, SparseAutoencoder],
     controls: Mapping[str, SparseAutoencoder],
     matched: Mapping[str, Mapping[str, Sequence[int]]],
-    backbone: Backbone,
+    backbone: AnyBackbone,
     work: Path,
     config: CohortsConfig,
 ) -> dict[str, pd.DataFrame]:
@@ -95,7 +95,7 @@ def score_cohorts(
         SAEs with random weights, scored in the same way.
     matched : mapping of str to mapping of str to sequence of int
         Name -> structure -> latents that stand for it, found on other cells.
-    backbone : Backbone
+    backbone : AnyBackbone
         Makes the tokens.
     work : Path
         Folder for images and tokens, which are removed after each cohort.
@@ -139,7 +139,7 @@ def score_cohorts(
 
 
 def draw_cohort(
-    backbone: Backbone,
+    backbone: AnyBackbone,
     folder: Path,
     config: CohortsConfig,
     domain: str,

@@ -20,7 +20,7 @@ from cytosae.views import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
@@ -175,7 +175,7 @@ class Library:
             return self.study.sae()
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> AnyBackbone:
         """The backbone, loaded when a page first needs it."""
         with self.lock:
             return self.study.backbone

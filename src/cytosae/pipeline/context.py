@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from lightning_fabric import Fabric
 
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.common.runtime import RuntimeConfig
     from cytosae.pipeline.study_config import BackboneConfig
     from cytosae.sae import SparseAutoencoder
@@ -58,7 +58,7 @@ class Context(Surroundings):
         self.path, self._runtime = path, runtime
         self._on_step, self._on_note = on_step, on_note
         self._fabric: Fabric | None = None
-        self._backbones: dict[BackboneConfig, Backbone] = {}
+        self._backbones: dict[BackboneConfig, AnyBackbone] = {}
         self._saes: dict[str, SparseAutoencoder] = {}
         self._results: list[StepResult] = []
 
@@ -86,7 +86,7 @@ class Context(Surroundings):
         if self._on_note is not None:
             self._on_note(line)
 
-    def backbone(self, asked: BackboneConfig) -> Backbone:
+    def backbone(self, asked: BackboneConfig) -> AnyBackbone:
         """A backbone on the device of the context, loaded once."""
         from cytosae.backbones import load_backbone
 

@@ -12,7 +12,7 @@ from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Source, Step
 
 if TYPE_CHECKING:
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.cells import CellTable
     from cytosae.pipeline.context import Context
     from cytosae.pipeline.study_config import StudyConfig
@@ -61,13 +61,13 @@ def _read_cells(job: Job) -> None:
         job.context.note(f"{job.of}: {sentence}")
 
 
-def tokens_step(config: StudyConfig, cells: CellTable, backbone: Backbone) -> Step:
+def tokens_step(config: StudyConfig, cells: CellTable, backbone: AnyBackbone) -> Step:
     """Turn the cells of a data set into tokens, which depend on the images alone and not on what is said of them."""
     sources = {"cells": Source(cells, cells.fingerprint), "backbone": backbone_source(backbone)}
     return Step(Place("tokens", cells.name), _extract, config.extract, sources=sources, together=True)
 
 
-def backbone_source(backbone: Backbone) -> Source:
+def backbone_source(backbone: AnyBackbone) -> Source:
     """A backbone as something that steps are made of."""
     return Source(backbone, digest(backbone.describe()))
 

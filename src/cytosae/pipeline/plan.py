@@ -19,7 +19,7 @@ from cytosae.pipeline.step import Step
 if TYPE_CHECKING:
     import torch
 
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.cells.reading import Listing
     from cytosae.pipeline.context import Context
     from cytosae.pipeline.study_config import Dataset, StudyConfig
@@ -126,7 +126,7 @@ class _Planner:
         self.done: dict[Place, bool] = {}
 
     @cached_property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> AnyBackbone:
         return self.context.backbone(self.config.backbone)
 
     @cached_property

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytosae.atlas.matching import Matching, match_directions
-from cytosae.common.errors import ArtifactError
+from cytosae.backbones import Backbone
+from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.evaluation.config import QualityConfig
 from cytosae.evaluation.dictionary_quality import (
     DictionaryQuality,
@@ -54,7 +55,7 @@ def measure_study(study: Study, dataset: str, config: QualityConfig) -> tuple[Di
             Trainer(untaught, recipe.train).fit(reader)
             other = (untaught, tokens)
         families = quality_families(sae, store, config, trained=trained, random_backbone=other)
-        found = measure_quality(families, store, labels, finish=study.backbone.finish, config=config)
+        found = measure_quality(families, store, labels, finish=_of_torch(study).finish, config=config)
     matching = match_directions(sae, trained["another seed"], seed=config.seed)
     rows = stability_rows(matching.table["likeness"].to_numpy(), matching.by_chance)
     with suppress(ArtifactError):  # a study without masks has none
@@ -67,4 +68,12 @@ def _random_tokens(study: Study, dataset: str, folder: Path) -> TokenStore:
     cells = study.cells(dataset)
     place = {cell: row for row, cell in enumerate(cells.frame["cell_id"])}
     ordered = cells.subset(np.array([place[cell] for cell in study.tokens(dataset).cell_ids]))
-    return extract(ordered, random_backbone(study.backbone), folder / "tokens", config=study.config.extract)
+    return extract(ordered, random_backbone(_of_torch(study)), folder / "tokens", config=study.config.extract)
+
+
+def _of_torch(study: Study) -> Backbone:
+    """The study's backbone, whose remaining blocks can be run and whose weights can be dealt out anew."""
+    backbone = study.backbone
+    if not isinstance(backbone, Backbone):
+        raise UsageError(f"The quality of an SAE needs its backbone in torch; {backbone.name} runs elsewhere.")
+    return backbone

@@ -19,7 +19,7 @@ from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, r
 
 if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.plan import RunPlan
 
 
@@ -109,7 +109,7 @@ class Study(Opener):
         return list(self.config.trained_on)
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> AnyBackbone:
         """The backbone, on the device of the study."""
         return self.context.backbone(self.config.backbone)
 

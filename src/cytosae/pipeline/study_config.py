@@ -72,7 +72,8 @@ class BackboneConfig:
     Attributes
     ----------
     name : str
-        tiny, dinobloom-s, dinobloom-b, dinobloom-l, dinobloom-g or timm:MODEL.
+        tiny, dinobloom-s, dinobloom-b, dinobloom-l, dinobloom-g, timm:MODEL, onnx:NAME (its file as weights), or
+        RUNTIME:MODEL of another package.
     weights : Path or None
         File of weights, None for those that ship with the package or that timm fetches.
     block : int

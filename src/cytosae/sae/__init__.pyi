@@ -1,3 +1,4 @@
+from .coder import SparseCoder
 from .exchange.checkpoint import save_sae
 from .exchange.sources import load_sae
 from .model.autoencoder import SparseAutoencoder
@@ -45,6 +46,7 @@ __all__ = [
     "ReluL1",
     "Schedule",
     "SparseAutoencoder",
+    "SparseCoder",
     "StepLog",
     "Tied",
     "TopK",

@@ -66,10 +66,13 @@ class Trial:
     design : Design
         Their diagnoses and who belongs together: those of ``data``, shuffled ones, or with other groups.
     folds : list of Fold
+        The same for every model.
     weights : ndarray of float, shape (1 + B, P)
         From `Design.bootstrap`.
     colours : Colours
+        What the smears' colour says of the same patients.
     config : ClassificationConfig
+        How it is done.
     seed : int
         Of everything drawn.
     """

@@ -57,6 +57,7 @@ def classify(
     patient : str
         Column of ``atlas.obs`` with the patients.
     config : ClassificationConfig or None
+        How it is done; None for the defaults.
 
     Raises
     ------

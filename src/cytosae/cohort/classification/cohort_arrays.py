@@ -164,8 +164,12 @@ def gather(
 
     Parameters
     ----------
-    barcodes, atlas, colours, classes, patient, retest, controls
-        As for `cytosae.cohort.classify`.
+    barcodes, atlas, colours : AnnData, AnnData or None, DataFrame or None
+        Patients, cells and their colours, as for `cytosae.cohort.classify`.
+    classes, patient : sequence of str or None, str
+        Diagnoses to tell apart, and the column of the patients.
+    retest, controls : AnnData or None, Controls or None
+        What the models are held against.
     config : ClassificationConfig or None
         Which barcodes (``kinds``), which diagnosis is looked for (``positive``), who belongs together (``group``,
         ``sessions``).

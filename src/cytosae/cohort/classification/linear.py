@@ -113,7 +113,7 @@ def fit_l2(
         Features of training patients; NaN is missing.
     y : ndarray of int, shape (n,)
         Classes 0..K-1, each present.
-    strengths, inner_folds, min_share
+    strengths, inner_folds, min_share : tuple of float, int, float
         As in `L2`.
     seed : int
         Of the inner folds.
@@ -186,7 +186,7 @@ class ElasticNet(Linear):
 
     Attributes
     ----------
-    inner_folds, min_share
+    inner_folds, min_share : int, float
         As in `L2`.
     strengths, l1_ratios : tuple of float
         Candidates of C and of the share of the absolute penalty.

@@ -132,7 +132,7 @@ def metric_draws(scores: Scores, design: Design, weights: Array, config: Classif
         R repetitions.
     design : Design
         Of the cohort.
-    weights : ndarray of float, shape (B, patients of the cohort)
+    weights : ndarray of float, shape (B, P)
         From `Design.bootstrap`.
     config : ClassificationConfig
         Its odds, and the specificity at which the sensitivity is taken.

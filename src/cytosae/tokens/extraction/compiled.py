@@ -11,7 +11,7 @@ from torch.nn import functional
 from cytosae.common.errors import UsageError
 
 
-def compiled_forward(backbone: nn.Module, batch_size: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def compiled_forward(backbone: object, batch_size: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """``backbone`` as a function that is compiled at its first call.
 
     Smaller batches than ``batch_size`` are filled up to it: code is compiled for one shape, and only once.
@@ -19,8 +19,10 @@ def compiled_forward(backbone: nn.Module, batch_size: int) -> Callable[[torch.Te
     Raises
     ------
     UsageError
-        at the first call, where nothing can be compiled.
+        for a backbone that torch does not compute; at the first call, where nothing can be compiled.
     """
+    if not isinstance(backbone, nn.Module):
+        raise UsageError("extract.compile is for backbones that torch computes; leave it out.")
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         n = len(images)

@@ -28,13 +28,13 @@ from cytosae.tokens.store.token_store import MANIFEST, TokenStore, open_tokens
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.cells import CellTable
 
 
 def extract(
     cells: CellTable,
-    backbone: Backbone,
+    backbone: AnyBackbone,
     out: Path,
     *,
     config: ExtractConfig | None = None,
@@ -50,7 +50,7 @@ def extract(
     ----------
     cells : CellTable
         The cell table, n cells.
-    backbone : Backbone
+    backbone : AnyBackbone
         Makes tokens [b, T, D].
     out : Path
         Directory of the store; the work lies beside it in ``.<name>.partial`` until it is complete.
@@ -87,12 +87,12 @@ def extract(
         return open_tokens(out, verify=False)
 
 
-def estimated_bytes(n_cells: int, backbone: Backbone, config: ExtractConfig | None = None) -> int:
+def estimated_bytes(n_cells: int, backbone: AnyBackbone, config: ExtractConfig | None = None) -> int:
     """Bytes that the tokens of ``n_cells`` cells will take on disk, known before anything is computed."""
     return n_cells * recipe_for(backbone, config or ExtractConfig()).cell_bytes
 
 
-def estimate(n_cells: int, backbone: Backbone, config: ExtractConfig | None = None) -> str:
+def estimate(n_cells: int, backbone: AnyBackbone, config: ExtractConfig | None = None) -> str:
     """`estimated_bytes` as a sum to be read: "2,503 cells x 257 x 192 x 2 bytes = 247 MB"."""
     config = config or ExtractConfig()
     size = estimated_bytes(n_cells, backbone, config)
@@ -101,7 +101,7 @@ def estimate(n_cells: int, backbone: Backbone, config: ExtractConfig | None = No
     return f"{n_cells:,} cells x {backbone.n_tokens} x {backbone.width} x {each} = {total}"
 
 
-def recipe_for(backbone: Backbone, config: ExtractConfig) -> Recipe:
+def recipe_for(backbone: AnyBackbone, config: ExtractConfig) -> Recipe:
     """What decides the stored numbers: compare ``.fingerprint`` with a manifest's ``recipe``."""
     # Named only where there is one, so that stores which were made before there was a choice keep their recipe.
     stain = {} if config.stain == "none" else {"stain": config.stain}
@@ -146,9 +146,9 @@ class _Ranks:
         if self._fabric is not None and self.size > 1:
             self._fabric.barrier()
 
-    def device(self, backbone: Backbone) -> torch.device:
+    def device(self, backbone: AnyBackbone) -> torch.device:
         """Where this rank computes."""
-        return self._fabric.device if self._fabric is not None else next(backbone.parameters()).device
+        return self._fabric.device if self._fabric is not None else backbone.device
 
 
 def _is_current(work: Work, config: ExtractConfig, inputs: Mapping[str, str]) -> bool:
@@ -189,7 +189,7 @@ def _begin(work: Work) -> None:
     work.check_space(sum(len(shard.cell_ids) for shard in work.shards if shard.index not in finished))
 
 
-def _make_shards(work: Work, cells: CellTable, backbone: Backbone, config: ExtractConfig, ranks: _Ranks) -> None:
+def _make_shards(work: Work, cells: CellTable, backbone: AnyBackbone, config: ExtractConfig, ranks: _Ranks) -> None:
     """Make this rank's shards that are not there yet; one is written while the next is computed."""
     mine = work.shards[ranks.rank :: ranks.size]
     finished = work.finished(mine, verify=True)
@@ -243,7 +243,7 @@ class Forward:
 
     Attributes
     ----------
-    backbone : Backbone
+    backbone : AnyBackbone
         Moved to ``device``.
     config : ExtractConfig
         Precision, compile, storage type and workers are used; batches are the caller's, of ``batch_size`` at most.
@@ -251,9 +251,9 @@ class Forward:
         Where it computes.
     """
 
-    backbone: Backbone
+    backbone: AnyBackbone
 
-    def __init__(self, backbone: Backbone, config: ExtractConfig, device: torch.device) -> None:
+    def __init__(self, backbone: AnyBackbone, config: ExtractConfig, device: torch.device) -> None:
         self.backbone = backbone.to(device)
         self.config = config
         self.device = device

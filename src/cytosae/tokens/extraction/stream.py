@@ -14,7 +14,7 @@ from cytosae.tokens.reading.shuffle import Order
 from cytosae.tokens.store.encoding import Planes, allocate, decoded, encoding_of, gather
 
 if TYPE_CHECKING:
-    from cytosae.backbones import Backbone
+    from cytosae.backbones import AnyBackbone
     from cytosae.cells import CellTable
 
 _SAMPLE_CELLS = 256
@@ -28,7 +28,7 @@ class TokenStream(ShuffledTokens):
 
     Parameters
     ----------
-    cells, backbone : CellTable, Backbone
+    cells, backbone : CellTable, AnyBackbone
         Images, and what makes tokens of them.
     config : ReaderConfig or None
         Batch, selection, seed, ``buffer_tokens`` (of a pool); memory and runs do not apply.
@@ -45,7 +45,7 @@ class TokenStream(ShuffledTokens):
     def __init__(
         self,
         cells: CellTable,
-        backbone: Backbone,
+        backbone: AnyBackbone,
         config: ReaderConfig | None = None,
         *,
         extraction: ExtractConfig | None = None,
@@ -63,7 +63,7 @@ class TokenStream(ShuffledTokens):
         )
         encoding = encoding_of(self.extraction.dtype)
         super().__init__(config, order, encoding, n_tokens=backbone.n_tokens, width=backbone.width)
-        self._forward = Forward(backbone, self.extraction, device or next(backbone.parameters()).device)
+        self._forward = Forward(backbone, self.extraction, device or backbone.device)
 
     def sample(self, n: int, seed: int) -> TokenBatch:
         """At most ``n`` random tokens of about 256 random cells (more if ``n`` takes more); equal on all ranks."""
