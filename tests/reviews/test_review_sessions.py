@@ -17,7 +17,7 @@ from sqlalchemy import select
 from cytosae.common.errors import ArtifactError, ConflictError, InputError, UsageError
 from cytosae.reviews import Database, accepted_names, results_of, reviews_url
 from cytosae.reviews.answers import Answer, blind_panel, give_answer, list_sessions
-from cytosae.reviews.decisions import decide, list_cases
+from cytosae.reviews.decisions import Decision, decide, list_cases
 from cytosae.reviews.review_export import claim_checklist, ratings_csv, ratings_json
 from cytosae.reviews.review_tables import AuditRow, Base, PanelRow, RaterRow
 
@@ -157,15 +157,15 @@ def test_accepted_names_are_read_and_two_coordinators_do_not_overwrite_each_othe
     number = make_session(database)
     answer_all(database, number)
     assert list_cases(database, number)[0].disagree
-    assert decide(database, number, 3, accepted=True, name="Auer rods", terms=("auer_rods",), by="c") == 1
+    assert decide(database, number, 3, Decision(True, "Auer rods", ("auer_rods",)), by="c") == 1
     with pytest.raises(ConflictError):
-        decide(database, number, 3, accepted=False, name="", by="d")
-    decide(database, number, 4, accepted=False, name="nothing")
+        decide(database, number, 3, Decision(False, ""), by="d")
+    decide(database, number, 4, Decision(False, "nothing"))
     with pytest.raises(InputError):
-        decide(database, number, 99, accepted=True, name="x")
+        decide(database, number, 99, Decision(True, "x"))
     [found] = accepted_names(tmp_path).values()
     assert (found.latent, found.name, found.raters) == (3, "Auer rods", 3)
-    decide(database, number, 3, accepted=False, name="", version=1)
+    decide(database, number, 3, Decision(False, ""), version=1)
     assert accepted_names(tmp_path) == {}
     assert accepted_names(tmp_path / "nowhere") == {}
     database.close()

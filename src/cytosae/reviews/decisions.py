@@ -44,6 +44,16 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a coordinator decides of a latent; an accepted name is shown wherever the concept is."""
+
+    accepted: bool
+    name: str
+    terms: tuple[str, ...] = ()
+    comment: str = ""
+
+
+@dataclass(frozen=True)
 class AcceptedName:
     """The name that reviewers accepted for a latent."""
 
@@ -76,11 +86,8 @@ def decide(
     database: Database,
     number: int,
     latent: int,
+    decision: Decision,
     *,
-    accepted: bool,
-    name: str,
-    terms: tuple[str, ...] = (),
-    comment: str = "",
     version: int = 0,
     by: str = "",
 ) -> int:
@@ -93,7 +100,7 @@ def decide(
     ConflictError
         It was decided otherwise since ``version`` was read.
     """
-    name = name.strip()
+    accepted, name, comment = decision.accepted, decision.name.strip(), decision.comment
     if len(name) > 200 or len(comment) > 2000 or not name.isprintable() or "\0" in comment:
         raise UsageError("A name has at most 200 printable characters, a comment at most 2000.")
     if accepted and not name:
@@ -101,7 +108,7 @@ def decide(
     values: dict[str, Any] = {
         "accepted": accepted,
         "name": name,
-        "terms": list(check_terms(terms)),
+        "terms": list(check_terms(decision.terms)),
         "comment": comment,
         "decided_by": by,
         "changed": now(),

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from fastapi import FastAPI, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from cytosae.common.artifact import read_artifact
@@ -36,7 +37,7 @@ from cytosae.reviews.answers import (
     session_summary,
 )
 from cytosae.reviews.database import Database, reviews_url
-from cytosae.reviews.decisions import Case, decide, list_cases, names_in
+from cytosae.reviews.decisions import Case, Decision, decide, list_cases, names_in
 from cytosae.reviews.panels import Design, Stratum, make_panels
 from cytosae.reviews.results import Results, results_of
 from cytosae.reviews.review_export import claim_checklist, ratings_csv, ratings_json
@@ -65,6 +66,34 @@ class Saved:
     """An answer is on disk, with this version."""
 
     version: int
+
+
+class SessionForm(BaseModel):
+    """What a coordinator fills in; raters are named a line each."""
+
+    title: str = Field(max_length=200)
+    raters: str = Field(max_length=4000)
+    dataset: str = Field("", max_length=200)
+    stratum: Stratum = "frequency"
+    concepts: int = 40
+    controls: int = 10
+    repeats: int = 8
+    seed: int = Field(0, ge=0, lt=1 << 31)
+
+
+class AnswerForm(BaseModel):
+    """What a rater fills in."""
+
+    version: int = Field(ge=0, lt=1 << 31)
+    rater: str = Field("", max_length=64)
+    verdict: str = Field("", max_length=20)
+    terms: list[str] = Field([], max_length=40)
+    words: str = Field("", max_length=LONGEST)
+    place: str = Field("", max_length=20)
+    confidence: int = 0
+    misfits: list[int] = Field([], max_length=40)
+    seconds: float = Field(0.0, allow_inf_nan=False)
+    state: Literal["draft", "submitted"] = "submitted"
 
 
 class Reviewing:
@@ -159,33 +188,23 @@ def cases(request: Request, number: Number) -> list[Case]:
     return list_cases(_database(request), number)
 
 
-def make_session(
-    request: Request,
-    title: Annotated[str, Form(max_length=200)],
-    raters: Annotated[str, Form(max_length=4000, description="a name a line")],
-    dataset: Annotated[str, Form(max_length=200)] = "",
-    stratum: Annotated[Stratum, Form()] = "frequency",
-    concepts: Annotated[int, Form()] = 40,
-    controls: Annotated[int, Form()] = 10,
-    repeats: Annotated[int, Form()] = 8,
-    seed: Annotated[int, Form(ge=0, lt=1 << 31)] = 0,
-) -> RedirectResponse:
+def make_session(request: Request, form: Annotated[SessionForm, Form()]) -> RedirectResponse:
     """Make a session; its panels are computed here and now."""
     _demand_coordinator(request)
     library, user = _library(request), _user(request)
     if not library.has_maps:
         raise InputError("Panels cannot be made: neither tokens nor the SAE are at hand.")
-    opened = library.dataset(dataset or None)
-    design = Design(concepts, stratum, controls, repeats, seed=seed)
+    opened = library.dataset(form.dataset or None)
+    design = Design(form.concepts, form.stratum, form.controls, form.repeats, seed=form.seed)
     panels = make_panels(opened.atlas, library.columns(opened.name), opened.store, opened.sae, design)
     create_session(
         _database(request),
         panels,
         design,
-        title=title,
+        title=form.title,
         dataset=opened.name,
         atlas=read_artifact(library.study.place("atlas", opened.name), "atlas", verify=False).fingerprint,
-        raters=raters.splitlines(),
+        raters=form.raters.splitlines(),
         by=user.name if user else "",
     )
     return RedirectResponse("/reviews", 303)
@@ -200,27 +219,11 @@ def next_panel(request: Request, number: Number, rater: Name = "") -> RedirectRe
     raise InputError("You are no rater of this session; ask its coordinator.")
 
 
-def save_form(
-    request: Request,
-    number: Number,
-    key: str,
-    version: Annotated[int, Form(ge=0, lt=1 << 31)],
-    rater: Annotated[str, Form(max_length=64)] = "",
-    verdict: Annotated[str, Form(max_length=20)] = "",
-    terms: Annotated[list[str] | None, Form(max_length=40)] = None,
-    words: Annotated[str, Form(max_length=LONGEST)] = "",
-    place: Annotated[str, Form(max_length=20)] = "",
-    confidence: Annotated[int, Form()] = 0,
-    misfits: Annotated[list[int] | None, Form(max_length=40)] = None,
-    seconds: Annotated[float, Form(allow_inf_nan=False)] = 0.0,
-    state: Annotated[Literal["draft", "submitted"], Form()] = "submitted",
-) -> RedirectResponse:
+def save_form(request: Request, number: Number, key: str, form: Annotated[AnswerForm, Form()]) -> RedirectResponse:
     """Store an answer from the form, and go on to the next panel."""
-    name = _rater(request, rater)
-    answer = Answer(verdict, tuple(terms or ()), words, place, confidence, tuple(misfits or ()))
-    submitted = state == "submitted"
-    database = _database(request)
-    give_answer(database, number, name, key, answer, version=version, submitted=submitted, seconds=seconds)
+    name, submitted, database = _rater(request, form.rater), form.state == "submitted", _database(request)
+    answer = Answer(form.verdict, tuple(form.terms), form.words, form.place, form.confidence, tuple(form.misfits))
+    give_answer(database, number, name, key, answer, submitted=submitted, version=form.version, seconds=form.seconds)
     following = blind_panel(database, number, name, key).next if submitted else key
     url = _panel_url(number, following, name) if following else f"/reviews/{number}/next?rater={_quoted(name)}"
     return RedirectResponse(url, 303)
@@ -256,17 +259,8 @@ def save_decision(
     """Store what is decided of a latent."""
     _demand_coordinator(request)
     user = _user(request)
-    decide(
-        _database(request),
-        number,
-        latent,
-        accepted=accepted,
-        name=name,
-        terms=tuple(terms or ()),
-        comment=comment,
-        version=version,
-        by=user.name if user else "",
-    )
+    decision = Decision(accepted, name, tuple(terms or ()), comment)
+    decide(_database(request), number, latent, decision, version=version, by=user.name if user else "")
     show_names(_library(request), _database(request))
     return RedirectResponse(f"/reviews/{number}/decisions#c{latent}", 303)
 
