@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 INTEROP := .venv-saelens
 
-.PHONY: setup setup-dev setup-browser demo test test-interop check bench docs clean
+.PHONY: setup setup-dev setup-browser setup-postgresql demo test test-interop check bench docs clean
 
 setup: $(VENV)/.setup
 setup-dev: $(VENV)/.setup-dev
@@ -24,10 +24,14 @@ $(VENV)/.setup-dev: $(VENV)/.setup
 setup-browser:
 	@scripts/system_packages.sh chromium
 
+# Debian's PostgreSQL for the tests of reviews, which start a server of their own; they skip, saying so, without it.
+setup-postgresql:
+	@scripts/system_packages.sh postgresql
+
 demo: setup
 	$(BIN)/cytosae demo
 
-test: setup-dev setup-browser
+test: setup-dev setup-browser setup-postgresql
 	$(BIN)/python -m pytest
 
 # sae-lens brings a large stack of its own, so it lives in an environment of its own.

@@ -3,7 +3,10 @@
 set -u
 missing=()
 for package in "$@"; do
-  command -v "$package" >/dev/null 2>&1 || missing+=("$package")
+  command -v "$package" >/dev/null 2>&1 && continue
+  # Debian keeps the programs of PostgreSQL out of the PATH
+  [ "$package" = postgresql ] && compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null && continue
+  missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 if command -v apt-get >/dev/null 2>&1; then

@@ -21,6 +21,7 @@ LAYERS = [
     "cohort",
     "evaluation",
     "reviews",
+    "reviews",
     "views",
     "report",
     "pipeline",

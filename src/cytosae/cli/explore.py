@@ -101,7 +101,7 @@ def serve(settings: ExplorerSettings, output: Output, *, browser: bool) -> None:
         log_level="warning",
         server_header=False,
         timeout_keep_alive=5,
-        limit_concurrency=200,
+        limit_concurrency=300,
         h11_max_incomplete_event_size=32 << 10,
     )
     uvicorn.Server(config).run(sockets=[listening])

@@ -33,3 +33,7 @@ class WeightsError(CytosaeError):
 
 class TrainingError(CytosaeError):
     """Training cannot go on (divergence, no usable tokens)."""
+
+
+class ConflictError(CytosaeError):
+    """What is to be changed was changed meanwhile by somebody else, who must not be overwritten."""

@@ -17,6 +17,7 @@ from cytosae.explorer.pages import (
     concept_pages,
     overview_page,
     patient_pages,
+    review_pages,
     search_pages,
     signing_in_page,
 )
@@ -54,6 +55,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     signing_in_page.add_signing_in(app)
     cell_pages.add_trial(app)
     compare_pages.add_style(app)
+    review_pages.add_reviews(app)
     add_pictures(app)
     add_errors(app)
     return app

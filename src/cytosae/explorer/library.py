@@ -59,6 +59,8 @@ class Library:
     def __init__(self, settings: ExplorerSettings) -> None:
         self.settings = settings
         self.lock = threading.RLock()
+        self.accepted: dict[int, str] = {}
+        """Names that reviewers accepted, by latent; the reviews' pages keep it up to date."""
         self._atlases: dict[str, OpenedAtlas] = {}
         self._datasets: dict[str, OpenedDataset] = {}
         self._columns: dict[str, Columns] = {}
@@ -104,7 +106,7 @@ class Library:
         with self.lock:
             if atlas.name not in self._datasets:
                 store, sae = self.study.tokens(atlas.name), self.study.sae()
-                self._datasets[atlas.name] = OpenedDataset(atlas.atlas, atlas.cells, store, sae)
+                self._datasets[atlas.name] = OpenedDataset(atlas.atlas, atlas.cells, store, sae, accepted=self.accepted)
             return self._datasets[atlas.name]
 
     def columns(self, name: str | None = None) -> Columns:
@@ -183,7 +185,9 @@ class Library:
         from cytosae.atlas import open_atlas
 
         return OpenedAtlas(
-            open_atlas(self.study.place("atlas", name), backed="r", verify=False), self.study.cells(name)
+            open_atlas(self.study.place("atlas", name), backed="r", verify=False),
+            self.study.cells(name),
+            accepted=self.accepted,
         )
 
     @cached_property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cytosae.common.artifact import digest
 from cytosae.pipeline.places import Place
@@ -181,8 +182,20 @@ def report_step(config: StudyConfig, context: Context) -> Step:
     needs = tuple(Place(role, name) for role in ("cells", "tokens", "atlas") for name in names)
     masks = Place("localisation")
     compared = (masks,) if masks.below(context.path).is_file() else ()
-    asked = {"report": config.report, "trained_on": config.trained_on}
+    asked: dict[str, Any] = {"report": config.report, "trained_on": config.trained_on}
+    accepted = _accepted_names(context.path)
+    if accepted:
+        asked["accepted"] = accepted
     return Step(Place("report"), _write_report, asked, (*needs, Place("sae"), *compared))
+
+
+def _accepted_names(study: Path) -> dict[str, str]:
+    """Latent -> name, where reviewers have accepted some: a report is made anew when they accept another."""
+    if not (study / "reviews.sqlite").is_file():
+        return {}
+    from cytosae.reviews import accepted_names
+
+    return {str(latent): accepted.name for latent, accepted in accepted_names(study).items()}
 
 
 def _write_report(job: Job) -> None:
@@ -190,7 +203,10 @@ def _write_report(job: Job) -> None:
     from cytosae.views import OpenedDataset, view_of_study
 
     names, sae = [str(place.of) for place in job.needed("cells")], job.sae()
-    datasets = [OpenedDataset(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae) for n in names]
+    accepted = {int(latent): name for latent, name in job.asked.get("accepted", {}).items()}
+    datasets = [
+        OpenedDataset(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae, accepted=accepted) for n in names
+    ]
     masks, asked = job.needed("localisation"), job.asked["report"]
     view = view_of_study(
         datasets,

@@ -80,7 +80,7 @@ def views_of_concepts(
                 latent=latent,
                 rank=rank,
                 dataset=dataset.name,
-                headline=headline(found[latent]),
+                headline=_said(dataset, latent, headline(found[latent])),
                 references=found[latent],
                 facts=few,
                 more=more,
@@ -119,6 +119,12 @@ def profile(dataset: OpenedAtlas, latent: int) -> tuple[Bar, ...]:
         return ()
     bars = [Bar(str(name), known(mean)) for name, mean in zip(dataset.atlas.uns["classes"], means, strict=True)]
     return tuple(sorted(bars, key=lambda bar: (-(bar.value or 0.0), bar.name)))
+
+
+def _said(dataset: OpenedAtlas, latent: int, headline: str) -> str:
+    """The headline after the name that reviewers accepted, where there is one."""
+    name = dataset.accepted.get(latent)
+    return f"{name} (accepted by reviewers): {headline}" if name else headline
 
 
 def headline(references: Sequence[CellView]) -> str:

@@ -157,7 +157,9 @@ def reference_ids(atlas: OpenedAtlas, latent: int) -> list[str]:
 
 
 def name_of(atlas: OpenedAtlas, latent: int) -> str:
-    """Draft words for a concept: what its reference cells mostly are, how clearly, and where in the image it lies."""
+    """The name that reviewers accepted, or draft words: what the reference cells mostly are, how clearly, and where."""
+    if latent in atlas.accepted:
+        return atlas.accepted[latent]
     labels = Counter(atlas.labels[cell] for cell in reference_ids(atlas, latent))
     of = sum(labels.values())
     labels.pop(None, None)

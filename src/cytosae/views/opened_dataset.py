@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,8 @@ class OpenedAtlas:
 
     atlas: AnnData
     cells: CellTable
+    accepted: Mapping[int, str] = field(default_factory=dict, kw_only=True)
+    """Names that reviewers accepted, by latent."""
 
     @property
     def name(self) -> str:
