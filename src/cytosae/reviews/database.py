@@ -52,6 +52,8 @@ class Database:
         The database cannot be opened, or is of a newer version.
     """
 
+    engine: sa.Engine
+
     def __init__(self, url: str) -> None:
         try:
             made = sa.make_url(url)

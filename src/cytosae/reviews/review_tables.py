@@ -37,7 +37,7 @@ class PanelRow(Base):
     """A panel: cells with maps, and (never shown to raters) what they are."""
 
     __tablename__ = "panels"
-    __table_args__ = (UniqueConstraint("session_id", "key"),)
+    __table_args__: Any = (UniqueConstraint("session_id", "key"),)
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     session_id: Mapped[int] = mapped_column(ForeignKey("sessions.id"), index=True)
@@ -54,7 +54,7 @@ class RaterRow(Base):
     """A rater of a session, with an order of panels of her own."""
 
     __tablename__ = "raters"
-    __table_args__ = (UniqueConstraint("session_id", "name"),)
+    __table_args__: Any = (UniqueConstraint("session_id", "name"),)
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     session_id: Mapped[int] = mapped_column(ForeignKey("sessions.id"), index=True)
@@ -66,7 +66,7 @@ class AnswerRow(Base):
     """A rater's answer to a panel; ``version`` counts its changes."""
 
     __tablename__ = "answers"
-    __table_args__ = (
+    __table_args__: Any = (
         UniqueConstraint("rater_id", "panel_id"),
         CheckConstraint("state IN ('draft', 'submitted')", name="state_is_known"),
     )
@@ -85,7 +85,7 @@ class DecisionRow(Base):
     """What was decided of a latent after its answers were read; accepted ones name it."""
 
     __tablename__ = "decisions"
-    __table_args__ = (UniqueConstraint("session_id", "latent"),)
+    __table_args__: Any = (UniqueConstraint("session_id", "latent"),)
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     session_id: Mapped[int] = mapped_column(ForeignKey("sessions.id"), index=True)
