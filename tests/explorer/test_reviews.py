@@ -57,13 +57,17 @@ def test_controls_light_up_about_as_much_as_latents(reviewed):
     from cytosae.reviews.review_tables import PanelRow
 
     share: dict[str, list[float]] = {}
+    strongest: dict[str, list[list[int]]] = {}
     with reviewed.app.state.reviewing.of(reviewed.app.state.library).reading() as session:
         for panel in session.scalars(select(PanelRow)):
             lit = [np.frombuffer(base64.b64decode(m), np.uint8) > 0 for m in panel.content["maps"]]
             share.setdefault(panel.kind, []).append(float(np.mean(lit)))
+            strongest.setdefault(panel.kind, []).append([max(base64.b64decode(m)) for m in panel.content["maps"]])
     means = {kind: np.mean(of) for kind, of in share.items()}
     assert set(means) == {"learned", "neuron", "random", "cells"}
     assert means["neuron"] == pytest.approx(means["learned"], rel=0.5)
+    for found in strongest["cells"]:  # maps of random cells fade from the first to the last as those of some latent do
+        assert any(np.allclose(found, known, atol=1) for known in strongest["learned"])
 
 
 @pytest.mark.slow

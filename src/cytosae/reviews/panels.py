@@ -113,7 +113,8 @@ def make_panels(
     for unit in rng.choice(tokens.shape[1], min(design.controls, tokens.shape[1]), replace=False):
         made.append(maker.panel("neuron", int(unit), "", tokens[:, unit] - tokens[:, unit].min(), share))
     made += maker.random_panels(design.controls)
-    made += [maker.random_cells(i, [latent for latent, _ in chosen]) for i in range(design.controls)]
+    learned = made[: len(chosen)]
+    made += [maker.random_cells(i, learned[int(rng.integers(len(learned)))]) for i in range(design.controls)]
     return made
 
 
@@ -199,8 +200,11 @@ class _Maker:
         self.sae = learned
         return made
 
-    def random_cells(self, number: int, latents: list[int]) -> Panel:
-        """Cells drawn at random, each with the map of another latent: they have nothing in common."""
+    def random_cells(self, number: int, like: Panel) -> Panel:
+        """Cells drawn at random, each with the map of another latent: they have nothing in common.
+
+        Maps are as strong, one after the other, as those of the learned panel ``like``: their strength tells nothing.
+        """
         import torch
 
         from cytosae.atlas import concept_map
@@ -212,9 +216,11 @@ class _Maker:
             with torch.no_grad():
                 means = self.sae.encode(self._tokens(cell))[1:].mean(0).numpy()
             active = np.flatnonzero(means > 0)
-            unit = int(self.rng.choice(active)) if len(active) else latents[0]
+            unit = int(self.rng.choice(active)) if len(active) else like.unit
             grids.append(concept_map(self._tokens(cell), unit, sae=self.sae))
-        return _panel("cells", number, "", cells, [grid / max(float(grid.max()), 1e-9) for grid in grids])
+        strongest = [max(base64.b64decode(text), default=255) for text in like.maps] or [255]
+        scaled = [grid * strongest[i % len(strongest)] / max(float(grid.max()), 1e-9) for i, grid in enumerate(grids)]
+        return _panel("cells", number, "", cells, scaled)
 
     def active_share(self, panel: Panel) -> float:
         """Share of patches of a panel's cells that are active."""

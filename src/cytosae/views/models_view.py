@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_curve
 
 from cytosae.views.number_words import listed, p_value, percent, two
 from cytosae.views.page_parts import Number, Shown, Table, known, measured, say, series, table_of
@@ -237,6 +236,8 @@ def _findings(result: ClassificationResult, best: Any) -> tuple[str, ...]:
 
 def _roc(result: ClassificationResult, rows: pd.DataFrame, most: int) -> Chart:
     """Two classes: the recommended model and the best of the others; more: the recommended one, class by class."""
+    from sklearn.metrics import roc_curve
+
     classes, name = result.classes, result.recommended.name
     if len(classes) == 2:
         predicted = set(result.predictions["model"])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cytosae.common.errors import InputError
 from cytosae.views.gallery_view import ConceptCard, card_of
+from cytosae.views.models_view import doubts_of, rows_that_matter
 from cytosae.views.number_words import percent, two, whole
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Number, known, measured, text
@@ -24,13 +25,6 @@ CONCEPTS = 12
 CELLS = 8
 OWN = 6
 """Cells of a patient shown for each concept."""
-FEW_ROWS = (
-    *("cell-type shares", "mean token", "colour alone", "order of imaging alone", "cell painted out"),
-    *("random-weight SAE (presence)", "random-weight SAE (mean)", "random-weight SAE (count)"),
-    *("shuffled diagnoses: the choice made anew", "background tokens only", "cell alone"),
-)
-"""Models that a reader compares the recommended one with; it stands also with imaging sessions kept together."""
-CONTROL = "random-weight SAE"
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ class PatientsPage:
     dataset: str
     classes: tuple[str, ...]
     verdict: str
+    warnings: tuple[str, ...]
     reason: str
     notes: tuple[str, ...]
     models: tuple[ModelRow, ...]
@@ -166,6 +161,7 @@ def view_of_patients(
         dataset=dataset,
         classes=tuple(result.classes),
         verdict=_verdict(result),
+        warnings=doubts_of(result),
         reason=result.reason,
         notes=tuple(result.notes),
         models=_models(result),
@@ -258,42 +254,30 @@ def view_of_disease_page(
 
 def _own(result: ClassificationResult) -> pd.DataFrame:
     """Predictions of the recommended configuration, each by models fitted without the patient."""
-    own: Any = result.predictions[result.predictions["model"] == _recommended(result)]
+    own: Any = result.predictions[result.predictions["model"] == result.recommended.name]
     if own.empty:
         raise InputError("The classification has no predictions of its recommended model; run cytosae cohort again.")
     return own
 
 
-def _recommended(result: ClassificationResult) -> str:
-    chosen: Any = result.table[result.table["recommended"].astype(bool)]
-    return str(chosen["model"].iloc[0]) if len(chosen) else str(result.predictions["model"].iloc[0])
-
-
 def _verdict(result: ClassificationResult) -> str:
-    row = result.table[result.table["model"] == _recommended(result)].iloc[0]
-    n = sum(result.patients.values())
-    balanced, low = known(row.get("auroc_balanced")), known(row.get("auroc_low"))
-    controls = result.table["model"].astype(str).str.startswith(CONTROL)
-    best = known(result.table.loc[controls, "auroc"].max())
+    row = result.table.set_index("model").loc[result.recommended.name]
+    n, balanced = sum(result.patients.values()), known(row.get("auroc_balanced"))
     told = (
         f"On {whole(n)} patients the recommended model tells the diagnoses apart with an AUROC of {two(row['auroc'])}"
     )
-    told += f", and of {two(balanced)} where the colour of the images tells nothing." if balanced is not None else "."
-    if best is not None and low is not None and best >= low:
-        told += (
-            f" Concepts of random weights do as well ({two(best)}), so this is no proof that the learned ones matter."
-        )
-    return told
+    return told + (f", and of {two(balanced)} where the colour of the images tells nothing." if balanced else ".")
 
 
 def _models(result: ClassificationResult) -> tuple[ModelRow, ...]:
-    first = _recommended(result)
-    rows = []
-    for row in result.table.to_dict("records"):
-        name = str(row["model"])
-        if name == first or name in FEW_ROWS or name == f"{first}, imaging sessions kept together":
-            rows.append(ModelRow(name, measured(row, "auroc"), measured(row, "auroc_balanced"), name == first))
-    return tuple(sorted(rows, key=lambda row: (not row.recommended, -(row.auroc.value or 0))))
+    chosen = result.recommended.name
+    names = [*rows_that_matter(result), f"{chosen}, imaging sessions kept together"]
+    rows = {str(row["model"]): row for row in result.table.to_dict("records")}
+    return tuple(
+        ModelRow(name, measured(rows[name], "auroc"), measured(rows[name], "auroc_balanced"), name == chosen)
+        for name in names
+        if name in rows
+    )
 
 
 def _without(own: pd.DataFrame, e: PatientExplanation) -> str:

@@ -91,4 +91,5 @@ def _patients(library: Library) -> str:
         found = library.patients()
     except CytosaeError:
         return ""
-    return view_of_patients(found.result(), found.dataset, diseases=()).verdict
+    told = view_of_patients(found.result(), found.dataset, diseases=())
+    return " ".join([told.verdict, *told.warnings])
