@@ -149,7 +149,7 @@ class Teacher(nn.Module):
         with torch.autocast("cpu", torch.bfloat16):
             tokens = self.backbone((plain - mean) / std)[:, 1:]
         self.seen += 1
-        share = max(1 / float(self.seen), 0.01)
+        share = (1 / self.seen).clamp(min=0.01)
         self.mean.lerp_(tokens.mean(0), share)
         centred = tokens - self.mean
         self.variance.lerp_(centred.square().mean((0, 1)), share)
@@ -225,7 +225,12 @@ class Learner(nn.Module):
             y = block(y)
         return self.predict(y[:, -hidden.shape[1] :])
 
-    def forward(self, seen: Tensor, plain: Tensor, order: Tensor) -> dict[str, Tensor]:
+    def targets(self, plain: Tensor) -> Tensor:
+        """What the teachers say about plain views [B, 3, S, S] in [0, 1], side by side: [B, P, D x teachers]."""
+        said = [teacher(plain) for teacher in self.teachers.values()]
+        return torch.cat(said, 2) if said else plain.new_zeros(len(plain), SIDE * SIDE, 0)
+
+    def forward(self, seen: Tensor, plain: Tensor, order: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The terms of the loss: seen and plain [B, 3, S, S] in [0, 1], order [B, P] a permutation of patches."""
         n_keep = int(order.shape[1] * (1 - self.recipe.masked))
         keep, hidden = order[:, :n_keep], order[:, n_keep : n_keep + int(order.shape[1] * self.recipe.predicted)]
@@ -245,7 +250,6 @@ class Learner(nn.Module):
             "position": position_share(patches, keep),
         }
         if len(self.teachers):
-            targets = torch.cat([teacher(plain) for teacher in self.teachers.values()], 2)
             shown = F.mse_loss(said.float(), at(targets, keep))
             guessed = F.mse_loss(predicted[..., PREDICTED:], at(targets, hidden))
             terms["teaching"] = (shown + guessed) / 2
