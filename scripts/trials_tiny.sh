@@ -21,7 +21,9 @@ trial() {
 [ -e "$out/tiny-2026a.json" ] || "$python" scripts/trials_yardsticks.py --data "$data" --out "$out/tiny-2026a.json"
 [ -e "$out/deit-block7.json" ] || "$python" scripts/trials_yardsticks.py --data "$data" --deit "$deit" --blocks 7 9 --out "$out/deit.json"
 trial taught --teachers deit+bundled
-trial self --teachers self
-trial pixels
-trial bundled-more-cells --start bundled --masked 0.7 --position 0
+trial gently-taught --teachers deit+bundled --pixels 0 --colour 0 --learning-rate 2e-4
+trial bundled-taught --start bundled --teachers deit --learning-rate 3e-4 --position 0.1
+trial self-taught --teachers self --pixels 0 --colour 0 --learning-rate 2e-4
+trial bundled-more-cells --start bundled --masked 0.7 --learning-rate 3e-4 --position 0
+trial pixels-only
 "$python" scripts/trials_rule.py "$out"/*.json
