@@ -11,6 +11,8 @@ file is image k), and beside those of the same SAE with random weights:
   a latent's annotated reference cells that have the same value, 0 for random annotated cells and 1 for perfect
   agreement.
 
+With `--study`, a finished study's tokens and SAE are taken instead (its cells with Acevedo's file names).
+
 Both also at equal activation frequency: a mean of every bin of the published model's frequencies in which all three
 have latents, the bins weighted as the published latents that are in them. Intervals are of 500 resamples of latents
 within bins; they hold for other latents of the same SAEs, not for other SAEs. Prints Markdown tables.
@@ -27,11 +29,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cytosae import build_atlas, extract, load_backbone, load_sae, read_cells
+from cytosae import SparseAutoencoder, Study, build_atlas, extract, load_backbone, load_sae, read_cells
 from cytosae.atlas import label_entropy
+from cytosae.cells import CellTable
 from cytosae.sae import RECIPES, Trainer, save_sae
 from cytosae.sae.model.randomised import randomised
-from cytosae.tokens import ReaderConfig, TokenReader
+from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
 
 EDGES = np.array([0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0001])
 """Bins of activation frequency, the share of cells on which a latent is active."""
@@ -65,13 +68,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds acevedo/ and acevedo_more/")
     parser.add_argument("--reference", type=Path, required=True, help="folder of acevedo_order.csv and the statistics")
-    parser.add_argument("--out", type=Path, required=True, help="folder for tokens and SAE")
+    parser.add_argument("--out", type=Path, default=Path("runs/published"), help="folder for tokens and SAE")
+    parser.add_argument("--study", type=Path, help="take tokens and SAE of this study of Acevedo's cells")
     options = parser.parse_args()
     order = pd.read_csv(options.reference / "acevedo_order.csv")
     table = attribute_table(options.data)
     models = {
         "published": published(options.reference / "official_feature_data" / "acevedo", order),
-        **ours(options.data, order, options.out),
+        **(of_study(options.study) if options.study else ours(options.data, order, options.out)),
     }
     types = dict(zip(order["file"], order["class"], strict=True))
     measures = {"type entropy (nats)": {name: type_entropy(model, types) for name, model in models.items()}}
@@ -128,14 +132,36 @@ def ours(data: Path, order: pd.DataFrame, out: Path) -> dict[str, References]:
         sae = recipe.build(backbone.width)
         Trainer(sae, recipe.train).fit(TokenReader([store], ReaderConfig(batch_tokens=recipe.train.batch_tokens)))
         save_sae(sae.eval(), out / "sae")
-    trained = load_sae(out / "sae")
+    file_of = [names[image] for image in store_images(cells, store)]
+    return with_control(load_sae(out / "sae"), store, cells, file_of)
+
+
+def of_study(place: Path) -> dict[str, References]:
+    """The same from a finished study whose cells have the published file names."""
+    study = Study(place)
+    name = study.config.datasets[0].name
+    cells, store = study.cells(name), study.tokens(name)
+    return with_control(study.sae(), store, cells, [Path(image).name for image in store_images(cells, store)])
+
+
+def store_images(cells: CellTable, store: TokenStore) -> list[str]:
+    """Images of a token store's cells, in its order."""
+    images = cells.frame.set_index("cell_id")["image"]
+    images = images[~images.index.duplicated()]
+    return [str(images[cell]) for cell in store.cell_ids]
+
+
+def with_control(
+    trained: SparseAutoencoder, store: TokenStore, cells: CellTable, files: list[str]
+) -> dict[str, References]:
+    """Reference cells of an SAE, and of the same one with random weights."""
     found = {}
     for name, sae in (("cytosae tiny", trained), ("random weights", randomised(trained))):
         atlas = build_atlas(sae, store, cells, tau=0.0)
         reference = atlas.uns["reference_cells"]
         rows, values = np.asarray(reference["rows"]), np.asarray(reference["values"], dtype=float)
-        file_of_row = np.array([*(names[image] for image in atlas.obs["image"]), ""])
-        found[name] = References(file_of_row[rows], values, atlas.var["activation_frequency"].to_numpy(float))
+        frequency = atlas.var["activation_frequency"].to_numpy(float)
+        found[name] = References(np.array([*files, ""])[rows], values, frequency)
     return found
 
 

@@ -41,22 +41,20 @@ def rank_candidates(values: pd.DataFrame) -> pd.DataFrame:
     return ranks.assign(mean=ranks.mean(axis=1)).sort_values("mean", kind="stable")
 
 
-def eligible(values: pd.DataFrame, former: str) -> pd.Series:
+def eligible(values: pd.DataFrame) -> pd.Series:
     """Which candidates can be bundled: by the size of their weights and by speed beside the former one's."""
-    fast = values["images_per_second"] >= LEAST_SPEED * values.loc[former, "images_per_second"]
-    return (values["megabytes"] <= MOST_MEGABYTES) & fast
+    return (values["megabytes"] <= MOST_MEGABYTES) & (values["relative_speed"] >= LEAST_SPEED)
 
 
 def main() -> None:
     """Read the candidates' figures, print the table and the choice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, help="one JSON file a candidate")
-    parser.add_argument("--former", default="tiny-2026a", help="the candidate that is bundled so far")
     options = parser.parse_args()
     values = pd.DataFrame({file.stem: json.loads(file.read_text()) for file in options.files}).T
-    allowed = eligible(values, options.former)
+    allowed = eligible(values)
     ranks = rank_candidates(values[allowed])
-    table = values[[*YARDSTICKS, "megabytes", "images_per_second"]].astype(float).round(3)
+    table = values[[*YARDSTICKS, "megabytes", "relative_speed"]].astype(float).round(3)
     table["mean rank"] = ranks["mean"].round(2)
     table = table.sort_values("mean rank")
     print("| candidate | " + " | ".join(table.columns) + " |\n" + "|---" * (len(table.columns) + 1) + "|")

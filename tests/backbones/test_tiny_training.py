@@ -111,14 +111,14 @@ def test_the_rule_takes_the_smallest_mean_rank_among_what_can_be_bundled() -> No
     poor = dict.fromkeys(YARDSTICKS, 0.5) | {"position": 0.3, "colour": 0.2}
     mixed = good | {"few": 0.6, "position": 0.2}
     rows = {
-        "former": poor | {"megabytes": 5.4, "images_per_second": 40.0},
-        "good": good | {"megabytes": 7.5, "images_per_second": 25.0},
-        "mixed": mixed | {"megabytes": 7.5, "images_per_second": 25.0},
-        "large": good | {"megabytes": 9.5, "images_per_second": 25.0},
-        "slow": good | {"megabytes": 7.5, "images_per_second": 19.0},
+        "former": poor | {"megabytes": 5.4, "relative_speed": 1.0},
+        "good": good | {"megabytes": 7.5, "relative_speed": 0.6},
+        "mixed": mixed | {"megabytes": 7.5, "relative_speed": 0.6},
+        "large": good | {"megabytes": 9.5, "relative_speed": 0.6},
+        "slow": good | {"megabytes": 7.5, "relative_speed": 0.45},
     }
     values = pd.DataFrame(rows).T
-    allowed = eligible(values, "former")
+    allowed = eligible(values)
     assert sorted(values.index[allowed]) == ["former", "good", "mixed"]
     ranks = rank_candidates(values[allowed])
     assert list(ranks.index) == ["good", "mixed", "former"]
