@@ -29,7 +29,7 @@ TEACHER_BLOCK = {"deit": 9, "bundled": 5}  # of 12 and of 6: where each teacher'
 
 @dataclass(frozen=True)
 class Recipe:
-    """What can be varied between trials; the defaults are those of the weights that are shipped."""
+    """What can be varied between trials; the weights that are shipped so far were made by others (the model card)."""
 
     start: str = "deit"  # "nothing", "bundled" (the weights that are shipped so far) or "deit" (its first blocks)
     depth: int = 8  # blocks; the sparse autoencoder reads the second to last

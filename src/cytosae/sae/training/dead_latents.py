@@ -32,6 +32,22 @@ def auxk_loss(sae: Autoencoder, x: Tensor, residual: Tensor, dead: Tensor | None
     return mean_square(activations.decode(sae.W_dec) - residual.detach())
 
 
+def auxk_weight(x: Tensor, residual: Tensor) -> Tensor:
+    """How many times larger the tokens are than the residual, () tensor, without gradient.
+
+    Gao et al. divide the error of the residual by the residual's own mean square, and that of the tokens by theirs.
+    Without that the term fades as the reconstruction becomes good, which is when latents fall silent. At most 10,000,
+    so that a perfect reconstruction does no harm.
+
+    Parameters
+    ----------
+    x, residual : Tensor, shape (N, d)
+        Normalised tokens, and reconstruction - x.
+    """
+    sizes = [torch.linalg.vector_norm(values.detach()) for values in (x, residual)]
+    return (sizes[0] / torch.maximum(sizes[1], 0.01 * sizes[0]).clamp_min(1e-12)).square()
+
+
 def ghost_loss(sae: Weights, x: Tensor, reconstruction: Tensor, error: Tensor, dead: Tensor | None) -> Tensor:
     """Ghost gradients: dead latents, through exp instead of ReLU, explain half of the residual's length.
 
