@@ -44,8 +44,10 @@ def auxk_weight(x: Tensor, residual: Tensor) -> Tensor:
     x, residual : Tensor, shape (N, d)
         Normalised tokens, and reconstruction - x.
     """
-    sizes = [torch.linalg.vector_norm(values.detach()) for values in (x, residual)]
-    return (sizes[0] / torch.maximum(sizes[1], 0.01 * sizes[0]).clamp_min(1e-12)).square()
+    squares = torch.stack([torch.linalg.vector_norm(values.detach()).square() for values in (x, residual)])
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(squares)  # of the whole batch, whatever part of it this rank has
+    return squares[0] / torch.maximum(squares[1], 1e-4 * squares[0]).clamp_min(1e-24)
 
 
 def ghost_loss(sae: Weights, x: Tensor, reconstruction: Tensor, error: Tensor, dead: Tensor | None) -> Tensor:
