@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Short trials of the recipe of the bundled backbone, one part changed in each, every one evaluated on the same tables:
-#   scripts/trials_tiny.sh ../shared/data runs/trials
-# A trial is 400 steps (about 5 minutes on 2 idle cores); one that has been finished is not done again.
+# Short trainings of candidates for the bundled backbone on the same number of views, each measured by the yardsticks of
+# scripts/trials_rule.py, which then ranks them:
+#   scripts/trials_tiny.sh ../shared/data ../shared/reference/deit_tiny/deit_tiny_patch16_224.safetensors runs/trials
+# A trial is 128 steps of 32 views (about four minutes on one CPU core); one that has been finished is not done again.
 set -euo pipefail
-data=$1 out=$2
+data=$1 deit=$2 out=$3
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$out"
 
@@ -11,19 +12,18 @@ trial() {
     local name=$1
     shift
     if [ ! -e "$out/$name/done" ]; then
-        "$python" scripts/train_tiny.py --data "$data" --out "$out/$name" --steps 400 "$@" >"$out/$name.log"
+        "$python" scripts/train_tiny.py --data "$data" --deit "$deit" --out "$out/$name" --eager --steps 128 "$@" >"$out/$name.log"
         touch "$out/$name/done"
     fi
+    [ -e "$out/$name.json" ] || "$python" scripts/trials_yardsticks.py --data "$data" --weights "$out/$name/tiny.safetensors" --out "$out/$name.json"
 }
 
-trial as_shipped
-trial no_isotropy --isotropy 0
-trial no_agreement --agreement 0
-trial wide_crops --widest 2
-trial synthetic --synthetic 3000
-trial plain_colours --stain 0
-
-for name in as_shipped no_isotropy no_agreement wide_crops synthetic plain_colours; do
-    echo "## $name"
-    "$python" scripts/evaluate_tiny.py --data "$data" --weights "$out/$name/tiny.safetensors" --nets tiny --every 4
-done
+[ -e "$out/tiny-2026a.json" ] || "$python" scripts/trials_yardsticks.py --data "$data" --out "$out/tiny-2026a.json"
+[ -e "$out/deit-block7.json" ] || "$python" scripts/trials_yardsticks.py --data "$data" --deit "$deit" --blocks 7 9 --out "$out/deit.json"
+trial taught --teachers deit+bundled
+trial gently-taught --teachers deit+bundled --pixels 0 --colour 0 --learning-rate 2e-4
+trial bundled-taught --start bundled --teachers deit --learning-rate 3e-4 --position 0.1
+trial self-taught --teachers self --pixels 0 --colour 0 --learning-rate 2e-4
+trial bundled-more-cells --start bundled --masked 0.7 --learning-rate 3e-4 --position 0
+trial pixels-only
+"$python" scripts/trials_rule.py "$out"/*.json

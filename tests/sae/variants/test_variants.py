@@ -127,6 +127,17 @@ def test_auxk_is_the_dense_formula():
     torch.testing.assert_close(auxk_loss(sae, x, residual, dead, 2), expected)
 
 
+@pytest.mark.parametrize("size", [1.0, 0.3, 0.05])
+def test_auxk_does_not_fade_as_the_reconstruction_becomes_good(size: float):
+    """Dead latents that explain nothing of the residual cost the same, however small it is (Gao et al. 2024, A.2)."""
+    sae = SparseAutoencoder(D, M, TopK(k=3, aux_k=2, aux_coefficient=0.25))
+    with torch.no_grad():
+        sae.b_enc.fill_(-100.0)
+    x, dead = tokens(seed=1), torch.tensor([0, 3])
+    auxiliary = sae.sparsity.auxiliary(sae, x, size * tokens(seed=2), dead)
+    torch.testing.assert_close(auxiliary, 0.25 * x.square().mean())
+
+
 def test_auxk_reaches_dead_latents_only():
     sae, x = SparseAutoencoder(D, M, TopK(K)), tokens()
     dead = torch.tensor([1, 5, 7])

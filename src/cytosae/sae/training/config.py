@@ -61,7 +61,7 @@ class TrainConfig:
     schedule: Schedule = field(default_factory=LinearDecay)
     steps: int = 1_000
     batch_tokens: int = 4_096
-    dead_window: int = 200
+    dead_window: int = 32
     ghost_gradients: bool = False
     decoder_bias: Literal["geometric_median", "mean", "zero", "keep"] = "mean"
     sample_tokens: int = 65_536

@@ -32,6 +32,24 @@ def auxk_loss(sae: Autoencoder, x: Tensor, residual: Tensor, dead: Tensor | None
     return mean_square(activations.decode(sae.W_dec) - residual.detach())
 
 
+def auxk_weight(x: Tensor, residual: Tensor) -> Tensor:
+    """How many times larger the tokens are than the residual, () tensor, without gradient.
+
+    Gao et al. divide the error of the residual by the residual's own mean square, and that of the tokens by theirs.
+    Without that the term fades as the reconstruction becomes good, which is when latents fall silent. At most 10,000,
+    so that a perfect reconstruction does no harm.
+
+    Parameters
+    ----------
+    x, residual : Tensor, shape (N, d)
+        Normalised tokens, and reconstruction - x.
+    """
+    squares = torch.stack([torch.linalg.vector_norm(values.detach()).square() for values in (x, residual)])
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(squares)  # of the whole batch, whatever part of it this rank has
+    return squares[0] / torch.maximum(squares[1], 1e-4 * squares[0]).clamp_min(1e-24)
+
+
 def ghost_loss(sae: Weights, x: Tensor, reconstruction: Tensor, error: Tensor, dead: Tensor | None) -> Tensor:
     """Ghost gradients: dead latents, through exp instead of ReLU, explain half of the residual's length.
 

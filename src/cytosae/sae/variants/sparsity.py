@@ -108,9 +108,10 @@ class ActiveCount(Sparsity):
         """The weighted AuxK term, () tensor; ``residual`` (N, d) is the reconstruction - x."""
         if not self.aux_k or dead is None:
             return x.new_zeros(())
-        from cytosae.sae.training.dead_latents import auxk_loss
+        from cytosae.sae.training.dead_latents import auxk_loss, auxk_weight
 
-        return self.aux_coefficient * auxk_loss(sae, x, -residual, dead, self.aux_k)
+        weight = self.aux_coefficient * auxk_weight(x, residual)
+        return weight * auxk_loss(sae, x, -residual, dead, self.aux_k)
 
 
 def require(condition: object, sentence: str) -> None:
