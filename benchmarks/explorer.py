@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import http.client
 import json
+import os
 import random
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def make_atlas(cells: int, latents: int, active: int, seed: int = 0) -> ad.AnnDa
     return ad.AnnData(X=X, obs=obs, var=var, uns=uns, varm={"class_mean": class_mean})
 
 
-def paths(rng: random.Random, latents: int, ids: list[str]) -> str:
+def choose(rng: random.Random, latents: int) -> str:
     """What a user asks for next."""
     k = rng.randrange(min(latents, 20_000))
     choices = [
@@ -96,14 +97,14 @@ def paths(rng: random.Random, latents: int, ids: list[str]) -> str:
     return rng.choice(choices)
 
 
-def use(address: str, latents: int, ids: list[str], until: float, most: int, seed: int, taken: dict) -> None:
+def use(address: str, latents: int, until: float, most: int, seed: int, taken: dict) -> None:
     """One user: pages and twins one after the other, with half a second to look at each."""
     rng, where = random.Random(seed), urlsplit(address)
     connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
     for _ in range(most):
         if time.monotonic() > until:
             break
-        path, twin = paths(rng, latents, ids), rng.random() < 0.5
+        path, twin = choose(rng, latents), rng.random() < 0.5
         start = time.perf_counter()
         connection.request("GET", ("/api" if twin else "") + path)
         answer = connection.getresponse()
@@ -128,14 +129,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cytosae-load-") as name:
         folder = Path(name)
         atlas = make_atlas(asked.cells, asked.latents, asked.active)
-        ids = [str(cell) for cell in atlas.obs_names[:1000]]
         print(f"{asked.cells:,} cells x {asked.latents:,} latents, {atlas.X.nnz:,} entries")
         save_atlas(atlas, folder / "made_up.h5ad")
         del atlas
         begun = time.perf_counter()
         program = "from cytosae.cli import main; raise SystemExit(main())"
         words = ["explore", "--atlas", str(folder / "made_up.h5ad"), "--no-browser", "--port", "0", "--json"]
-        environment = {**__import__("os").environ, "CYTOSAE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "CYTOSAE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
         server = subprocess.Popen(
             [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -155,7 +155,7 @@ def main() -> None:
             taken: dict = defaultdict(list)
             until = time.monotonic() + asked.seconds
             users = [
-                threading.Thread(target=use, args=(address, asked.latents, ids, until, asked.requests, i, taken))
+                threading.Thread(target=use, args=(address, asked.latents, until, asked.requests, i, taken))
                 for i in range(asked.users)
             ]
             for user in users:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
 
+from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
 from cytosae.views.concept_page_view import profile_of, wilson
 
@@ -45,7 +51,17 @@ def test_bounds_and_numbers_choose_concepts(explorer, atlas):
 
 
 @pytest.mark.parametrize(
-    "query", ["sort=beauty", "page=0", "size=100000", "place=moon", "low_frequency=nan", "page=x", f"q={'a' * 300}"]
+    "query",
+    [
+        "sort=beauty",
+        "page=0",
+        "size=100000",
+        "place=moon",
+        "verdict=x",
+        "low_frequency=nan",
+        "page=x",
+        f"q={'a' * 300}",
+    ],
 )
 def test_what_is_not_understood_is_a_sentence_and_no_failure(explorer, query):
     for path in ("/concepts", "/api/concepts"):
@@ -105,3 +121,31 @@ def test_a_map_lies_over_its_picture_and_is_refused_where_there_is_none(explorer
     assert explorer.get(f"/maps/{cell}/999999.webp").status_code == 404
     assert explorer.get(f"/maps/{'0' * 64}/1.webp").status_code == 404
     assert explorer.get(f"/maps/{cell}/1.webp?scale=rainbow").status_code == 422
+
+
+def test_concepts_that_reviewers_have_named_can_be_asked_for(study_of_smear, cache):
+    client = TestClient(create_app(ExplorerSettings(study=study_of_smear)), base_url="http://127.0.0.1:8765")
+    alive = client.get("/api/concepts").json()["total"]
+    client.app.state.library.accepted[5] = "Ring-shaped"
+    named = client.get("/api/concepts?verdict=named").json()
+    assert [card["latent"] for card in named["cards"]] == [5]
+    assert named["cards"][0]["name"].startswith("Ring-shaped")
+    assert client.get("/api/concepts?verdict=unnamed").json()["total"] == alive - 1
+
+
+def test_an_atlas_by_itself_is_shown_with_its_pictures_and_says_what_it_lacks(study_of_smear, smear, tmp_path, cache):
+    file = shutil.copyfile(study_of_smear / "atlas" / "smear.h5ad", tmp_path / "smear.h5ad")
+    shutil.copyfile(study_of_smear / "atlas" / "smear.h5ad.artifact.json", tmp_path / "smear.h5ad.artifact.json")
+    shutil.copytree(study_of_smear / "cells" / "smear", tmp_path / "smear.cells")
+    settings = ExplorerSettings(atlas=file, images=smear)
+    client = TestClient(create_app(settings), base_url="http://127.0.0.1:8765")
+    card = client.get("/api/concepts").json()["cards"][0]
+    page = client.get(f"/concepts/{card['latent']}")
+    assert "Maps cannot be shown" in page.text
+    assert "data-map" not in page.text
+    picture = client.get(f"/pictures/{card['references'][0]}.webp?size=64")
+    pixels = np.asarray(Image.open(io.BytesIO(picture.content)))
+    assert pixels.std() > 10  # not the grey of an absent image
+    assert client.get(f"/maps/{card['references'][0]}/{card['latent']}.webp").status_code == 404
+    assert client.get("/try").status_code == 200
+    assert client.get("/patients").status_code == 404

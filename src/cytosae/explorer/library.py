@@ -208,16 +208,6 @@ class Library:
                 self._changed = True
         return self._changed
 
-    def reload(self) -> None:
-        """Open everything anew."""
-        with self.lock:
-            for name in ("study", "names", "pictures", "_alone"):
-                self.__dict__.pop(name, None)
-            for opened in (self._atlases, self._datasets, self._columns, self._patients, self._comparisons):
-                opened.clear()
-            self._fingerprints = self._read_fingerprints()
-            self._looked, self._changed = time.monotonic(), False
-
     def _read_fingerprints(self) -> Mapping[str, str]:
         if self.settings.atlas is not None:
             return {"atlas": read_artifact(self.settings.atlas, "atlas", verify=False).fingerprint}

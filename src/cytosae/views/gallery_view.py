@@ -26,6 +26,7 @@ SORTS: dict[str, tuple[str, str, bool]] = {
 Sort = Literal["usefulness", "frequency", "rarity", "strength", "purity", "central", "number"]
 PLACES = {"centre": "mostly in the middle of the image", "edge": "mostly at its edge"}
 Where = Literal["centre", "edge", ""]
+Verdict = Literal["named", "unnamed", ""]
 CENTRAL = 0.6
 """Central share from which on a concept is said to lie in the middle."""
 REFERENCES = 6
@@ -37,7 +38,8 @@ WORDS = ("Cells active", "Mean activation", "Reference cells", "Label entropy", 
 class GalleryQuery:
     """What is asked of the gallery; empty and None ask for nothing.
 
-    ``low_frequency`` to ``high_activation`` bound the activation frequency (0 to 1) and the mean activation.
+    ``verdict`` asks for concepts that reviewers have named, or have not; ``low_frequency`` to ``high_activation`` bound
+    the activation frequency (0 to 1) and the mean activation.
     """
 
     dataset: str = ""
@@ -51,6 +53,7 @@ class GalleryQuery:
     high_frequency: float | None = None
     low_activation: float | None = None
     high_activation: float | None = None
+    verdict: Verdict = ""
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,9 @@ def _matches(atlas: OpenedAtlas, var: pd.DataFrame, query: GalleryQuery) -> NDAr
     if query.place:
         central = var["central_share"].to_numpy(float)
         keep &= central >= CENTRAL if query.place == "centre" else central < CENTRAL
+    if query.verdict:
+        named = np.isin(var.index.to_numpy(), list(atlas.accepted))
+        keep &= named if query.verdict == "named" else ~named
     for column, low, high in (
         ("activation_frequency", query.low_frequency, query.high_frequency),
         ("mean_activation", query.low_activation, query.high_activation),

@@ -11,7 +11,7 @@ from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.views.concept_page_view import ConceptPage, view_of_concept
-from cytosae.views.gallery_view import GalleryQuery, GalleryView, Sort, Where, view_of_gallery
+from cytosae.views.gallery_view import GalleryQuery, GalleryView, Sort, Verdict, Where, view_of_gallery
 
 pages: Pages = Pages()
 Bound = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
@@ -32,6 +32,7 @@ class Asked:
     high_frequency: Bound = None
     low_activation: Bound = None
     high_activation: Bound = None
+    verdict: Verdict = ""
 
 
 @pages.add("/concepts", "concepts.html.j2")
