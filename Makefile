@@ -31,8 +31,9 @@ setup-postgresql:
 demo: setup
 	$(BIN)/cytosae demo
 
+# Two processes share the files of tests; each computes with one thread, so that they do not stand in each other's way.
 test: setup-dev setup-browser setup-postgresql
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # sae-lens brings a large stack of its own, so it lives in an environment of its own.
 test-interop: setup-dev $(INTEROP)/.setup
