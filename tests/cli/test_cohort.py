@@ -161,8 +161,10 @@ def test_new_patients_with_images_of_the_training_are_told(finished, tmp_path, c
     shutil.copy(known.image_path(0), later / "copied.png")
     manifest = pd.read_csv(later / "manifest.csv").drop(columns=["diagnosis", "mask"])
     copied = pd.DataFrame({"image": ["copied.png"], "patient": ["P001"]})
-    pd.concat([manifest, copied]).to_csv(later / "manifest.csv", index=False)
-    assert run("cohort", "predict", later, "--study", study) == 0
+    table = tmp_path / "lists" / "later.csv"  # not where the images are
+    table.parent.mkdir()
+    pd.concat([manifest, copied]).to_csv(table, index=False)
+    assert run("cohort", "predict", table, "--images-root", later, "--study", study) == 0
     assert "Warning: 1 images of 1 of these patients (first: P001) are among those" in capfd.readouterr().out
     table = pd.read_csv(study / "cohort" / "later-predictions.csv").set_index("patient")
     assert table["training_images"].to_dict() == {"P000": 0, "P001": 1}

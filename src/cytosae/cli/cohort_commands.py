@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ConfigFile, ExistingStudy, asked_for, open_study
+from cytosae.cli.studies import ConfigFile, ExistingStudy, HowToRead, asked_for, open_study
 from cytosae.common.errors import UsageError
 from cytosae.pipeline import StudyConfig
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     # types made while running mean nothing to a type checker
     CohortOptions = Any
+    RuntimeOptions = Any
 else:
-    CohortOptions = options_of(StudyConfig, "cohort")
+    CohortOptions = options_of(StudyConfig, "cohort", "runtime")
+    RuntimeOptions = options_of(StudyConfig, "runtime")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def predict(
     classifier: Path | None = None,
     patient: str = "patient",
     out: Path | None = None,
+    how: HowToRead | None = None,
     as_json: Json = False,
 ) -> None:
     """Apply the fitted classifier to new patients; says whose cells lie outside of what it was fitted on.
@@ -158,7 +161,8 @@ def predict(
     work = open_study(study, output)
     with work.alone():
         path = classifier or find_classifier(work)
-        name = dataset if images is None else read_new_patients(work, images, dataset)
+        new = (how or HowToRead()).of([] if images is None else [images])
+        name = read_new_patients(work, new[0], dataset) if new else dataset
         if name is None:
             raise UsageError("no patients are named; give a folder of their images, or --dataset.")
         table = predict_patients(work, name, path, patient=patient)
@@ -190,6 +194,7 @@ def explain(
     study: ExistingStudy,
     dataset: str | None = None,
     out: Path | None = None,
+    options: RuntimeOptions | None = None,
     as_json: Json = False,
 ) -> None:
     """Explain the decision for one patient: concepts, cells and patches whose contributions add up to it.
@@ -207,7 +212,7 @@ def explain(
     from cytosae.pipeline.cohort_work import CohortWork
 
     output = Output(as_json=as_json)
-    work = open_study(study, output)
+    work = open_study(study, output, asked_for(options=options))
     config = replace(work.config.cohort, dataset=dataset) if dataset else work.config.cohort
     patients = CohortWork(work, config)
     folder = work.place("cohort_report", patients.dataset).parent / "pages"

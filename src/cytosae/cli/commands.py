@@ -48,13 +48,15 @@ if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     ExtractOptions = Any
     TrainOptions = Any
     ReportOptions = Any
+    RuntimeOptions = Any
 else:
     RunOptions = options_of(
         StudyConfig, "cells", "backbone", "extract", "reading", "sae", "atlas", "localisation", "report", "runtime"
     )
     ExtractOptions = options_of(StudyConfig, "cells", "backbone", "extract", "runtime")
     TrainOptions = options_of(StudyConfig, "sae", "reading", "runtime")
-    ReportOptions = options_of(StudyConfig, "report")
+    ReportOptions = options_of(StudyConfig, "report", "runtime")
+    RuntimeOptions = options_of(StudyConfig, "runtime")
 
 
 @app.command
@@ -211,6 +213,7 @@ def explain(
     dataset: str | None = None,
     concepts: int = 12,
     out: Path | None = None,
+    options: RuntimeOptions | None = None,
     as_json: Json = False,
 ) -> None:
     """Explain one image: its concepts, where they lie in the cell, and the reference cells most like it.
@@ -233,7 +236,7 @@ def explain(
     from cytosae.views import OpenedDataset, view_of_image
 
     output = Output(as_json=as_json)
-    work = cytosae.Study(study)
+    work = open_study(study, output, asked_for(options=options))
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
     page = out

@@ -12,7 +12,7 @@ from cytosae.common.errors import UsageError
 from cytosae.common.names import short_name
 from cytosae.pipeline.cohort_steps import colours_step
 from cytosae.pipeline.places import Place
-from cytosae.pipeline.study_config import name_datasets
+from cytosae.pipeline.study_config import Dataset, name_datasets
 
 if TYPE_CHECKING:
     from cytosae.pipeline.study import Study
@@ -34,18 +34,20 @@ def find_classifier(study: Study) -> Path:
     return found[0]
 
 
-def read_new_patients(study: Study, images: Path, name: str | None = None) -> str:
-    """Add a data set to a study without training on it: cells, tokens and atlas. Returns its name."""
+def read_new_patients(study: Study, images: Path | Dataset, name: str | None = None) -> str:
+    """Add a data set to a study without training on it: cells, tokens and atlas. Returns its name.
+
+    A `Dataset`, whose name does not count, says how its images lie.
+    """
     asked = study.config
     known = {dataset.name: dataset.path for dataset in asked.datasets}
-    named = (
-        name_datasets([images], [] if name else asked.datasets)[-1] if images.resolve() not in known.values() else None
-    )
+    place = (images.path if isinstance(images, Dataset) else images).resolve()
+    named = name_datasets([images], [] if name else asked.datasets)[-1] if place not in known.values() else None
     if named is not None and name:
         named = replace(named, name=short_name(name))
         if named.name in known:
             raise UsageError(f"{study.path} has a data set {named.name!r} already; give another name with --dataset.")
-    new = named.name if named else next(n for n, path in known.items() if path == images.resolve())
+    new = named.name if named else next(n for n, path in known.items() if path == place)
     if named is not None:
         study.config = replace(asked, datasets=(*asked.datasets, named), train_on=tuple(study.trained_on))
     for step in (study.read_cells, study.extract, study.build_atlas):
