@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -20,11 +19,28 @@ from cytosae.sae.training.trainer import Trainer
 from cytosae.sae.variants import TopK
 from cytosae.tokens.reading.reader import TokenBatch
 
+if TYPE_CHECKING:
+
+    class _Transformer:
+        """What scikit-learn's bases add, whose own types are not published."""
+
+        def fit_transform(self, X: ArrayLike, y: object = None) -> sp.csr_matrix: ...
+        def get_feature_names_out(self, input_features: object = None) -> NDArray[Any]: ...
+        def get_params(self, *, deep: bool = True) -> dict[str, Any]: ...
+        def set_params(self, **params: Any) -> Self: ...
+        def __sklearn_tags__(self) -> Tags: ...
+else:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+    class _Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+        """scikit-learn's bases of a transformer."""
+
+
 _DECODED = 1024
 """Rows whose activations are dense at a time."""
 
 
-class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class SparseCoder(_Transformer):
     """Rows of numbers as sparse, non-negative sums of learned directions: a TopK autoencoder with scikit-learn's face.
 
     For embeddings of whole cells or tokens of any model that lie in memory; token stores are trained on by `Trainer`.
