@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytosae.atlas.mask_agreement import localisation, open_localisation, save_localisation, shows
-from cytosae.atlas.unit_search import LocalisationConfig, iou, patch_areas, search_units
+from cytosae.atlas.unit_search import LocalisationConfig, iou, search_units
+from cytosae.cells.focus.patch_grid import patch_areas
 
 N, P = 60, 64
 CONFIG = LocalisationConfig(bootstrap=300)

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.atlas.build import encode_cells
-from cytosae.atlas.unit_search import Localisation, LocalisationConfig, patch_areas, search_units
+from cytosae.atlas.unit_search import Localisation, LocalisationConfig, search_units
 from cytosae.cells.decoding.masks import CELL, CYTOPLASM, NUCLEUS
+from cytosae.cells.focus.patch_grid import patch_areas
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import InputError
 from cytosae.common.records import read_record, write_json

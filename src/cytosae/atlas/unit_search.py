@@ -99,12 +99,6 @@ class Localisation:
     held_out: dict[str, list[str]] = field(default_factory=dict)
 
 
-def patch_areas(mask: NDArray[np.integer], value: int, side: int) -> NDArray[np.float32]:
-    """Share of each patch of a side x side grid over the mask [H, W] that has ``value``; [side, side], exact areas."""
-    rows, columns = _overlap(mask.shape[0], side), _overlap(mask.shape[1], side)
-    return (rows @ (mask == value).astype(np.float64) @ columns.T).astype(np.float32)
-
-
 def iou(maps: NDArray[np.bool_], area: NDArray[np.floating]) -> NDArray[np.float64]:
     """IoU of selected patches with a structure, per cell, at the full resolution of its mask.
 
@@ -246,11 +240,3 @@ def _partners(dataset: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int
         order = rng.permutation(np.flatnonzero(dataset == name))
         partner[order] = np.roll(order, -1)
     return partner
-
-
-def _overlap(length: int, side: int) -> NDArray[np.float64]:
-    """[side, length] weights of pixels in patches; each row sums to 1."""
-    edges = np.arange(side + 1) * length / side
-    pixels = np.arange(length)
-    shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.clip(shared, 0, None) * side / length

@@ -39,10 +39,12 @@ else:
 class Printed:
     """What is printed.
 
-    Parameters
+    Attributes
     ----------
-    every
+    every : bool
         Print every model, not only the recommended one and those that it has to be better than.
+    as_json : bool
+        Print one JSON document instead of text.
     """
 
     every: Annotated[bool, Parameter(name="--all", negative="")] = False

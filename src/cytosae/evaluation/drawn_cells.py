@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.unit_search import patch_areas
+from cytosae.cells.focus.patch_grid import patch_areas
 from cytosae.cells.synthetic import DOMAINS, STRUCTURES, TYPES, Drawing, draw_cell, structure_mask
 from cytosae.common.progress import progress
 
