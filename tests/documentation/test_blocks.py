@@ -28,9 +28,11 @@ PYTHON = blocks("python")
 STAGE = """
 from pathlib import Path
 import cytosae
+from cytosae.cells import load_image
 study = cytosae.Study("DIR")
 atlas, cells, store, sae = study.atlas("acevedo"), study.cells("acevedo"), study.tokens("acevedo"), study.sae()
 Path("atlas").mkdir(exist_ok=True)
+image = load_image("cell.png")
 """
 """What blocks of Python find around them."""
 
