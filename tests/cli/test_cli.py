@@ -185,6 +185,7 @@ def test_config_prints_what_a_study_file_accepts(tmp_path, capfd):
 
 def test_help_teaches_every_option(monkeypatch, capfd):
     monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     assert run("run", "--help") == 0
     text = " ".join(capfd.readouterr().out.split())
     for words in ("--sae.sparsity.k", "Active latents of a token", "--train-on", "--extract.shard-cells"):

@@ -43,6 +43,7 @@ for words in {asked!r}:
 
 def shown(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setenv("COLUMNS", "5000")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)  # with it and a plain terminal, rich would write 80 columns
     assert main([*words, "--help"]) == 0
     return " ".join(capfd.readouterr().out.replace("│", " ").split())
 
