@@ -32,10 +32,8 @@ demo: setup
 	$(BIN)/cytosae demo
 
 # Two processes share the files of tests; each computes with one thread, so that they do not stand in each other's way.
-# The command line comes first and by itself: what other tests load must not change what its help looks like.
 test: setup-dev setup-browser setup-postgresql
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/cli
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/cli
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # sae-lens brings a large stack of its own, so it lives in an environment of its own.
 test-interop: setup-dev $(INTEROP)/.setup

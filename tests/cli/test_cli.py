@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from cytosae.cli import main
+from cytosae.cli.commands import app
 
 
 def run(*words: object) -> int:
@@ -184,8 +186,7 @@ def test_config_prints_what_a_study_file_accepts(tmp_path, capfd):
 
 
 def test_help_teaches_every_option(monkeypatch, capfd):
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setattr(app, "_console", Console(width=300, force_terminal=False))
     assert run("run", "--help") == 0
     text = " ".join(capfd.readouterr().out.split())
     for words in ("--sae.sparsity.k", "Active latents of a token", "--train-on", "--extract.shard-cells"):

@@ -10,6 +10,7 @@ import sys
 import pytest
 from cyclopts import App
 from docstring_parser import DocstringStyle, parse
+from rich.console import Console
 
 from cytosae.cli import main
 from cytosae.cli.commands import app
@@ -42,8 +43,8 @@ for words in {asked!r}:
 
 
 def shown(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setenv("COLUMNS", "5000")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)  # with it and a plain terminal, rich would write 80 columns
+    # a width of its own: the program keeps the console of whatever was printed first in this process
+    monkeypatch.setattr(app, "_console", Console(width=5000, force_terminal=False))
     assert main([*words, "--help"]) == 0
     return " ".join(capfd.readouterr().out.replace("│", " ").split())
 
