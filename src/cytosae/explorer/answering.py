@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import Any, TypeVar, get_type_hints
 
 import jinja2
@@ -19,8 +18,8 @@ from cytosae.common.artifact import package_version
 from cytosae.common.configuration import finite, to_plain
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.explorer.library import Library
-from cytosae.views import number_words as words
-from cytosae.views.page_parts import Page, say
+from cytosae.report.templating import make_environment
+from cytosae.views.page_parts import Page
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -141,17 +140,4 @@ def add_errors(app: FastAPI) -> None:
 @cache
 def environment() -> jinja2.Environment:
     """Templates of the explorer; every value is escaped."""
-    made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    functions = (words.number, words.percent, words.whole, words.fixed, words.signed, words.tiny, words.count, say)
-    made.filters |= {function.__name__: function for function in functions}
-    return made
-
-
-def _template(name: str) -> str:
-    return (files("cytosae.explorer") / "templates" / name).read_text(encoding="utf-8")
+    return make_environment("cytosae.explorer")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from cytosae.common.artifact import package_version, write_file_artifact
 from cytosae.common.errors import UsageError
 from cytosae.report.drawing import plot_uri
 from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
+from cytosae.report.templating import make_environment, read_template
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
-from cytosae.views import number_words as words
-from cytosae.views.page_parts import Page, say
+from cytosae.views.page_parts import Page
 from cytosae.views.quality_view import QualityView
 
 PAGES: dict[type[Page], str] = {
@@ -104,20 +103,12 @@ def relative_link(link: str) -> str:
 
 def resource(name: str) -> str:
     """Text of a file in ``report/templates``."""
-    return (files("cytosae.report") / "templates" / name).read_text(encoding="utf-8")
+    return read_template("cytosae.report", name)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    """Templates of this package; every value is escaped unless it is marked as safe."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(resource),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    functions = (words.number, words.percent, words.whole, words.fixed, words.signed, words.tiny, words.count, say)
-    environment.filters |= {function.__name__: function for function in functions}
+    """Templates of this package, with what draws."""
+    environment = make_environment("cytosae.report")
     environment.globals |= {"plot_uri": plot_uri, "SMALL": SMALL, "LARGE": LARGE, "exact": repr}
     return environment

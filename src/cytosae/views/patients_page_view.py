@@ -160,7 +160,7 @@ def view_of_patients(
     return PatientsPage(
         dataset=dataset,
         classes=tuple(result.classes),
-        verdict=_verdict(result),
+        verdict=verdict_of(result),
         warnings=doubts_of(result),
         reason=result.reason,
         notes=tuple(result.notes),
@@ -260,7 +260,8 @@ def _own(result: ClassificationResult) -> pd.DataFrame:
     return own
 
 
-def _verdict(result: ClassificationResult) -> str:
+def verdict_of(result: ClassificationResult) -> str:
+    """How well the recommended model tells the diagnoses apart, in one sentence."""
     row = result.table.set_index("model").loc[result.recommended.name]
     n, balanced = sum(result.patients.values()), known(row.get("auroc_balanced"))
     told = (

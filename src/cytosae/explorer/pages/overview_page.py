@@ -85,11 +85,11 @@ def _sae(library: Library) -> tuple[Fact, ...]:
 
 
 def _patients(library: Library) -> str:
-    from cytosae.views.patients_page_view import view_of_patients
+    from cytosae.views.models_view import doubts_of
+    from cytosae.views.patients_page_view import verdict_of
 
     try:
-        found = library.patients()
+        result = library.patients().result()
     except CytosaeError:
         return ""
-    told = view_of_patients(found.result(), found.dataset, diseases=())
-    return " ".join([told.verdict, *told.warnings])
+    return " ".join([verdict_of(result), *doubts_of(result)])
