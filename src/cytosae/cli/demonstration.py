@@ -13,6 +13,7 @@ DEMO: dict[str, Any] = {
     "report": {"concepts": 30, "title": "Concepts of a synthetic smear"},
     "cohort": {
         "retest_cells": 400,
+        "painted_cells": 800,
         "stability": 10,
         "pages": 5,
         "concepts": 6,

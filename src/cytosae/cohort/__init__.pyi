@@ -18,6 +18,7 @@ from .explanation.pathognomonic import neighbour_scores, pathognomonic_cells
 from .explanation.patient_explanation import PatientExplanation
 from .explanation.ranking import RankingEvaluation, enrichment, evaluate_rankings, expert_labels, truth_of_labels
 from .patients.barcodes import barcodes, cell_matrix, open_cohort, patient_correlation, save_cohort
+from .patients.cell_controls import open_cell_controls, save_cell_controls
 from .patients.diagnoses import REST, near_duplicates
 from .patients.outliers import patient_specific
 from .patients.sessions import Sessions, imaging_sessions
@@ -66,6 +67,7 @@ __all__ = [
     "model_input",
     "near_duplicates",
     "neighbour_scores",
+    "open_cell_controls",
     "open_classification",
     "open_classifier",
     "open_cohort",
@@ -77,6 +79,7 @@ __all__ = [
     "patient_specific",
     "predict",
     "retest_reliability",
+    "save_cell_controls",
     "save_classifier",
     "save_cohort",
     "save_contrast",

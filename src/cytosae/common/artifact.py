@@ -33,6 +33,7 @@ SCHEMAS = {
     "colours": 1,
     "cohort": 1,
     "retest": 1,
+    "focus": 1,
     "contrasts": 1,
     "ranking": 1,
     "classification": 1,

@@ -36,6 +36,8 @@ def all_steps(work: Patients, config: StudyConfig, context: Context) -> Iterator
     yield control_step(name, asked, config.reading)
     if asked.retest_cells:
         yield retest_step(name, asked, config, context)
+    if asked.painted_cells:
+        yield focus_step(name, asked, config, context)
     for a, b in work.comparisons:
         yield contrast_step(work, a, b)
     yield classification_step(work, config)
@@ -137,6 +139,26 @@ def _retest_stain(job: Job) -> None:
     save_retest(job.path, found, **job.record)
 
 
+def focus_step(dataset: str, asked: CohortConfig, config: StudyConfig, context: Context) -> Step:
+    """Encode cells anew with the cell painted out, and alone."""
+    slice_ = {"patient": asked.patient, "diagnosis": asked.diagnosis, "most": asked.painted_cells}
+    sources = {"backbone": backbone_source(context.backbone(config.backbone))}
+    return Step(Place("focus", dataset), _paint_out, slice_, (*_encoded(dataset), Place("cohort", dataset)), sources)
+
+
+def _paint_out(job: Job) -> None:
+    from cytosae.cohort import save_cell_controls
+    from cytosae.pipeline.changed_cells import Encoder, barcodes_without_the_cell
+    from cytosae.tokens import ExtractConfig
+    from cytosae.tokens.extraction.extract import Forward
+
+    tokens, tau = job.tokens(job.of), float(job.read(Place("cohort", job.of)).uns["barcode"]["tau"])
+    extraction = from_plain(ExtractConfig, job.artifact(Place("tokens", job.of)).config)
+    encoder = Encoder(job.sae(), tau, Forward(job.source("backbone"), extraction, job.context.device))
+    found = barcodes_without_the_cell(job.cells(job.of), tokens, encoder, **job.asked)
+    save_cell_controls(job.path, found, **job.record)
+
+
 def contrast_step(work: Patients, a: str, b: str) -> Step:
     """Compare two groups of patients, latent by latent."""
     asked = _only(work.asked, "kind", "seed", "confidence", "group", "sessions")
@@ -173,6 +195,7 @@ def classification_step(work: Patients, config: StudyConfig) -> Step:
     """Classify by every model, baseline and control in the same nested folds."""
     name, asked = work.dataset, work.config
     roles = ["cohort", "control", "colours", "atlas", *(["retest"] if asked.retest_cells else [])]
+    roles += ["focus"] if asked.painted_cells else []
     slice_ = {"cohort": _classified(asked, work.asked), "stain": config.extract.stain}
     if asked.strict:
         roles += ["tokens", "cells"]
@@ -199,6 +222,7 @@ def _classify(job: Job) -> None:
         retest=there.retest,
         controls=Controls(
             random=there.control,
+            of_cells=there.cell_controls,
             retest=there.retest_by("control"),
             barcodes_of=_strict_barcodes(job, asked) if asked.strict else None,
         ),

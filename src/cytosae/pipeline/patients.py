@@ -72,6 +72,13 @@ class Patients:
             return None
         return self.source.read(Place("retest", self.dataset), name=name, verify=False)
 
+    @property
+    def cell_controls(self) -> Mapping[str, AnnData]:
+        """Barcodes of what is no cell, and of the cell alone; empty where none were asked for."""
+        if not self.config.painted_cells:
+            return {}
+        return self.source.read(Place("focus", self.dataset), verify=False)
+
     def result(self) -> ClassificationResult:
         """The classification that is there."""
         return self.source.read(Place("classification", self.dataset))

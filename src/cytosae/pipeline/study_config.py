@@ -166,6 +166,9 @@ class CohortConfig:
         Cell types that an expert would point at; how many are among the first cells is measured.
     retest_cells : int
         Cells that are encoded anew in a changed stain, to see which concepts depend on it; 0 for none.
+    painted_cells : int
+        Cells that are encoded anew with the cell painted out, and with the cell alone, to see what is left of a
+        decision without it; 0 for none.
     strict : bool
         Also train an SAE without the test patients of each fold, and classify with that one.
     stability : int
@@ -185,6 +188,7 @@ class CohortConfig:
     min_cells: int = 1
     experts: tuple[str, ...] = PROMYELOCYTES
     retest_cells: int = 2000
+    painted_cells: int = 10_000
     strict: bool = False
     stability: int = 50
     concepts: int = 12
@@ -192,7 +196,7 @@ class CohortConfig:
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
 
     def __post_init__(self) -> None:
-        for name, least in {"min_cells": 1, "stability": 0, "concepts": 1, "pages": 0}.items():
+        for name, least in {"min_cells": 1, "painted_cells": 0, "stability": 0, "concepts": 1, "pages": 0}.items():
             _at_least(least, f"cohort.{name}", getattr(self, name))
         if self.retest_cells and self.retest_cells < FEWEST_RETESTED:
             raise UsageError(

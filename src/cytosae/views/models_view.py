@@ -24,10 +24,11 @@ FAMILIES = {
 }
 """Family in the table of a classification -> words, in the order shown."""
 
+PAINTED = "cell painted out"
+"""Beginning of the names of rows that see every image without its cell."""
 RIVALS = {
     "cell-type shares": "the types of the cells alone",
-    "cell painted out": "the image with the cell painted out",
-    "background": "the background without the cell",
+    PAINTED: "the image with the cell painted out",
     "colour alone": "the colour of the images alone",
     "order of imaging": "the order of imaging alone",
     "random-weight SAE": "a dictionary with random weights",
@@ -84,13 +85,14 @@ def positive_of(result: ClassificationResult) -> str:
 
 
 def rivals_of(result: ClassificationResult) -> dict[str, Number]:
-    """Model -> AUROC of the rows that matter beside the recommended one; random weights by the same barcode."""
+    """Model -> AUROC of the rows that matter beside the recommended one, by the same barcode if there are several."""
     rows = result.table.set_index("model", drop=False)
-    random = f"random-weight SAE ({result.recommended.kind})"
+    name, kind = result.recommended.name, result.recommended.kind
     found = {}
     for start in RIVALS:
-        named = [str(name) for name in rows.index if str(name).startswith(start)]
-        chosen = random if random in named else next(iter(named), None)
+        named = [str(row) for row in rows.index if str(row).startswith(start)]
+        alike = (f"{start}{name.removeprefix('concepts')}" if start == PAINTED else "", f"{start} ({kind})")
+        chosen = next((row for row in (*alike, *named) if row in named), None)
         if chosen is not None and chosen != result.recommended.name:
             found[chosen] = measured(rows.loc[chosen].to_dict(), "auroc")
     return found
@@ -104,18 +106,20 @@ def rows_that_matter(result: ClassificationResult) -> tuple[str, ...]:
 def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, Any]:
     """The recommended model for programs; ``concepts`` is how many its decision sums.
 
-    ``background_auroc`` is that of the same folds with the cell painted out, None where that control was not made.
+    ``background_auroc`` is that of the same folds with the cell painted out, ``may_not_be_about_cells`` whether it lies
+    within the interval of the recommended model's, or above; both None where that control was not made.
     """
     rows = result.table.set_index("model", drop=False)
     auroc = measured(rows.loc[result.recommended.name].to_dict(), "auroc")
-    painted = [str(name) for name in rows.index if str(name).startswith("cell painted out")]
+    painted = _painted(rivals_of(result))
     return {
         "name": result.recommended.name,
         **vars(result.recommended),
         "concepts": concepts,
         "auroc": auroc.value,
         "auroc_interval": [auroc.low, auroc.high],
-        "background_auroc": float(rows["auroc"].loc[painted[0]]) if painted else None,
+        "background_auroc": None if painted is None else painted.value,
+        "may_not_be_about_cells": None if painted is None else _as_good(painted, auroc),
     }
 
 
@@ -127,8 +131,7 @@ def rival_words(name: str) -> str:
 def doubts_of(result: ClassificationResult) -> tuple[str, ...]:
     """What does as well as the recommended model, within its interval, and has no concepts in it."""
     auroc, rivals = measured(result.table.set_index("model").loc[result.recommended.name], "auroc"), rivals_of(result)
-    least = auroc.value if auroc.low is None else auroc.low
-    equal = {name: other for name, other in rivals.items() if least is not None and (other.value or 0) >= least}
+    equal = {name: other for name, other in rivals.items() if _as_good(other, auroc)}
     if not equal:
         return ()
     named = [f"{rival_words(name)} ({say(other.value)})" for name, other in equal.items()]
@@ -143,8 +146,23 @@ def _verdict(classes: tuple[str, ...], auroc: Number, rivals: Mapping[str, Numbe
     first = f"Concepts of the cells tell {told} with AUROC {say(auroc)} in cross-validation"
     if auroc.low is not None and auroc.low <= 0.5:
         first = f"Concepts of the cells are not shown to tell {told}: AUROC {say(auroc)} in cross-validation"
-    beside = next(iter(rivals), None)
-    return f"{first}; {rival_words(beside)} reach {say(rivals[beside])}." if beside else f"{first}."
+    beside, painted = next(iter(rivals), None), _painted(rivals)
+    said = f"{first}; {rival_words(beside)} reach {say(rivals[beside])}." if beside else f"{first}."
+    if painted is not None and _as_good(painted, auroc):
+        reached = f"with the cell painted out of every image the AUROC is {say(painted)}"
+        return f"The decision may not be about the cells: {reached}. {said}"
+    return said
+
+
+def _painted(rivals: Mapping[str, Number]) -> Number | None:
+    """AUROC with the cell painted out; None where that control was not made."""
+    return next((auroc for name, auroc in rivals.items() if name.startswith(PAINTED)), None)
+
+
+def _as_good(other: Number, auroc: Number) -> bool:
+    """Whether another AUROC lies within the interval of the recommended model's, or above."""
+    least = auroc.value if auroc.low is None else auroc.low
+    return least is not None and (other.value or 0.0) >= least
 
 
 def _compared(name: str, auroc: Number, rivals: Mapping[str, Number]) -> Intervals:

@@ -77,8 +77,13 @@ WAYS: dict[Way, Change] = {"painted out": paint_out, "alone": leave_alone}
 """Name -> what is done to an image."""
 
 
+def known_or_found(image: Bytes, mask: Bytes | None) -> Bytes:
+    """The mask of a user where there is one, what is found (`find_cell`) otherwise; [H, W]."""
+    return find_cell(image) if mask is None else mask
+
+
 def _cell_of(image: Bytes, mask: Bytes | None) -> NDArray[np.bool_]:
-    return np.asarray(find_cell(image) if mask is None else mask) > 0
+    return known_or_found(image, mask) > 0
 
 
 def _shifts(hole: NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[int, int]]:

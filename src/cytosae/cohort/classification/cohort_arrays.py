@@ -44,6 +44,9 @@ class Controls:
         Barcodes by an SAE with random weights.
     retest : AnnData or None
         Some of the cells in two stains, by the same SAE (`cytosae.cohort.open_retest`).
+    of_cells : mapping of str to AnnData
+        Barcodes by the SAE of the classification, of the cells "painted out", "alone", and of the "background"
+        (`cytosae.cohort.open_cell_controls`).
     barcodes_of : callable or None
         For the strict row: barcodes by an SAE that was trained without a fold's test patients. It is called with the
         number of the fold and the names of its training patients, folds x strict_repeats times.
@@ -51,6 +54,7 @@ class Controls:
 
     random: AnnData | None = None
     retest: AnnData | None = None
+    of_cells: Mapping[str, AnnData] = field(default_factory=dict)
     barcodes_of: BarcodesOf | None = None
 
 
@@ -119,6 +123,8 @@ class CohortArrays:
         Kind, and "token" -> the same cells in two stains; None where they were not tested again.
     random, random_retest : mapping of str to ndarray of float64, mapping of str to Pairs
         Layers and retest by an SAE with random weights, empty where there is none.
+    of_cells : mapping of str to (mapping of str to ndarray of float64)
+        What is painted out, alone, background -> kind, and "token" -> [P, m] or [P, D]; empty where nothing is known.
     alternative : Design or None
         The design in which imaging sessions are treated the other way; None where none are known.
     notes : tuple of str
@@ -135,6 +141,7 @@ class CohortArrays:
     retest: Mapping[str, Pairs] | None = None
     random: Mapping[str, Array] = field(default_factory=dict)
     random_retest: Mapping[str, Pairs] = field(default_factory=dict)
+    of_cells: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     alternative: Design | None = None
     notes: tuple[str, ...] = ()
 
@@ -219,6 +226,7 @@ def gather(
         cells=cells,
         retest=None if retest is None else retest_pairs(retest, names, config.kinds, patient=patient),
         random=_random(controls.random, names, config),
+        of_cells={way: _of_cells(way, made, names, config) for way, made in controls.of_cells.items()},
         random_retest={}
         if controls.retest is None
         else retest_pairs(controls.retest, names, config.kinds, patient=patient),
@@ -327,6 +335,16 @@ def _designs(
         return kept, plain, [f"{words}The patients of a session are on one side of every split."]
     words += "Folds, intervals and shuffles may part them (classification.sessions keeps them together in all of these)"
     return plain, kept, [f"{words}; one row of the table keeps them on one side of every split."]
+
+
+def _of_cells(way: str, made: AnnData, names: list[str], config: ClassificationConfig) -> dict[str, Array]:
+    """Layers and mean tokens of the patients as the cells are seen in one way."""
+    rows = made.obs_names.astype(str).get_indexer(names)
+    if (rows < 0).any():
+        absent = names[int((rows < 0).argmax())]
+        raise InputError(f"the barcodes of cells {way} lack the patient {absent!r}; make them of the same cells.")
+    tokens = {"token": dense(made.obsm["X_backbone"], np.float64)[rows]} if "X_backbone" in made.obsm else {}
+    return {kind: dense(made.layers[kind], np.float64)[rows] for kind in config.kinds} | tokens
 
 
 def _random(random: AnnData | None, names: list[str], config: ClassificationConfig) -> dict[str, Array]:

@@ -185,6 +185,23 @@ def random_weights(data: CohortArrays, config: ClassificationConfig) -> list[Mod
     return [Model(name, "control", features, linear) for name, features in seen.items()]
 
 
+def about_the_cell(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
+    """What is left without the cell, what the cell tells by itself, and how far attention carries it."""
+    linear, seen = linear_of(config), {}
+    for way, name in LOOKS.items():
+        made = data.of_cells.get(way, {})
+        kinds = config.kinds if way == "painted out" else (config.kind,)
+        seen |= {f"{name} ({kind})": fixed(made[kind]) for kind in kinds if kind in made}
+        if way == "painted out" and data.retest is not None:
+            for kind in kinds if made else ():
+                seen[f"{name} ({kind}), {STABLE}"] = _features(along_stable(made[kind], data.retest[kind], config))
+        if "token" in made:
+            seen[f"{name}, mean token"] = fixed(made["token"])
+    return [Model(name, "control", features, linear) for name, features in seen.items()]
+
+
+LOOKS = {"painted out": "cell painted out", "alone": "cell alone", "background": "background tokens only"}
+"""Way to look at cells -> beginning of the names of its rows."""
 STABLE = "stain-stable directions"
 ROWS: tuple[Callable[[CohortArrays, ClassificationConfig], list[Model]], ...] = (
     candidates,
@@ -196,6 +213,7 @@ ROWS: tuple[Callable[[CohortArrays, ClassificationConfig], list[Model]], ...] = 
     majority,
     confounders_alone,
     random_weights,
+    about_the_cell,
 )
 """What makes the rows of the table, in its order."""
 

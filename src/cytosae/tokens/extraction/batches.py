@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,6 +22,7 @@ def prepared_batches(
     batches: Sequence[Sequence[int]],
     *,
     workers: int,
+    change: Callable[[Any, Any], Any] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Decode and prepare cells, batch after batch, ahead of their use.
 
@@ -34,6 +36,8 @@ def prepared_batches(
         Rows of the table of each batch.
     workers : int
         Processes, 0 to decode in this one.
+    change : callable or None
+        (image, mask or None) -> what is prepared instead of the image.
 
     Yields
     ------
@@ -48,7 +52,7 @@ def prepared_batches(
     if not batches:
         return
     loader = DataLoader(
-        _PreparedBatches(cells, prepare, batches),
+        _PreparedBatches(cells, prepare, batches, change),
         batch_size=None,
         num_workers=min(workers, len(batches)),
         pin_memory=torch.cuda.is_available(),
@@ -63,9 +67,13 @@ class _PreparedBatches(Dataset[Any]):
     """Item i is the i-th batch: a tensor, or a sentence that says what is wrong (an exception would lose its form)."""
 
     def __init__(
-        self, cells: CellTable, prepare: Callable[..., torch.Tensor], batches: Sequence[Sequence[int]]
+        self,
+        cells: CellTable,
+        prepare: Callable[..., torch.Tensor],
+        batches: Sequence[Sequence[int]],
+        change: Callable[[Any, Any], Any] | None,
     ) -> None:
-        self._cells, self._prepare, self._batches = cells, prepare, batches
+        self._cells, self._prepare, self._batches, self._change = cells, prepare, batches, change
         self._cell_ids = list(cells.frame["cell_id"])
 
     def __len__(self) -> int:
@@ -78,12 +86,16 @@ class _PreparedBatches(Dataset[Any]):
             return str(problem)
 
     def _image(self, row: int) -> Any:
-        from cytosae.cells import load_image
+        from cytosae.cells import load_image, load_mask
 
         path = self._cells.image_path(row)
         try:
             if hash_file(path) != self._cell_ids[row]:
                 raise InputError(f"{path} has changed since the cell table was made; read the cells again.")
-            return load_image(path)
+            image = load_image(path)
+            if self._change is None:
+                return image
+            mask = self._cells.mask_path(row)
+            return self._change(np.asarray(image), None if mask is None else load_mask(mask))
         except OSError as problem:
             raise InputError(f"{path} can no longer be read ({problem.strerror}); read the cells again.") from problem

@@ -261,15 +261,21 @@ class Forward:
         self._limit = encoding_of(config.dtype).limit
 
     def over(
-        self, cells: CellTable, batches: Sequence[Sequence[int]], *, changed: bool = False
+        self,
+        cells: CellTable,
+        batches: Sequence[Sequence[int]],
+        *,
+        changed: bool = False,
+        change: Callable[[Any, Any], Any] | None = None,
     ) -> Iterator[torch.Tensor]:
         """Tokens float32 [b, T, D] of each batch of rows; every value is finite and can be stored.
 
-        With ``changed``, the stain of each image is changed before anything else (`change_stain`).
+        With ``changed``, the stain of each image is changed before anything else (`change_stain`); with ``change``,
+        (image, mask or None) -> image, each image is what that makes of it, before its stain is normalised.
         """
         prepare = prepare_stained(self.backbone.prepare, self.config.stain)
         prepare = ChangedPrepare(prepare) if changed else prepare
-        images = prepared_batches(cells, prepare, batches, workers=self.config.workers)
+        images = prepared_batches(cells, prepare, batches, workers=self.config.workers, change=change)
         for rows, batch in zip(batches, images, strict=True):
             tokens = self(batch)
             self._check(tokens, cells, rows)
