@@ -10,6 +10,8 @@ import pytest
 
 from cytosae.common.errors import InputError
 from cytosae.views import Ranking, view_of_disease
+from cytosae.views.contrast_view import set_aside_words, view_of_contrast
+from cytosae.views.marks import Marks
 from cytosae.views.models_view import doubts_of, rivals_of, view_of_models
 from cytosae.views.page_parts import Number
 
@@ -104,3 +106,19 @@ def test_unknown_cells_are_refused(shared, contrasted):
     cells = pd.DataFrame({"cell_id": ["nowhere"], "patient": ["P00"], "score": [1.0], "rank": [1], "leading": ["5"]})
     with pytest.raises(InputError, match="nowhere is not in small"):
         view_of_disease(contrasted, shared, Ranking(cells))
+
+
+def test_concepts_of_the_background_are_set_aside_unless_they_are_asked_for(contrasted, shared):
+    plain = view_of_contrast(contrasted, shared.dataset, Marks(), 3)
+    first = plain.volcano.ringed[0]
+    beside = np.zeros(shared.dataset.atlas.n_vars, bool)
+    beside[first] = True
+    without = view_of_contrast(contrasted, shared.dataset, Marks(background=beside), 3)
+    assert first not in without.volcano.ringed
+    assert without.shown == plain.shown
+    named = Marks(background=beside, with_background=True)
+    assert view_of_contrast(contrasted, shared.dataset, named, 3).volcano.ringed == plain.volcano.ringed
+    assert named.label(first) == "of the background"
+    differs = contrasted.assign(q=np.where(contrasted["q"].notna(), 0.01, np.nan))
+    said = set_aside_words(view_of_contrast(differs, shared.dataset, Marks(background=beside), 3))
+    assert said.startswith("Of those that differ 1 more concept lives in the background")

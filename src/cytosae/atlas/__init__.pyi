@@ -4,6 +4,7 @@ from .concept_choice import select_concepts, usefulness
 from .config import LocalisationConfig
 from .drift import Drift, measure_drift
 from .intervention import Effect, change_concepts, dose_response, interaction
+from .locations import latent_places
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
 from .matching import Matching, match_directions, match_profiles
@@ -36,6 +37,7 @@ __all__ = [
     "import_official",
     "interaction",
     "label_entropy",
+    "latent_places",
     "localisation",
     "match_directions",
     "match_profiles",

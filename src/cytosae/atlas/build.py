@@ -217,6 +217,8 @@ class AtlasPlan:
         The threshold of ``layers["tokens_above"]``.
     provenance : dict of str to object
         ``uns["provenance"]``.
+    places : DataFrame or None
+        Further columns of ``var`` (`cytosae.atlas.latent_places`).
     """
 
     frame: pd.DataFrame
@@ -224,6 +226,7 @@ class AtlasPlan:
     labels: np.ndarray
     tau: float
     provenance: dict[str, Any]
+    places: pd.DataFrame | None = None
 
     @property
     def description(self) -> str:
@@ -237,9 +240,10 @@ class AtlasPlan:
             "values": statistics.reference_values,
             "cell_ids": np.array(list(self.frame.index), dtype=object),
         }
+        var = _latents(statistics, self.labels, self.classes)
         return {
             "obs": observations(self.frame),
-            "var": _latents(statistics, self.labels, self.classes),
+            "var": var if self.places is None else var.join(self.places),
             "varm": {
                 "class_mean": statistics.class_means().astype(np.float32),
                 "tokens_active": statistics.tokens_active.T.astype(np.int32),

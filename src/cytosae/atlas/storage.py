@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata.io import read_elem, sparse_dataset, write_elem
 
-from cytosae.atlas.build import cell_blocks, plan_atlas
+from cytosae.atlas.build import AtlasPlan, cell_blocks, plan_atlas
 from cytosae.atlas.statistics import LatentStatistics
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.disk import disk_errors
@@ -59,6 +59,20 @@ def write_atlas(
         the file cannot be written.
     """
     plan = plan_atlas(sae, store, cells, tau)
+    return write_planned(path, sae, store, plan, reference_cells=reference_cells, config=config, inputs=inputs)
+
+
+def write_planned(
+    path: Path,
+    sae: SparseAutoencoder,
+    store: TokenStore,
+    plan: AtlasPlan,
+    *,
+    reference_cells: int = 10,
+    config: Any = None,
+    inputs: Mapping[str, str] | None = None,
+) -> Path:
+    """`write_atlas` of what `cytosae.atlas.build.plan_atlas` planned."""
     statistics = LatentStatistics(sae.d_sae, store.n_tokens, len(plan.classes), reference_cells)
     blocks = cell_blocks(
         sae,

@@ -59,4 +59,5 @@ def _opened(work: Patients) -> OpenedCohort:
         retest=work.retest,
         patient=work.config.patient,
         concepts=work.config.concepts,
+        background=work.config.background,
     )

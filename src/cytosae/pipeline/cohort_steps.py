@@ -206,7 +206,9 @@ def classification_step(work: Patients, config: StudyConfig) -> Step:
 def _classified(asked: CohortConfig, classification: ClassificationConfig) -> CohortConfig:
     """What is asked of a cohort, without what only pages and rankings read."""
     plain = CohortConfig()
-    shown = {name: getattr(plain, name) for name in ("dataset", "experts", "stability", "concepts", "pages")}
+    shown = {
+        name: getattr(plain, name) for name in ("dataset", "experts", "stability", "concepts", "background", "pages")
+    }
     return replace(asked, classification=classification, **shown)
 
 

@@ -144,18 +144,14 @@ def tau_of(config: StudyConfig, context: Context) -> float:
 
 
 def _build_atlas(job: Job) -> None:
-    from cytosae.atlas import write_atlas
+    from cytosae.atlas import latent_places
+    from cytosae.atlas.build import plan_atlas
+    from cytosae.atlas.storage import write_planned
 
     tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details["tau"]
-    write_atlas(
-        job.path,
-        job.sae(),
-        job.tokens(job.of),
-        job.cells(job.of),
-        reference_cells=job.asked.reference_cells,
-        tau=tau,
-        **job.record,
-    )
+    sae, tokens, cells = job.sae(), job.tokens(job.of), job.cells(job.of)
+    plan = replace(plan_atlas(sae, tokens, cells, tau), places=latent_places(sae, tokens, cells))
+    write_planned(job.path, sae, tokens, plan, reference_cells=job.asked.reference_cells, **job.record)
 
 
 def localisation_steps(config: StudyConfig, context: Context) -> list[Step]:

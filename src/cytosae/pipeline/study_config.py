@@ -175,6 +175,8 @@ class CohortConfig:
         Bootstrap samples of patients on which the recommended model is fitted again.
     concepts : int
         Concepts shown with pictures.
+    background : bool
+        Whether concepts that live in the background, beside the cells, are among those shown of contrasts and diseases.
     pages : int
         Patients with a page of their own, those decided most clearly or wrongly first.
     classification : ClassificationConfig
@@ -192,6 +194,7 @@ class CohortConfig:
     strict: bool = False
     stability: int = 50
     concepts: int = 12
+    background: bool = False
     pages: int = 12
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
 

@@ -12,7 +12,14 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from cytosae.cohort.patients.barcodes import patient_correlation
 from cytosae.views.concept_view import ConceptView
-from cytosae.views.contrast_view import UNITS, ContrastView, contrast_concepts, contrast_facts, view_of_contrast
+from cytosae.views.contrast_view import (
+    UNITS,
+    ContrastView,
+    contrast_concepts,
+    contrast_facts,
+    set_aside_words,
+    view_of_contrast,
+)
 from cytosae.views.evidence import Shared
 from cytosae.views.models_view import ModelsView, positive_of, view_of_models
 from cytosae.views.number_words import count, listed, percent, whole
@@ -117,7 +124,7 @@ def _concepts_words(view: ContrastView) -> str:
     )
     if view.doubtful:
         words += f" {whole(view.doubtful)} of them {'is' if view.doubtful == 1 else 'are'} to be doubted, as marked."
-    return words
+    return f"{words} {set_aside_words(view)}".rstrip()
 
 
 def _stability(found: Stability, shared: Shared) -> Table | None:

@@ -99,11 +99,15 @@ def atlas_facts(dataset: OpenedAtlas, latent: int) -> tuple[tuple[Fact, ...], tu
         "mean_activation": ("Mean activation", "number"),
         "label_entropy": ("Label entropy, nats", "number"),
         "central_share": ("Central share", "percent"),
+        "lives_in": ("Lives in", "text"),
     }
     more: dict[str, tuple[str, Shown]] = {
         "cells_active": ("Number of cells active", "count"),
         "token_frequency": ("Tokens active", "percent"),
         "max_token_activation": ("Strongest token", "number"),
+        "nucleus_share": ("Activation in nuclei", "percent"),
+        "cytoplasm_share": ("Activation in the rest of cells", "percent"),
+        "elsewhere_share": ("Activation elsewhere", "percent"),
         "class_selectivity": ("Class selectivity", "number"),
         "position_dependence": ("Position dependence", "number"),
         "usefulness": ("Usefulness", "number"),

@@ -29,7 +29,7 @@ class ContrastView:
     """Patients of ``group`` against those of ``against``; effects are above 0 where ``group`` is higher.
 
     ``found`` of the ``tested`` concepts have a q of at most ``level``; of those shown, ``higher`` are so in ``group``
-    and ``doubtful`` have a mark.
+    and ``doubtful`` have a mark; ``set_aside`` of those found live in the background and are not shown.
     """
 
     group: str
@@ -43,6 +43,7 @@ class ContrastView:
     shown: int
     higher: int
     doubtful: int
+    set_aside: int
     conclusion: str
     volcano: Scatter
     diagonal: Scatter
@@ -53,7 +54,7 @@ def view_of_contrast(table: pd.DataFrame, dataset: OpenedDataset, marks: Marks, 
     """What `cytosae.cohort.contrast` returned, with its ``concepts`` clearest concepts."""
     facts = table.attrs
     group, against, kind, level = str(facts["a"]), against_words(table), str(facts["kind"]), float(facts["fdr"])
-    shown = clearest(table, concepts)
+    shown = clearest(table, concepts, marks)
     latents = [int(latent) for latent in shown.index]
     return ContrastView(
         group=group,
@@ -67,6 +68,7 @@ def view_of_contrast(table: pd.DataFrame, dataset: OpenedDataset, marks: Marks, 
         shown=len(latents),
         higher=int((shown["cliffs_delta"] > 0).sum()),
         doubtful=marks.count(latents),
+        set_aside=sum(marks.set_aside(int(latent)) for latent in table.index[table["q"] <= level]),
         conclusion=conclusion(table),
         volcano=_volcano(table, latents, group, level),
         diagonal=_diagonal(table, latents, (group, against), UNITS[kind]),
@@ -74,9 +76,10 @@ def view_of_contrast(table: pd.DataFrame, dataset: OpenedDataset, marks: Marks, 
     )
 
 
-def clearest(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The ``n`` clearest concepts: smallest p first, ties by size of effect."""
+def clearest(table: pd.DataFrame, n: int, marks: Marks) -> pd.DataFrame:
+    """The ``n`` clearest concepts: smallest p first, ties by size of effect; those that are set aside left out."""
     known_p = table.dropna(subset=["p"])
+    known_p = known_p[[not marks.set_aside(int(latent)) for latent in known_p.index]]
     order = np.lexsort((-np.abs(known_p["cliffs_delta"].to_numpy()), known_p["p"].to_numpy()))
     return known_p.iloc[order[:n]]
 
@@ -96,11 +99,22 @@ def contrast_facts(view: ContrastView) -> tuple[Fact, ...]:
     )
 
 
+def set_aside_words(view: ContrastView) -> str:
+    """What is said of concepts that are not shown; empty where there are none."""
+    if not view.set_aside:
+        return ""
+    live = "lives" if view.set_aside == 1 else "live"
+    return (
+        f"Of those that differ {count(view.set_aside, 'more concept')} {live} in the background, beside the cells, and "
+        "are not shown here (--cohort.background shows them)."
+    )
+
+
 def contrast_concepts(
     table: pd.DataFrame, dataset: OpenedDataset, marks: Marks, concepts: int
 ) -> tuple[ConceptView, ...]:
     """The clearest concepts of a contrast with their reference cells and maps."""
-    shown = clearest(table, concepts)
+    shown = clearest(table, concepts, marks)
     group, against = str(table.attrs["a"]), against_words(table)
     facts = {}
     for latent, row in zip(shown.index, shown.to_dict("records"), strict=True):

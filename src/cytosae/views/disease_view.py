@@ -10,7 +10,13 @@ import pandas as pd
 
 from cytosae.common.errors import InputError
 from cytosae.views.concept_view import ConceptView
-from cytosae.views.contrast_view import ContrastView, contrast_concepts, contrast_facts, view_of_contrast
+from cytosae.views.contrast_view import (
+    ContrastView,
+    contrast_concepts,
+    contrast_facts,
+    set_aside_words,
+    view_of_contrast,
+)
 from cytosae.views.evidence import Shared
 from cytosae.views.number_words import count, whole
 from cytosae.views.opened_dataset import CellView, OpenedDataset
@@ -103,10 +109,11 @@ def _verdict(view: ContrastView) -> str:
             f"No concept is shown to differ between {view.group} and {view.against} once {whole(view.tested)} tests "
             "are allowed for: what follows are examples, not findings."
         )
-    return (
+    words = (
         f"{whole(view.found)} of {whole(view.tested)} concepts differ between {count(view.patients, 'patient')} with "
         f"{view.group} and {whole(view.patients_against)} with {view.against}."
     )
+    return f"{words} {set_aside_words(view)}".rstrip()
 
 
 def _warnings(view: ContrastView) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class OpenedCohort:
     """What the pages of a cohort are made from: cells, barcodes, classification and the classifier fitted on everybody.
 
     ``asked`` is how it was classified, ``patient`` the column of the atlas with the patients, ``concepts`` how many are
-    shown on a page.
+    shown on a page, ``background`` whether concepts of the background are among them.
     """
 
     dataset: OpenedDataset
@@ -58,6 +58,7 @@ class OpenedCohort:
     retest: AnnData | None = None
     patient: str = "patient"
     concepts: int = 12
+    background: bool = False
 
     def cohort(self, contrasts: Sequence[pd.DataFrame], resamples: int) -> CohortView:
         """The cohort; stability over so many resamples of the patients, none below 2."""
@@ -162,7 +163,9 @@ class OpenedCohort:
         kept = None
         if self._arrays.retest is not None:
             kept = retest_reliability(*self._arrays.retest[self.result.recommended.kind].of(everyone))
-        return Marks(following, kept, self.asked.reliability)
+        var = self.dataset.atlas.var
+        background = np.asarray(var["lives_in"] == "background") if "lives_in" in var else np.zeros(0, bool)
+        return Marks(following, kept, self.asked.reliability, background, self.background)
 
     def _stability(self, resamples: int) -> Stability:
         """How far the most important concepts depend on which patients are in the study."""

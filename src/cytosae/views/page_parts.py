@@ -155,7 +155,7 @@ def say(value: Value, shown: Shown = "two") -> str:
 def facts_of(row: Any, named: Mapping[str, tuple[str, Shown]]) -> tuple[Fact, ...]:
     """What a row has of the named columns: column -> words, and how it is printed."""
     return tuple(
-        Fact(words, str(row.get(name)) if shown == "text" else known(row.get(name)), shown)
+        Fact(words, text(row.get(name)) if shown == "text" else known(row.get(name)), shown)
         for name, (words, shown) in named.items()
         if row.get(name) is not None
     )
