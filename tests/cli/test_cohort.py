@@ -61,7 +61,7 @@ def test_a_cohort_goes_from_atlas_to_pages(finished):
 def test_what_is_up_to_date_is_skipped(finished, capfd):
     assert run("cohort", "--study", finished, "--json", *QUICK) == 0
     steps = json.loads(capfd.readouterr().out)["steps"]
-    assert len(steps) == 9
+    assert len(steps) == 10
     assert all(step["skipped"] for step in steps)
 
 
@@ -87,7 +87,9 @@ def test_json_says_how_many_concepts_the_decision_sums(finished, capfd):
     assert recommended["concepts"] == np.any(open_classifier(place / "classifier").coef != 0, axis=0).sum()
     assert recommended["auroc"] == pytest.approx(row["auroc"])
     assert recommended["auroc_interval"] == pytest.approx([row["auroc_low"], row["auroc_high"]])
-    assert recommended["background_auroc"] is None  # no row with the cell painted out was made
+    painted = recommended["name"].replace("concepts", "cell painted out")
+    assert recommended["background_auroc"] == pytest.approx(result.table.set_index("model").loc[painted, "auroc"])
+    assert recommended["may_not_be_about_cells"] == (recommended["background_auroc"] >= row["auroc_low"])
     assert [model["model"] for model in document["models"]] == result.table["model"].tolist()
 
 
@@ -105,13 +107,15 @@ def test_cells_are_seen_again_in_another_stain(finished):
     assert np.nanmin(kept) < 0.5 < 0.8 < np.nanmax(kept)
     assert open_retest(place / "retest", "control").shape == retest.shape
     rows = open_classification(place / "classification.json").table["model"]
-    assert rows.str.contains("stain-stable directions").sum() == 7  # three barcodes, twice, and the mean token
+    stable = rows[rows.str.contains("stain-stable directions")]
+    assert stable.str.startswith("cell painted out").sum() == 3  # three barcodes
+    assert len(stable) == 10  # these, concepts, random weights, and the mean token
     assert "Reliability in another stain" in (place / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_retest_can_be_left_out(fresh, capfd):
     assert run("cohort", "--study", fresh, "--json", *QUICK, "--cohort.retest-cells", 0) == 0
-    assert len(json.loads(capfd.readouterr().out)["steps"]) == 8
+    assert len(json.loads(capfd.readouterr().out)["steps"]) == 9
     place = fresh / "cohort" / "patients"
     assert not (place / "retest").exists()
     assert not open_classification(place / "classification.json").table["model"].str.contains("stain").any()

@@ -78,8 +78,8 @@ def view_of_contrast(table: pd.DataFrame, dataset: OpenedDataset, marks: Marks, 
 
 def clearest(table: pd.DataFrame, n: int, marks: Marks) -> pd.DataFrame:
     """The ``n`` clearest concepts: smallest p first, ties by size of effect; those that are set aside left out."""
-    known_p = table.dropna(subset=["p"])
-    known_p = known_p[[not marks.set_aside(int(latent)) for latent in known_p.index]]
+    tested = table.dropna(subset=["p"])
+    known_p = tested.loc[[not marks.set_aside(int(latent)) for latent in tested.index]]
     order = np.lexsort((-np.abs(known_p["cliffs_delta"].to_numpy()), known_p["p"].to_numpy()))
     return known_p.iloc[order[:n]]
 
