@@ -60,7 +60,7 @@ def test_extraction_takes_it_like_any_other(tiny: Backbone, served: OnnxBackbone
 
 
 def test_another_block_than_that_of_the_file_is_refused(file: Path) -> None:
-    with pytest.raises(UsageError, match=r"gives the tokens after block 1, not 5; export that block"):
+    with pytest.raises(UsageError, match=r"gives the tokens after block 1, not 7; export that block"):
         load_backbone("onnx:tiny", file)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision.transforms import v2
 
-from cytosae.backbones import REGISTRY, Backbone, Preprocessing, load_backbone
+from cytosae.backbones import REGISTRY, Backbone, Preprocessing, former_weights, load_backbone
 from cytosae.common.errors import InputError, UsageError, WeightsError
 
 SHIPPED = Path(str(resources.files("cytosae.backbones") / "weights"))
@@ -31,10 +31,10 @@ def test_tokens_have_the_geometry_of_dinobloom(tiny: Backbone, images: list[np.n
     tokens = tiny(tiny.prepare(images))
     assert tokens.shape == (3, 257, 192)
     assert tokens.dtype == torch.float32
-    assert (tiny.width, tiny.side, tiny.n_tokens, tiny.depth, tiny.block) == (192, 16, 257, 6, 5)
+    assert (tiny.width, tiny.side, tiny.n_tokens, tiny.depth, tiny.block) == (192, 16, 257, 8, 7)
     assert torch.isfinite(tokens).all()
     assert not tokens.requires_grad
-    assert 2.6e6 < sum(p.numel() for p in tiny.parameters()) < 2.9e6
+    assert 3.7e6 < sum(p.numel() for p in tiny.parameters()) < 3.8e6
 
 
 def test_tokens_do_not_depend_on_the_rest_of_the_batch_or_the_loading(tiny: Backbone, images: list[np.ndarray]) -> None:
@@ -44,12 +44,12 @@ def test_tokens_do_not_depend_on_the_rest_of_the_batch_or_the_loading(tiny: Back
     assert torch.equal(together, tiny(tiny.prepare(images)))
 
 
-@pytest.mark.parametrize("block", [1, 3, 5, 6, -6, -1])
+@pytest.mark.parametrize("block", [1, 3, 7, 8, -8, -1])
 def test_tokens_are_what_a_hook_on_the_block_sees(block: int, images: list[np.ndarray]) -> None:
     backbone = load_backbone("tiny", block=block)
     batch = backbone.prepare(images)
     seen = []
-    number = block if block > 0 else 7 + block
+    number = block if block > 0 else 9 + block
     handle = backbone.model.blocks[number - 1].register_forward_hook(lambda _m, _i, output: seen.append(output))
     with torch.no_grad():
         backbone.model.forward_features(batch)
@@ -125,7 +125,7 @@ def test_a_single_image_is_refused(tiny: Backbone, images: list[np.ndarray]) -> 
 
 
 def test_batches_and_tokens_of_another_shape_are_refused(tiny: Backbone) -> None:
-    with pytest.raises(InputError, match=r"takes batches \[B, 3, 128, 128\], not \[1, 3, 64, 64\]"):
+    with pytest.raises(InputError, match=r"takes batches \[B, 3, 256, 256\], not \[1, 3, 64, 64\]"):
         tiny(torch.zeros(1, 3, 64, 64))
     with pytest.raises(InputError, match=r"has tokens \[B, 257, 192\], not \[1, 256, 192\]"):
         tiny.finish(torch.zeros(1, 256, 192))
@@ -142,18 +142,18 @@ def test_description_is_json_and_names_the_weights(tiny: Backbone) -> None:
     described = json.loads(json.dumps(tiny.describe()))
     assert described["weights_hash"] == hashlib.sha256((SHIPPED / "tiny.safetensors").read_bytes()).hexdigest()
     assert described["preprocessing"] == {
-        "size": 128,
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.25, 0.25, 0.25],
+        "size": 256,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
         "interpolation": "bilinear",
     }
-    assert described["block"] == 5
+    assert described["block"] == 7
 
 
 def test_shipped_weights_are_float16_and_small() -> None:
     state = load_file(SHIPPED / "tiny.safetensors")
     assert {value.dtype for value in state.values()} == {torch.float16}
-    assert (SHIPPED / "tiny.safetensors").stat().st_size < 6e6
+    assert (SHIPPED / "tiny.safetensors").stat().st_size < 8e6
 
 
 def test_weights_that_are_not_those_described_are_refused(tmp_path: Path) -> None:
@@ -174,9 +174,30 @@ def test_weights_that_are_not_those_described_are_refused(tmp_path: Path) -> Non
         load_backbone("tiny", tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("block", [0, 7, -7])
+FORMER = "7b9f3fd1cb8bf875133134eaf57e05de2edffc0bfbe1938a782e806ce9bc617c"
+
+
+def test_weights_that_were_bundled_before_are_found_by_their_hash(
+    images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    former = load_backbone("tiny", FORMER)
+    assert (former.weights_hash, former.depth, former.block) == (FORMER, 6, 5)
+    assert former(former.prepare(images)).shape == (3, 257, 192)
+    assert former.describe()["source"] == load_backbone("tiny").describe()["source"]  # as they were recorded then
+    kept = former_weights.IN_THE_REPOSITORY
+    monkeypatch.setattr(former_weights, "IN_THE_REPOSITORY", tmp_path / "an installed wheel has none")
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"copy weights/tiny-2026a.safetensors and the .json beside it .* to "):
+        load_backbone("tiny", FORMER)
+    shutil.copytree(kept, tmp_path / "weights")
+    assert load_backbone("tiny", FORMER).weights_hash == FORMER
+    with pytest.raises(WeightsError, match="No version of cytosae bundled weights with the sha256 'aaaa"):
+        load_backbone("tiny", 64 * "a")
+
+
+@pytest.mark.parametrize("block", [0, 9, -9])
 def test_blocks_that_do_not_exist_are_named(block: int) -> None:
-    with pytest.raises(UsageError, match=rf"has blocks 1 to 6 \(or -6 to -1\), not {block}\."):
+    with pytest.raises(UsageError, match=rf"has blocks 1 to 8 \(or -8 to -1\), not {block}\."):
         load_backbone("tiny", block=block)
 
 

@@ -14,10 +14,12 @@ import scanpy
 from conftest import SMALL
 from filelock import FileLock
 
+from cytosae.backbones import REGISTRY
 from cytosae.cells import load_image
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError, UsageError
 from cytosae.pipeline import Study, StudyConfig, name_datasets, read_config, recipe_changes, write_config
+from cytosae.pipeline.context import Context
 
 
 def fingerprints(path: Path) -> dict[str, str]:
@@ -78,6 +80,21 @@ def test_a_changed_image_is_noticed(smear, study_of_smear, tmp_path):
     assert [result.step for result in seen if not result.skipped][:2] == ["cells smear", "tokens smear"]
     assert len(Study(path).atlas("smear")) == 59
     assert len(Study(path).cells("smear").duplicates) == 1
+
+
+def test_a_study_made_with_weights_bundled_before_goes_on_with_them(smear, tmp_path, monkeypatch):
+    former = next(iter(REGISTRY["tiny"].former))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Context, "_former_weights", lambda _self: former)
+        study = Study.open(tmp_path / "study", [smear], [SMALL])
+        study.read_all_cells()
+        study.extract("smear")
+    seen, notes = [], []
+    later = Study(tmp_path / "study", on_step=seen.append, on_note=notes.append)
+    later.extract("smear")
+    assert [result.skipped for result in seen if result.step == "tokens smear"] == [True]
+    assert later.tokens("smear").manifest["weights_hash"] == later.backbone.weights_hash == former
+    assert any("weights bundled before" in note for note in notes)
 
 
 def test_several_data_sets_have_an_atlas_each_and_train_on_those_named(smear, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from cytosae.backbones.checkpoints import (
     load_strictly,
     read_state,
 )
+from cytosae.backbones.former_weights import find_former
 from cytosae.backbones.preprocessing import Preprocessing
 from cytosae.backbones.protocol import AnyBackbone
 from cytosae.backbones.registry import REGISTRY, BackboneEntry
@@ -38,7 +40,8 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
         timm, ``onnx:<name>``, a file of `export_onnx`, or ``<runtime>:<model>`` of another package (`runtimes`).
     weights : str or Path or None
         File with the weights: for DinoBloom one as published; for timm a state dict in timm's names (None: fetched
-        through timm); for ONNX the file; for tiny another training of it (None: the shipped one).
+        through timm); for ONNX the file; for tiny another training of it, or the sha256 of weights that an earlier
+        version bundled (None: the shipped ones).
     block : int or None
         The block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second to
         last, as in the paper.
@@ -67,14 +70,16 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
     path = None if weights is None else Path(weights)
     if ":" in name:
         return load_by_runtime(name, path, block)
+    if name == "tiny" and re.fullmatch("[0-9a-f]{64}", str(weights)):
+        return _load_tiny(REGISTRY[name], find_former(str(weights)), block, source=REGISTRY[name].origin)
     entry = REGISTRY.get(name)
     if entry is None:
         raise UsageError(f"Unknown backbone {name!r}; take one of {', '.join(REGISTRY)}, onnx:<name> or timm:<model>.")
     return _load_tiny(entry, path, block) if name == "tiny" else _load_dinobloom(entry, path, block)
 
 
-def _load_tiny(entry: BackboneEntry, path: Path | None, block: int | None) -> Backbone:
-    """Load the bundled backbone: tiny.safetensors, with tiny.json beside it."""
+def _load_tiny(entry: BackboneEntry, path: Path | None, block: int | None, source: str | None = None) -> Backbone:
+    """Load the bundled backbone: tiny.safetensors, with tiny.json beside it; ``source`` as tokens record it."""
     shipped = resources.files("cytosae.backbones") / "weights" / entry.files[0]
     with resources.as_file(shipped) if path is None else nullcontext(path) as file:
         if not file.is_file():
@@ -93,7 +98,7 @@ def _load_tiny(entry: BackboneEntry, path: Path | None, block: int | None) -> Ba
     preprocessing = Preprocessing(
         size=asked["size"], mean=tuple(asked["mean"]), std=tuple(asked["std"]), interpolation=asked["interpolation"]
     )
-    source = entry.origin if path is None else path.name
+    source = source or (entry.origin if path is None else path.name)
     return hooked_backbone(model, entry.name, preprocessing, block, found, source, metadata["licence"])
 
 

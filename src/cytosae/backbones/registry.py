@@ -31,6 +31,8 @@ class BackboneEntry:
         Checksum of a published file by its name, where known.
     reference : str
         The publication.
+    former : mapping of str to str
+        Checksum of weights that an earlier version bundled, and the name of their file.
     """
 
     name: str
@@ -42,6 +44,7 @@ class BackboneEntry:
     licence: str
     reference: str
     sha256: Mapping[str, str] = field(default_factory=dict)
+    former: Mapping[str, str] = field(default_factory=dict)
 
 
 def _dinobloom(letter: str, width: int, depth: int, timm_model: str, sha256: str | None = None) -> BackboneEntry:
@@ -66,12 +69,15 @@ REGISTRY: Mapping[str, BackboneEntry] = MappingProxyType(
             BackboneEntry(
                 name="tiny",
                 width=192,
-                depth=6,
+                depth=8,
                 timm_model="Eva",
                 origin="shipped with cytosae (scripts/train_tiny.py)",
                 files=("tiny.safetensors",),
                 licence="Apache-2.0",
                 reference="docs/model_card_tiny.md",
+                former={
+                    "7b9f3fd1cb8bf875133134eaf57e05de2edffc0bfbe1938a782e806ce9bc617c": "tiny-2026a.safetensors",
+                },
             ),
             _dinobloom(
                 "s",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -10,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformdirs import user_cache_dir
-
 from cytosae.common.artifact import read_artifact
+from cytosae.common.cache import cache_folder
 from cytosae.common.errors import ArtifactError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.pipeline import Study, index
@@ -29,12 +27,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at whether the study has changed."""
-
-
-def cache_folder() -> Path:
-    """Where things lie that can be made again: ``CYTOSAE_CACHE``, or the usual place of the system."""
-    named = os.environ.get("CYTOSAE_CACHE")
-    return Path(named) if named else Path(user_cache_dir("cytosae", appauthor=False))
 
 
 class Library:

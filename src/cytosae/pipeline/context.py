@@ -87,12 +87,28 @@ class Context(Surroundings):
             self._on_note(line)
 
     def backbone(self, asked: BackboneConfig) -> AnyBackbone:
-        """A backbone on the device of the context, loaded once."""
+        """A backbone on the device of the context, loaded once.
+
+        A study whose tokens are of weights that an earlier version bundled is continued with these.
+        """
         from cytosae.backbones import load_backbone
 
         if asked not in self._backbones:
-            self._backbones[asked] = load_backbone(asked.name, asked.weights, block=asked.block).to(self.device)
+            weights = self._former_weights() if asked.name == "tiny" and asked.weights is None else asked.weights
+            self._backbones[asked] = load_backbone(asked.name, weights, block=asked.block).to(self.device)
         return self._backbones[asked]
+
+    def _former_weights(self) -> str | None:
+        """The hash of weights of `tiny` that an earlier version bundled, where tokens of this study are of them."""
+        from cytosae.backbones.former_weights import is_former
+
+        for folder in sorted((self.path / "tokens").glob("*/")):
+            with suppress(CytosaeError):  # tokens that are damaged are made anew, and say nothing
+                manifest = self.read(Place("tokens", folder.name), verify=False).manifest
+                if manifest["backbone"]["name"] == "tiny" and is_former(manifest["weights_hash"]):
+                    self.note(f"tokens of {folder.name} are of weights bundled before; the study goes on with these")
+                    return manifest["weights_hash"]
+        return None
 
     def read(self, place: Place, **how: Any) -> Any:
         """Open an artifact; an SAE is placed on the device, and read once as long as it stays the same."""
