@@ -110,7 +110,7 @@ def before(drawn):
     return drawn(0)
 
 
-CHANGED = replace(DOMAINS["reference"], purple=(110, 50, 120), glass=(240, 225, 220))
+CHANGED = replace(DOMAINS["reference"], purple=(110, 50, 120), glass=(230, 220, 240))
 
 
 @pytest.mark.parametrize("units", ["cells", "patients"])

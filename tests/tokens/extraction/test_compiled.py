@@ -92,11 +92,11 @@ def test_an_error_of_the_backbone_stays_its_own(compilations: Compilations) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.01)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)])
 def test_tokens_agree_with_the_plain_path_within_the_stated_tolerance(precision, tolerance: float) -> None:
     torch.compiler.reset()
     backbone = load_backbone("tiny")
-    batch = torch.randn(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    batch = torch.randn(3, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     compiled = Forward(backbone, ExtractConfig(compile=True, batch_size=4, precision=precision), CPU)(batch)
     plain = backbone(batch)
     assert compiled.shape == plain.shape
@@ -111,7 +111,7 @@ import torch
 from cytosae.backbones import load_backbone
 from cytosae.tokens.extraction.extract import ExtractConfig, Forward
 forward = Forward(load_backbone("tiny"), ExtractConfig(compile=True, batch_size=1), torch.device("cpu"))
-forward(torch.zeros(1, 3, 128, 128))
+forward(torch.zeros(1, 3, 256, 256))
 """
     variables = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
