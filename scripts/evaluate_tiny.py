@@ -2,18 +2,20 @@
 
     python scripts/evaluate_tiny.py --data ../shared/data
 
-Linear probes (logistic regression) on frozen tokens, for the trained net, the same net untrained, and raw pixels;
-where nuclei are; how far colour moves the tokens; and the statistics of the tokens themselves. Labels, attributes and
-masks are yardsticks only: no training has seen them. Uncertainty: s.d. over five folds (split by source image, or by
-patient), or the 2.5 and 97.5 percentiles of 1,000 bootstrap draws of the test cells.
+Linear probes (logistic regression) on frozen tokens, for the trained net, the weights that were bundled before, the
+net untrained, and raw pixels; where nuclei are; how far colour moves the tokens; and the statistics of the tokens
+themselves. Labels, attributes and masks are yardsticks only: no training has seen them. Uncertainty: s.d. over five
+folds (split by source image, or by patient), or the 2.5 and 97.5 percentiles of 1,000 bootstrap draws of the test cells.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import warnings
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ from timm.models.eva import Eva
 from torch import Tensor
 from torchvision.transforms import v2
 
-from cytosae.backbones import Backbone, load_backbone
+from cytosae.backbones import REGISTRY, Backbone, load_backbone
 
 DOMAINS = ("acevedo", "bccd_cells", "tecom_wbc", "cellavision_wbc", "apl_cohort")
 CHANGED = 400  # cells of each domain whose colours are changed
@@ -41,7 +43,7 @@ NEUTROPHIL_NAMES = {
     "band neutrophils": "neutrophil",
     "eosinophils": "eosinophil",
 }
-NETS = ("tiny", "untrained", "pixels")
+NETS = ("tiny", "former", "untrained", "pixels")
 Result = tuple[str, dict[str, dict[str, float]]]  # a Markdown table, and headline -> net -> mean
 LEAST = 8  # cells (and groups) that a class needs to be probed
 FOLDS = 5
@@ -135,12 +137,14 @@ def features(net: str, trained: Backbone, images: list[Image.Image]) -> tuple[np
             for image in images
         ]
         batch = trained.prepare(images[:512])
-        patches = batch.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(len(batch), 256, -1)
+        side = trained.preprocessing.size // trained.side
+        patches = batch.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5)
+        patches = patches.reshape(len(batch), 256, -1)
         return np.stack(small), patches.numpy().astype(np.float16)
     pooled, kept = [], []
-    network = trained if net == "tiny" else untrained(trained)
+    network = NETWORKS[net](trained)
     for start in range(0, len(images), 32):
-        tokens = network(trained.prepare(images[start : start + 32]))
+        tokens = network(network.prepare(images[start : start + 32]))
         pooled.append(torch.cat([tokens[:, 0], tokens[:, 1:].mean(1), tokens[:, 1:].std(1)], 1).numpy())
         if start < 512:
             kept.append(tokens[:, 1:].numpy().astype(np.float16))
@@ -150,15 +154,20 @@ def features(net: str, trained: Backbone, images: list[Image.Image]) -> tuple[np
 def untrained(trained: Backbone) -> Backbone:
     """The same architecture with the random weights it starts from."""
     torch.manual_seed(0)
-    own = trained.model
-    model = Eva(
-        img_size=128, patch_size=8, num_classes=0, embed_dim=own.embed_dim, depth=len(own.blocks), num_heads=3,
-        use_abs_pos_emb=False, use_rot_pos_emb=True,
-    )  # fmt: skip
+    described = resources.files("cytosae.backbones") / "weights" / "tiny.json"
+    model = Eva(**json.loads(described.read_text())["architecture"]["arguments"])
     return Backbone(
         model, name="untrained", preprocessing=trained.preprocessing, block=trained.block,
         weights_hash="", source="random", licence="",
     )  # fmt: skip
+
+
+def former(_trained: Backbone) -> Backbone:
+    """The weights that the last version bundled."""
+    return load_backbone("tiny", list(REGISTRY["tiny"].former)[-1])
+
+
+NETWORKS = {"tiny": lambda trained: trained, "former": former, "untrained": untrained}
 
 
 def probe(strength: float, iterations: int = 150) -> Pipeline:
