@@ -5,7 +5,7 @@
 Linear probes (logistic regression) on frozen tokens, for the trained net, the weights that were bundled before, the
 net untrained, and raw pixels; where nuclei are; how far colour moves the tokens; and the statistics of the tokens
 themselves. Labels, attributes and masks are yardsticks only: no training has seen them. Uncertainty: s.d. over five
-folds (split by source image, or by patient), or the 2.5 and 97.5 percentiles of 1,000 bootstrap draws of the test cells.
+folds (split by source image, or by patient), or the 2.5 and 97.5 percentiles of 1,000 bootstrap draws of test cells.
 """
 
 from __future__ import annotations

@@ -27,3 +27,6 @@ trial self-taught --teachers self --pixels 0 --colour 0 --learning-rate 2e-4
 trial bundled-more-cells --start bundled --masked 0.7 --learning-rate 3e-4 --position 0
 trial pixels-only
 "$python" scripts/trials_rule.py "$out"/*.json
+# After the long training of the first by the rule, on one CPU core (log in scripts/train_tiny_2026b.log):
+#   scripts/train_tiny.py --data DATA --deit DEIT --out runs/long --eager --steps 1200 --minutes 145 --teachers self --pixels 0 --colour 0 --learning-rate 2e-4
+#   scripts/trials_yardsticks.py --data DATA --weights runs/long/tiny.safetensors --out runs/trials/self-taught-long.json
