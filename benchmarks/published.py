@@ -125,7 +125,7 @@ def attribute_table(data: Path) -> pd.DataFrame:
 def ours(data: Path, order: pd.DataFrame, out: Path) -> dict[str, References]:
     """Reference cells of an SAE by the default recipe, and of the same one with random weights."""
     names = acevedo_manifest(data, order, out)["file"]
-    cells = read_cells(out / "manifest.csv", name="acevedo_all")
+    cells = read_cells(out / "manifest.csv", name="acevedo_all", images_root=data.resolve())
     backbone, recipe = load_backbone("tiny"), RECIPES["default"]
     store = extract(cells, backbone, out / "tokens")
     if not (out / "sae").is_dir():
