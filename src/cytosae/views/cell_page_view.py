@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
-from cytosae.views.gallery_view import name_of, reference_ids
+from cytosae.views.concept_names import name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas, OpenedDataset
 from cytosae.views.page_parts import Definition, Fact, define, known, text
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_rows
+from cytosae.views.concept_names import headline, name_of, reference_ids
 from cytosae.views.concept_view import atlas_facts
-from cytosae.views.gallery_view import headline_of, live_latents, name_of, reference_ids
+from cytosae.views.gallery_view import live_latents
 from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
 from cytosae.views.page_parts import Definition, Fact, Number, define, known, text
 
@@ -163,7 +164,7 @@ def view_of_concept(
         datasets=(atlas.name, *(other.name for other in others)),
         latent=latent,
         name=name_of(atlas, latent),
-        headline=headline_of([atlas.labels[cell] for cell in cells]),
+        headline=headline([atlas.labels[cell] for cell in cells]),
         references=tuple(_reference_examples(atlas, latent)),
         bands=_bands(atlas, rows, values),
         facts=few,

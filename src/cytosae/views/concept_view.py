@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cytosae.views.concept_names import headline, name_of
 from cytosae.views.marks import Mark, Marks
 from cytosae.views.opened_dataset import CellView, OpenedAtlas
 from cytosae.views.page_parts import Fact, Shown, facts_of, known, text
@@ -31,7 +31,7 @@ class CarriedView:
 
 @dataclass(frozen=True)
 class ConceptView:
-    """One concept: what its reference cells have in common, these cells with maps, and its numbers.
+    """One concept: its name or draft of one, what its reference cells are, these cells with maps, and its numbers.
 
     ``facts`` are the numbers that matter, ``more`` all others; ``mark`` says why it is to be doubted; ``profile`` is
     its mean activation on each class; ``carried`` is how it does on other data sets; ``own`` are cells that the page is
@@ -41,6 +41,7 @@ class ConceptView:
     latent: int
     rank: int
     dataset: str
+    name: str
     headline: str
     references: tuple[CellView, ...]
     facts: tuple[Fact, ...] = ()
@@ -80,7 +81,8 @@ def views_of_concepts(
                 latent=latent,
                 rank=rank,
                 dataset=dataset.name,
-                headline=_said(dataset, latent, headline(found[latent])),
+                name=name_of(dataset, latent),
+                headline=headline([cell.label for cell in found[latent]]),
                 references=found[latent],
                 facts=few,
                 more=more,
@@ -123,26 +125,6 @@ def profile(dataset: OpenedAtlas, latent: int) -> tuple[Bar, ...]:
         return ()
     bars = [Bar(str(name), known(mean)) for name, mean in zip(dataset.atlas.uns["classes"], means, strict=True)]
     return tuple(sorted(bars, key=lambda bar: (-(bar.value or 0.0), bar.name)))
-
-
-def _said(dataset: OpenedAtlas, latent: int, headline: str) -> str:
-    """The headline after the name that reviewers accepted, where there is one."""
-    name = dataset.accepted.get(latent)
-    return f"{name} (accepted by reviewers): {headline}" if name else headline
-
-
-def headline(references: Sequence[CellView]) -> str:
-    """What the reference cells of a concept are, in words."""
-    labels = [reference.label for reference in references if reference.label is not None]
-    if not labels:
-        return f"{len(references)} unlabelled reference cells"
-    counts = Counter(labels).most_common()
-    name, n = counts[0]
-    if n == len(references):
-        return f"all {n} reference cells: {name}"
-    if 2 * n > len(references):
-        return f"{n} of {len(references)} reference cells: {name}"
-    return "mixed: " + ", ".join(f"{label} {k}" for label, k in counts[:3])
 
 
 def _carried(dataset: OpenedAtlas, latent: int, references: tuple[CellView, ...]) -> CarriedView:

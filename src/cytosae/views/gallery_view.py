@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.views.concept_names import CENTRAL, headline, name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Definition, Fact, define, known
 
@@ -27,8 +27,6 @@ Sort = Literal["usefulness", "frequency", "rarity", "strength", "purity", "centr
 PLACES = {"centre": "mostly in the middle of the image", "edge": "mostly at its edge"}
 Where = Literal["centre", "edge", ""]
 Verdict = Literal["named", "unnamed", ""]
-CENTRAL = 0.6
-"""Central share from which on a concept is said to lie in the middle."""
 REFERENCES = 6
 BINS = 40
 WORDS = ("Cells active", "Mean activation", "Reference cells", "Label entropy", "Central share", "Usefulness")
@@ -149,41 +147,7 @@ def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> Co
         Fact("central", known(row["central_share"]), "percent"),
     )
     labels = [atlas.labels[cell] for cell in cells]
-    return ConceptCard(latent, name_of(atlas, latent), headline_of(labels), tuple(cells[:references]), facts)
-
-
-def reference_ids(atlas: OpenedAtlas, latent: int) -> list[str]:
-    """``cell_id`` of the reference cells of a latent, strongest first."""
-    reference = atlas.atlas.uns["reference_cells"]
-    names = atlas.atlas.obs_names
-    return [str(names[row]) for row in reference["rows"][latent] if row >= 0]
-
-
-def name_of(atlas: OpenedAtlas, latent: int) -> str:
-    """The name that reviewers accepted, or draft words: what the reference cells mostly are, how clearly, and where."""
-    if latent in atlas.accepted:
-        return atlas.accepted[latent]
-    labels = Counter(atlas.labels[cell] for cell in reference_ids(atlas, latent))
-    of = sum(labels.values())
-    labels.pop(None, None)
-    central = known(atlas.var.at[latent, "central_share"])
-    where = "" if central is None else ", in the middle" if central >= CENTRAL else ", towards the edge"
-    if not labels:
-        return f"Unlabelled cells{where}"
-    top, count = labels.most_common(1)[0]
-    clear = "Only " if count == of else "Mostly " if 2 * count > of else "Various cells, often "
-    return f"{clear}{top}{where}"
-
-
-def headline_of(labels: list[str | None]) -> str:
-    """What the reference cells of a concept are."""
-    named = [label for label in labels if label is not None]
-    if not named:
-        return f"{len(labels)} unlabelled reference cells"
-    counts = Counter(named).most_common(2)
-    return f"{counts[0][1]} of {len(labels)} {counts[0][0]}" + (
-        f", {counts[1][1]} {counts[1][0]}" if len(counts) > 1 else ""
-    )
+    return ConceptCard(latent, name_of(atlas, latent), headline(labels), tuple(cells[:references]), facts)
 
 
 def _matches(atlas: OpenedAtlas, var: pd.DataFrame, query: GalleryQuery) -> NDArray[np.bool_]:

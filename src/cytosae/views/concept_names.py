@@ -1,0 +1,97 @@
+"""What a concept is called: the name that reviewers accepted, or draft words from its reference cells and its place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import hypergeom
+
+from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
+from cytosae.views.page_parts import known, text
+
+PLACES = {"nucleus": "Nucleus of {}", "cytoplasm": "Cytoplasm of {}", "background": "Background, beside {}"}
+"""Where a latent lives (`cytosae.atlas.latent_places`) -> words about the cells that it is strongest on."""
+CENTRAL = 0.6
+"""Central share from which on a concept is said to lie in the middle, where it is not known where it lives."""
+ALIKE, LEAST, LEVEL, TRAITS = 0.8, 4, 0.05, 2
+"""A trait is named when this share of at least so many annotated reference cells have it, more than chance gives at
+this level after Holm's correction; and so many are named."""
+
+
+def reference_ids(atlas: OpenedAtlas, latent: int) -> list[str]:
+    """``cell_id`` of the reference cells of a latent, strongest first."""
+    reference, names = atlas.atlas.uns["reference_cells"], atlas.atlas.obs_names
+    return [str(names[row]) for row in reference["rows"][latent] if row >= 0]
+
+
+def name_of(atlas: OpenedAtlas, latent: int) -> str:
+    """The name that reviewers accepted, else draft words: place and cells, and what these have in common.
+
+    Cells are named by the label that more than half of the reference cells have. Traits are values of the other columns
+    of the cell table, such as human attributes.
+    """
+    if latent in atlas.accepted:
+        return atlas.accepted[latent]
+    labels = Counter(atlas.labels[cell] for cell in reference_ids(atlas, latent))
+    of = labels.total()
+    labels.pop(None, None)
+    top, count = labels.most_common(1)[0] if labels else ("unlabelled cells", of)
+    said = _place(atlas, latent).format(top if 2 * count > of else f"several kinds of cell, often {top}")
+    return ": ".join([said, *filter(None, [", ".join(common_traits(atlas, latent))])])
+
+
+def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
+    """What the annotated reference cells have in common, beyond chance: the rarest among all cells first.
+
+    With n annotated reference cells, k of which have a value that K of all N annotated cells have, p is the
+    hypergeometric chance of k or more; Holm's correction is over the values tested.
+    """
+    rows = np.asarray(atlas.atlas.uns["reference_cells"]["rows"][latent])
+    traits = {name: of for name, of in atlas.groups.items() if name not in PROFILED}
+    tests, tested = sum(len(values) for _, values in traits.values()), []
+    for name, (codes, values) in traits.items():
+        own = codes[rows[rows >= 0]]
+        own = own[own >= 0]
+        if len(own) < LEAST:
+            continue
+        value = np.bincount(own).argmax()
+        having, of = int((codes == value).sum()), int((codes >= 0).sum())
+        chance = float(hypergeom.sf((own == value).sum() - 1, of, having, len(own)))
+        tested.append((chance, having / of, float((own == value).mean()), trait_words(name, values[value])))
+    found = []
+    for i, (chance, common, share, words) in enumerate(sorted(tested)):
+        if chance * (tests - i) > LEVEL:
+            break
+        if share >= ALIKE:
+            found.append((common, words))
+    return tuple(words for _, words in sorted(found)[:TRAITS])
+
+
+def trait_words(column: str, value: str) -> str:
+    """A value of a column in words: "cytoplasm vacuole", "no granularity", "nucleus shape irregular"."""
+    name = column.replace("_", " ")
+    return {"yes": name, "true": name, "no": f"no {name}", "false": f"no {name}"}.get(value.lower(), f"{name} {value}")
+
+
+def headline(labels: Sequence[str | None]) -> str:
+    """What the reference cells of a concept are, in words."""
+    named = Counter(label for label in labels if label is not None)
+    if not named:
+        return f"{len(labels)} unlabelled reference cells"
+    name, n = named.most_common(1)[0]
+    if n == len(labels):
+        return f"all {n} reference cells: {name}"
+    if 2 * n > len(labels):
+        return f"{n} of {len(labels)} reference cells: {name}"
+    return "mixed: " + ", ".join(f"{label} {k}" for label, k in named.most_common(3))
+
+
+def _place(atlas: OpenedAtlas, latent: int) -> str:
+    lives = text(atlas.fact(latent, "lives_in")) if "lives_in" in atlas.var else None
+    if lives in PLACES:
+        return PLACES[lives]
+    central = known(atlas.fact(latent, "central_share"))
+    where = "" if central is None else ", in the middle" if central >= CENTRAL else ", towards the edge"
+    return f"Cells: {{}}{where}"

@@ -1,0 +1,84 @@
+"""Names of concepts: accepted by people, else words drafted from place, reference cells and what these share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytosae.views.concept_names import common_traits, headline, name_of, trait_words
+from cytosae.views.opened_dataset import OpenedAtlas
+
+
+@pytest.fixture
+def atlas() -> ad.AnnData:
+    """120 cells: every third a monocyte; a tenth of all has vacuoles, and the ten reference cells of latent 0 do."""
+    n = 120
+    labels = np.where(np.arange(n) % 3 == 0, "monocyte", "lymphocyte")
+    vacuole = np.full(n, "no", dtype=object)
+    rows = np.arange(0, 30, 3)  # monocytes
+    vacuole[rows] = "yes"
+    granules = np.where(np.arange(n) % 2 == 0, "yes", "no")  # tells nothing
+    obs = pd.DataFrame({"label": labels, "cytoplasm_vacuole": vacuole, "granularity": granules})
+    obs.index = pd.Index([f"c{i}" for i in range(n)])
+    var = pd.DataFrame({"central_share": [0.8, 0.2], "lives_in": pd.Categorical(["cytoplasm", None])}, index=["0", "1"])
+    made = ad.AnnData(X=np.zeros((n, 2), np.float32), obs=obs, var=var)
+    mixed = np.r_[np.arange(1, 6), np.arange(60, 90, 6)]  # five lymphocytes and monocytes, without vacuoles
+    made.uns["reference_cells"] = {"rows": np.array([rows, mixed]), "values": np.ones((2, 10))}
+    return made
+
+
+def opened(atlas: ad.AnnData, **how) -> OpenedAtlas:
+    found = OpenedAtlas(atlas, SimpleNamespace(name="made"), **how)  # pyright: ignore[reportArgumentType]
+    found.__dict__["var"] = atlas.var.set_index(atlas.var.index.astype(int))  # usefulness is not asked for
+    return found
+
+
+def test_place_cells_and_what_they_share_make_a_draft(atlas):
+    assert name_of(opened(atlas), 0) == "Cytoplasm of monocyte: cytoplasm vacuole"
+
+
+def test_a_trait_is_named_only_beyond_chance(atlas):
+    assert common_traits(opened(atlas), 0) == ("cytoplasm vacuole",)  # not granularity, which half of all cells have
+    assert common_traits(opened(atlas), 1) == ()  # no vacuoles, as nine of ten cells
+    few = atlas.copy()
+    few.obs["cytoplasm_vacuole"] = [v if i < 9 else None for i, v in enumerate(few.obs["cytoplasm_vacuole"])]
+    assert common_traits(opened(few), 0) == ()  # three annotated reference cells are too few
+
+
+def test_without_places_a_draft_says_where_in_the_image(atlas):
+    del atlas.var["lives_in"]
+    assert name_of(opened(atlas), 0) == "Cells: monocyte, in the middle: cytoplasm vacuole"
+    assert name_of(opened(atlas), 1).startswith("Cells: ")
+    assert name_of(opened(atlas), 1).endswith("towards the edge")
+
+
+def test_the_name_that_people_accepted_comes_first(atlas):
+    assert name_of(opened(atlas, accepted={0: "vacuoles of monocytes"}), 0) == "vacuoles of monocytes"
+
+
+def test_cells_without_labels_are_said_to_be(atlas):
+    atlas.obs["label"] = pd.Series([None] * atlas.n_obs, dtype=object).to_numpy()
+    assert name_of(opened(atlas), 0) == "Cytoplasm of unlabelled cells: cytoplasm vacuole"
+
+
+def test_headlines_count():
+    assert headline(["a"] * 3) == "all 3 reference cells: a"
+    assert headline(["a", "a", "b"]) == "2 of 3 reference cells: a"
+    assert headline(["a", "b", "c", "c"]) == "mixed: c 2, a 1, b 1"
+    assert headline([None]) == "1 unlabelled reference cells"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("cytoplasm_vacuole", "yes", "cytoplasm vacuole"),
+        ("cytoplasm_vacuole", "no", "no cytoplasm vacuole"),
+        ("nucleus_shape", "irregular", "nucleus shape irregular"),
+    ],
+)
+def test_values_become_words(column, value, words):
+    assert trait_words(column, value) == words
