@@ -104,7 +104,7 @@ def test_cells_are_seen_again_in_another_stain(finished):
     np.testing.assert_allclose(original.X.toarray(), atlas[ids[~changed]].X.toarray(), rtol=1e-4, atol=1e-6)
     assert np.abs(original.X.toarray() - other.X.toarray()).max() > 0.01
     kept = retest_reliability(original.X, other.X)
-    assert np.nanmin(kept) < 0.5 < 0.8 < np.nanmax(kept)
+    assert np.nanmin(kept) < 0.7 < 0.9 < np.nanmax(kept)  # the tokens are robust to stain, not immune
     assert open_retest(place / "retest", "control").shape == retest.shape
     rows = open_classification(place / "classification.json").table["model"]
     stable = rows[rows.str.contains("stain-stable directions")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -24,16 +26,18 @@ def atlas() -> ad.AnnData:
     granules = np.where(np.arange(n) % 2 == 0, "yes", "no")  # tells nothing
     obs = pd.DataFrame({"label": labels, "cytoplasm_vacuole": vacuole, "granularity": granules})
     obs.index = pd.Index([f"c{i}" for i in range(n)])
-    var = pd.DataFrame({"central_share": [0.8, 0.2], "lives_in": pd.Categorical(["cytoplasm", None])}, index=["0", "1"])
+    var = pd.DataFrame({"central_share": [0.8, 0.2], "lives_in": pd.Categorical(["cytoplasm", None])})
+    var.index = var.index.astype(str)
     made = ad.AnnData(X=np.zeros((n, 2), np.float32), obs=obs, var=var)
     mixed = np.r_[np.arange(1, 6), np.arange(60, 90, 6)]  # five lymphocytes and monocytes, without vacuoles
     made.uns["reference_cells"] = {"rows": np.array([rows, mixed]), "values": np.ones((2, 10))}
     return made
 
 
-def opened(atlas: ad.AnnData, **how) -> OpenedAtlas:
-    found = OpenedAtlas(atlas, SimpleNamespace(name="made"), **how)  # pyright: ignore[reportArgumentType]
-    found.__dict__["var"] = atlas.var.set_index(atlas.var.index.astype(int))  # usefulness is not asked for
+def opened(atlas: ad.AnnData, accepted: Mapping[int, str] | None = None) -> OpenedAtlas:
+    cells: Any = SimpleNamespace(name="made")
+    found = OpenedAtlas(atlas, cells, accepted=accepted or {})
+    found.__dict__["var"] = pd.DataFrame(atlas.var).reset_index(drop=True)  # usefulness is not asked for
     return found
 
 
@@ -80,5 +84,5 @@ def test_headlines_count():
         ("nucleus_shape", "irregular", "nucleus shape irregular"),
     ],
 )
-def test_values_become_words(column, value, words):
+def test_values_become_words(column: str, value: str, words: str) -> None:
     assert trait_words(column, value) == words

@@ -189,12 +189,12 @@ def test_composition_is_recovered_from_concepts(atlas: AnnData) -> None:
 @pytest.mark.slow
 def test_what_is_specific_for_eosinophilia_are_concepts_of_eosinophils(work: CohortWork, atlas: AnnData) -> None:
     there = (atlas.obs["label"].astype(str) == "eosinophil").mean()
-    called = pseudo.specific_concepts(pseudo.contrast_of(work, kind="mean"))
-    assert len(called) == 10
-    assert pseudo.reference_share(atlas, called).mean() > 3 * there
-    # shares of 24 cells tie too often for so few patients to call one of 1,500 concepts; the largest effects are right
-    largest = pseudo.specific_concepts(pseudo.contrast_of(work), called=False)
-    assert pseudo.reference_share(atlas, largest).mean() > 2 * there
+    # the least p of 6 against 6 patients (2 / 924) calls none of 1,500 concepts unless dozens of them have it, so that
+    # what is asked is whether the largest effects are right
+    for kind, times in (("mean", 3), ("presence", 2)):
+        largest = pseudo.specific_concepts(pseudo.contrast_of(work, kind=kind), called=False)
+        assert len(largest) == 10
+        assert pseudo.reference_share(atlas, largest).mean() > times * there, kind
 
 
 @pytest.mark.slow
