@@ -113,7 +113,9 @@ def of_study(path: Path, config: ClassificationConfig) -> CohortArrays:
     there = CohortWork(Study(path))
     asked = replace(config, positive=there.asked.positive)
     controls = Controls(random=there.control)
-    return gather(there.barcodes, there.atlas, there.colours, patient=there.config.patient, controls=controls, config=asked)
+    return gather(
+        there.barcodes, there.atlas, there.colours, patient=there.config.patient, controls=controls, config=asked
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from cytosae.pipeline import Study
 QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
 for name, value in {
     "folds": 2, "repeats": 1, "inner-folds": 2, "slow-repeats": 1, "shuffles": 1, "bootstrap": 50,
+    "few-concepts": 4, "most-concepts": 4,
     "attention.most-epochs": 3,
 }.items():  # fmt: skip
     QUICK += [f"--cohort.classification.{name}", value]

@@ -10,8 +10,8 @@ Odds = Literal["equal", "training"]
 """
 Kind = Literal["presence", "mean", "count"]
 """What a barcode says of a latent: share of cells with it, mean activation, or tokens with it per cell."""
-Method = Literal["forward", "pursuit", "lasso"]
-"""How few concepts are chosen: forward selection by score statistics, orthogonal matching pursuit, an L1 penalty."""
+Method = Literal["lasso", "forward", "pursuit"]
+"""How few concepts are chosen: by an L1 penalty, forward selection by score statistics, orthogonal matching pursuit."""
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """Inverse penalties C to choose among; features are scaled so that one grid serves one column and thousands."""
 IMMATURE = (
@@ -113,9 +113,9 @@ class ClassificationConfig:
         of few concepts.
     few_concepts : int
         The AUROC of few concepts is given for every number up to this one; 0 leaves it out.
-    few_method : {"forward", "pursuit", "lasso"}
-        How few concepts are chosen: forward selection by score statistics, orthogonal matching pursuit, or the order
-        in which an L1 penalty lets them in.
+    few_method : {"lasso", "forward", "pursuit"}
+        How few concepts are chosen: in the order in which an L1 penalty lets them in, by forward selection with score
+        statistics, or by orthogonal matching pursuit (compared by benchmarks/few_concepts.py).
     likeness : float
         Rank correlation over patients from which on two concepts are near-twins and are joined into a family.
     reliability : float
@@ -151,7 +151,7 @@ class ClassificationConfig:
     min_share: float = 0.05
     most_concepts: int = 12
     few_concepts: int = 32
-    few_method: Method = "forward"
+    few_method: Method = "lasso"
     likeness: float = 0.8
     reliability: float = 0.5
     specificity: float = 0.9

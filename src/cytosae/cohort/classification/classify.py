@@ -13,7 +13,7 @@ from cytosae.cohort.classification.assessment import Measured, Trial, describe, 
 from cytosae.cohort.classification.cohort_arrays import Controls, gather
 from cytosae.cohort.classification.controls import control_rows, permutation_p, shuffled_diagnoses, shuffled_trials
 from cytosae.cohort.classification.few_concepts import Few
-from cytosae.cohort.classification.few_curve import RESAMPLES, chosen_concepts, few_curves, few_kinds
+from cytosae.cohort.classification.few_curve import chosen_concepts, few_curves, few_kinds, resamples_of
 from cytosae.cohort.classification.models import FEW_VARIANTS, Model, build_models, strict
 from cytosae.cohort.classification.recommendation import recommend, without_limit
 from cytosae.cohort.classification.result import ClassificationResult
@@ -140,7 +140,7 @@ def _few(chosen: Model, trial: Trial) -> dict[str, Any]:
         with progress("Curve of few concepts", few_kinds(seen, trial) * len(trial.folds), "fits") as bar:
             found["few"] = few_curves(seen, trial, bar.advance)
     if isinstance(chosen.learner, Few):
-        with progress("Choice of few concepts", len(trial.folds) + RESAMPLES, "fits") as bar:
+        with progress("Choice of few concepts", len(trial.folds) + resamples_of(trial.config), "fits") as bar:
             found["few_concepts"], found["few_overlap"] = chosen_concepts(chosen, trial, bar.advance)
     return found
 

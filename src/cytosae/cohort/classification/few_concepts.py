@@ -47,7 +47,7 @@ class Few(Linear):
         Features at most.
     likeness : float
         Spearman correlation from which on features are of one family (`families_of`).
-    method : {"forward", "pursuit", "lasso"}
+    method : {"lasso", "forward", "pursuit"}
         How they are chosen (`METHODS`).
     inner_folds, min_share : int, float
         As in `L2`; without inner folds one feature is taken.
@@ -55,7 +55,7 @@ class Few(Linear):
 
     most: int = 12
     likeness: float = 0.8
-    method: Method = "forward"
+    method: Method = "lasso"
     inner_folds: int = 5
     min_share: float = 0.05
 

@@ -26,7 +26,7 @@ from cytosae.cohort.design import Design
 CLUSTERS = 64
 """Of cells by k-means; the shares of a patient's cells in them are what few are chosen of."""
 RESAMPLES = 50
-"""Of patients, in each of which concepts are chosen anew."""
+"""Of patients at most, in each of which concepts are chosen anew; no more than a tenth of those behind intervals."""
 
 
 def few_curves(setting: Configuration, trial: Trial, advance: Advance = lambda: None) -> pd.DataFrame:
@@ -85,6 +85,11 @@ def few_kinds(setting: Configuration, trial: Trial) -> int:
     return sum(1 for _ in _kinds_of_features(setting, trial.data, trial.config))
 
 
+def resamples_of(config: ClassificationConfig) -> int:
+    """In how many resamples of the patients concepts are chosen anew."""
+    return min(RESAMPLES, max(1, config.bootstrap // 10))
+
+
 def chosen_concepts(model: Model, trial: Trial, advance: Advance = lambda: None) -> tuple[pd.DataFrame, float]:
     """The concepts that a model of few chooses on all patients, and how often on some of them.
 
@@ -93,7 +98,7 @@ def chosen_concepts(model: Model, trial: Trial, advance: Advance = lambda: None)
     tuple (DataFrame, float)
         One row a concept, the first chosen first: latent; family (its near-twins, itself among them); weight (change of
         the log odds per standard deviation over patients; of more than two classes ``weight_<class>``); folds,
-        resamples (share of the training sets of the folds, and of 50 resamples of the patients, on which one of its
+        resamples (share of the training sets of the folds, and of resamples of the patients, on which one of its
         family is chosen). Then the mean Jaccard index of the families chosen in two folds.
     """
     learner, design, config = model.learner, trial.design, trial.config
@@ -112,7 +117,7 @@ def chosen_concepts(model: Model, trial: Trial, advance: Advance = lambda: None)
         return families(learner.choose(X[rows], design.take(rows), seed))
 
     in_folds = [chosen_on(model.features(fold.train), fold.train, fold.seed) for fold in trial.folds]
-    drawn = design.bootstrap(RESAMPLES, np.random.default_rng(config.seed))[1:].astype(np.intp)
+    drawn = design.bootstrap(resamples_of(config), np.random.default_rng(config.seed))[1:].astype(np.intp)
     resampled = [chosen_on(X, np.repeat(everyone, row), config.seed) for row in drawn]
     table = pd.DataFrame(
         {

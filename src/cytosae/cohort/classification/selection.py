@@ -85,7 +85,7 @@ def relax(Z: Array, y: NDArray[np.integer], most: int) -> NDArray[np.intp]:
     return np.array(taken[: _at_most(Z, most)], dtype=np.intp)
 
 
-METHODS: dict[Method, Choose] = {"forward": step_forward, "pursuit": pursue, "lasso": relax}
+METHODS: dict[Method, Choose] = {"lasso": relax, "forward": step_forward, "pursuit": pursue}
 """Name -> how an order is found."""
 
 
