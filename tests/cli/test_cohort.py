@@ -16,6 +16,7 @@ from cytosae.pipeline import Study
 QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
 for name, value in {
     "folds": 2, "repeats": 1, "inner-folds": 2, "slow-repeats": 1, "shuffles": 1, "bootstrap": 50,
+    "few-concepts": 4, "most-concepts": 4,
     "attention.most-epochs": 3,
 }.items():  # fmt: skip
     QUICK += [f"--cohort.classification.{name}", value]
@@ -87,7 +88,10 @@ def test_json_says_how_many_concepts_the_decision_sums(finished, capfd):
     assert recommended["concepts"] == np.any(open_classifier(place / "classifier").coef != 0, axis=0).sum()
     assert recommended["auroc"] == pytest.approx(row["auroc"])
     assert recommended["auroc_interval"] == pytest.approx([row["auroc_low"], row["auroc_high"]])
-    painted = recommended["name"].replace("concepts", "cell painted out")
+    assert recommended["concepts"] == len(result.few_concepts) <= 4  # as many as QUICK allows
+    assert set(document["few"]["concepts"]) == {1, 2, 3, 4}
+    assert recommended["without_limit"]["name"] in set(result.table["model"])
+    painted = f"cell painted out ({recommended['kind']}), few"
     assert recommended["background_auroc"] == pytest.approx(result.table.set_index("model").loc[painted, "auroc"])
     assert recommended["may_not_be_about_cells"] == (recommended["background_auroc"] >= row["auroc_low"])
     assert [model["model"] for model in document["models"]] == result.table["model"].tolist()

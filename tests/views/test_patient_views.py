@@ -12,7 +12,7 @@ from cytosae.common.errors import InputError
 from cytosae.views import Ranking, view_of_disease
 from cytosae.views.contrast_view import set_aside_words, view_of_contrast
 from cytosae.views.marks import Marks
-from cytosae.views.models_view import doubts_of, rivals_of, view_of_models
+from cytosae.views.models_view import doubts_of, price_of, rivals_of, view_of_models
 from cytosae.views.page_parts import Number
 
 
@@ -34,13 +34,35 @@ def test_rows_that_matter_stand_beside_the_recommended_one_with_their_intervals(
     view = view_of_models(classified)
     shown = [row.values[0] for row in view.key.rows]
     assert shown[0] == classified.recommended.name
-    assert shown[1:3] == ["cell-type shares", "colour alone"]
+    assert shown[1:4] == [classified.unlimited, "cell-type shares", "colour alone"]
     assert shown[-1].startswith("shuffled diagnoses")
     assert len(shown) < len(view.all.rows)
     for row in view.key.rows:
         assert isinstance(row.values[1], Number)
     best = classified.table.set_index("model").loc[classified.recommended.name]
     assert view.key.rows[0].values[1] == Number(best["auroc"], best["auroc_low"], best["auroc_high"])
+
+
+def test_few_concepts_that_do_clearly_worse_than_all_are_said_to(classified):
+    worse = classified.comparisons.copy()
+    worse.loc[worse["model"] == classified.unlimited, ["difference", "low", "high"]] = [-0.1, -0.2, -0.01]
+    assert doubts_of(replace(classified, comparisons=worse))[0].startswith(
+        "The few concepts of the recommended decision"
+    )
+    assert price_of(replace(classified, comparisons=worse))["difference_interval"] == [-0.2, -0.01]
+    worse.loc[worse["model"] == classified.unlimited, "high"] = 0.01
+    assert not any("clearly worse" in doubt for doubt in doubts_of(replace(classified, comparisons=worse)))
+
+
+def test_the_curve_says_how_many_concepts_it_takes_beside_other_features(cohort_view, classified):
+    few = cohort_view.few
+    enough = classified.few[classified.few["enough"]].iloc[0]
+    assert few.words.startswith(f"{enough['concepts']} concept")
+    assert few.curve.series[0].strong
+    assert "neurons of the mean token" in few.words
+    assert {line.name for line in few.curve.series} == set(classified.few["features"])
+    assert [concept.latent for concept in few.concepts] == classified.few_concepts["latent"].tolist()
+    assert {fact.words for fact in few.concepts[0].facts} >= {"Chosen in folds", "Chosen in resamples of patients"}
 
 
 def test_what_does_as_well_without_concepts_is_said_first(classified):

@@ -184,7 +184,7 @@ def classified(shared, patients):
     from cytosae.cohort import AttentionConfig, ClassificationConfig, classify
 
     config = ClassificationConfig(folds=3, repeats=1, kinds=("presence",), shuffles=1, bootstrap=20, slow_repeats=1)
-    config = replace(config, attention=AttentionConfig(most_epochs=1), positive="APL")
+    config = replace(config, attention=AttentionConfig(most_epochs=1), positive="APL", few_concepts=3, most_concepts=3)
     atlas = shared.dataset.atlas
     values = np.random.default_rng(0).normal(120, 9, (atlas.n_obs, 6))
     colours = pd.DataFrame(values, index=atlas.obs_names, columns=list(COLOUR_COLUMNS))

@@ -10,6 +10,8 @@ Odds = Literal["equal", "training"]
 """
 Kind = Literal["presence", "mean", "count"]
 """What a barcode says of a latent: share of cells with it, mean activation, or tokens with it per cell."""
+Method = Literal["lasso", "forward", "pursuit"]
+"""How few concepts are chosen: by an L1 penalty, forward selection by score statistics, orthogonal matching pursuit."""
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """Inverse penalties C to choose among; features are scaled so that one grid serves one column and thousands."""
 IMMATURE = (
@@ -106,6 +108,16 @@ class ClassificationConfig:
         Candidates of the inverse penalty C.
     min_share : float
         Latents in fewer of the training patients are left out.
+    most_concepts : int
+        Concepts at most in the recommended decision, chosen among the training patients; 0 for no limit, and no models
+        of few concepts.
+    few_concepts : int
+        The AUROC of few concepts is given for every number up to this one; 0 leaves it out.
+    few_method : {"lasso", "forward", "pursuit"}
+        How few concepts are chosen: in the order in which an L1 penalty lets them in, by forward selection with score
+        statistics, or by orthogonal matching pursuit (compared by benchmarks/few_concepts.py).
+    likeness : float
+        Rank correlation over patients from which on two concepts are near-twins and are joined into a family.
     reliability : float
         Intraclass correlation under a change of stain below which a concept, or a direction, is set aside.
     specificity : float
@@ -137,6 +149,10 @@ class ClassificationConfig:
     promyelocytes: tuple[str, ...] = PROMYELOCYTES
     strengths: tuple[float, ...] = STRENGTHS
     min_share: float = 0.05
+    most_concepts: int = 12
+    few_concepts: int = 32
+    few_method: Method = "lasso"
+    likeness: float = 0.8
     reliability: float = 0.5
     specificity: float = 0.9
     bootstrap: int = 2000

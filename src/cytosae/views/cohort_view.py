@@ -21,6 +21,7 @@ from cytosae.views.contrast_view import (
     view_of_contrast,
 )
 from cytosae.views.evidence import Shared
+from cytosae.views.few_view import FewView, view_of_few
 from cytosae.views.models_view import ModelsView, positive_of, view_of_models
 from cytosae.views.number_words import count, listed, percent, whole
 from cytosae.views.page_parts import Fact, Head, Page, Table, define, series, table_of
@@ -61,6 +62,7 @@ class PatientRow:
 class CohortView(Page):
     """A cohort: the concepts that differ most, the classification, each contrast, and the patients by diagnosis."""
 
+    few: FewView | None
     concepts: tuple[ConceptView, ...]
     concepts_words: str
     models: ModelsView | None
@@ -103,6 +105,7 @@ def view_of_cohort(
             warnings=evidence.doubts,
             notice=evidence.notice,
         ),
+        few=None if result is None else view_of_few(result, shared),
         concepts=contrast_concepts(contrasts[0], dataset, shared.marks, concepts) if views else (),
         concepts_words=_concepts_words(views[0]) if views else "",
         tiles=tuple(tiles),

@@ -69,8 +69,8 @@ def view_of_models(result: ClassificationResult, *, curves: int = 5) -> ModelsVi
         positive=positive_of(result),
         verdict=_verdict(classes, auroc, rivals),
         auroc=auroc,
-        compared=_compared(name, auroc, rivals),
-        key=_table(result, [name, *rivals], {"auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}),
+        compared=_compared(result, auroc, rivals),
+        key=_table(result, rows_that_matter(result), {"auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}),
         all=_table(result, _ordered(rows), _columns(result, rows), families=True),
         confounding=_confounding(rows, name),
         roc=_roc(result, rows, curves),
@@ -91,7 +91,9 @@ def rivals_of(result: ClassificationResult) -> dict[str, Number]:
     found = {}
     for start in RIVALS:
         named = [str(row) for row in rows.index if str(row).startswith(start)]
-        alike = (f"{start}{name.removeprefix('concepts')}" if start == PAINTED else "", f"{start} ({kind})")
+        few = f"{start} ({kind}), few" if result.recommended.penalty == "few" else ""
+        same = f"{start}{name.removeprefix('concepts')}" if start == PAINTED else ""
+        alike = (same, few, f"{start} ({kind})")
         chosen = next((row for row in (*alike, *named) if row in named), None)
         if chosen is not None and chosen != result.recommended.name:
             found[chosen] = measured(rows.loc[chosen].to_dict(), "auroc")
@@ -99,8 +101,8 @@ def rivals_of(result: ClassificationResult) -> dict[str, Number]:
 
 
 def rows_that_matter(result: ClassificationResult) -> tuple[str, ...]:
-    """The recommended model first, then what it has to be better than."""
-    return (result.recommended.name, *rivals_of(result))
+    """The recommended model first, then what a limit to its concepts leaves out and what it has to be better than."""
+    return (result.recommended.name, *([result.unlimited] if result.unlimited else []), *rivals_of(result))
 
 
 def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, Any]:
@@ -120,6 +122,21 @@ def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, 
         "auroc_interval": [auroc.low, auroc.high],
         "background_auroc": None if painted is None else painted.value,
         "may_not_be_about_cells": None if painted is None else _as_good(painted, auroc),
+        "without_limit": price_of(result),
+    }
+
+
+def price_of(result: ClassificationResult) -> dict[str, Any] | None:
+    """What a limit to the number of concepts costs: the model without one, and the difference of AUROC from it."""
+    if not result.unlimited:
+        return None
+    row = result.comparisons.set_index("model").loc[result.unlimited]
+    auroc = measured(result.table.set_index("model").loc[result.unlimited].to_dict(), "auroc")
+    return {
+        "name": result.unlimited,
+        "auroc": auroc.value,
+        "difference": known(row["difference"]),
+        "difference_interval": [known(row["low"]), known(row["high"])],
     }
 
 
@@ -129,13 +146,20 @@ def rival_words(name: str) -> str:
 
 
 def doubts_of(result: ClassificationResult) -> tuple[str, ...]:
-    """What does as well as the recommended model, within its interval, and has no concepts in it."""
+    """What does as well as the recommended model and has no concepts in it, and what a limit to these costs."""
+    price, words = price_of(result), ()
+    if price is not None and (price["difference_interval"][1] or 0.0) < 0:
+        words = (
+            f"The few concepts of the recommended decision do clearly worse than {price['name']}: AUROC lower by "
+            f"{two(-price['difference'])}.",
+        )
     auroc, rivals = measured(result.table.set_index("model").loc[result.recommended.name], "auroc"), rivals_of(result)
     equal = {name: other for name, other in rivals.items() if _as_good(other, auroc)}
     if not equal:
-        return ()
+        return words
     named = [f"{rival_words(name)} ({say(other.value)})" for name, other in equal.items()]
     return (
+        *words,
         f"No worse than the concepts, within their interval: {listed(named)}. The decision may not be about what the "
         "concepts show.",
     )
@@ -165,8 +189,11 @@ def _as_good(other: Number, auroc: Number) -> bool:
     return least is not None and (other.value or 0.0) >= least
 
 
-def _compared(name: str, auroc: Number, rivals: Mapping[str, Number]) -> Intervals:
-    rows = [IntervalRow("recommended", auroc, strong=True)]
+def _compared(result: ClassificationResult, auroc: Number, rivals: Mapping[str, Number]) -> Intervals:
+    rows, name = [IntervalRow("recommended", auroc, strong=True)], result.recommended.name
+    if result.unlimited:
+        unlimited = result.table.set_index("model").loc[result.unlimited].to_dict()
+        rows.append(IntervalRow("without a limit to concepts", measured(unlimited, "auroc")))
     rows += [IntervalRow(rival_words(rival).removesuffix(" alone"), other) for rival, other in rivals.items()]
     words = (
         f"AUROC with its 95 % interval in the same folds of patients: {name}, and what it has to be better than. "

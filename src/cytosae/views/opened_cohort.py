@@ -91,7 +91,13 @@ class OpenedCohort:
                 f"{explanation.target} a probability of {percent(share)} on average."
             )
         known_of = KnownOfPatient(diagnosis, [note], self._specific(patient))
-        return view_of_patient(explanation, self.shared, known_of, concepts=min(self.concepts, 8))
+        return view_of_patient(explanation, self.shared, known_of, concepts=self._cards)
+
+    @property
+    def _cards(self) -> int:
+        """Concepts with pictures on a patient's page: all of a decision of few, so that nothing is left over."""
+        few = len(self.classifier.latents) if self.result.recommended.penalty == "few" else 0
+        return max(min(self.concepts, 8), few)
 
     def telling_patients(self, n: int) -> list[str]:
         """Patients with a page: of each class those decided wrongly or most clearly, in turn."""

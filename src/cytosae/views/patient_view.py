@@ -186,7 +186,8 @@ def _tiles(explanation: PatientExplanation, found: Counterfactual) -> tuple[Fact
 
 def _sum(explanation: PatientExplanation, shared: Shared) -> Table | None:
     """Intercept, the largest concepts, all others in one, and the decision."""
-    first, rest = explanation.concepts.head(ROWS), explanation.concepts.iloc[ROWS:]
+    rows = len(explanation.concepts) if len(explanation.concepts) <= 2 * ROWS else ROWS
+    first, rest = explanation.concepts.head(rows), explanation.concepts.iloc[rows:]
     rows = [_part("Intercept; decision of the typical patient", explanation.intercept, explanation.reference_value)]
     for latent, row in zip(first.index.astype(int), first.to_dict("records"), strict=True):
         named = {"concept": f"Latent {latent}", "mostly on": shared.dataset.top_class(latent), "bar": row["difference"]}
@@ -202,11 +203,15 @@ def _sum(explanation: PatientExplanation, shared: Shared) -> Table | None:
     ways: dict[str, Shown] = {"Coefficient": "signed", "Cells": "count", "Contribution": "fixed", "Difference": "fixed"}
     return table_of(
         frame.rename(columns={"Bar": bar}),
-        f"The {whole(len(first))} largest of {count(len(explanation.concepts), 'concept')}, by how far the patient is "
-        "from the typical one. Contributions and differences add up to the decision. Bars: difference.",
+        f"{_which(len(first), len(explanation.concepts))}, by how far the patient is from the typical one. "
+        "Contributions and differences add up to the decision. Bars: difference.",
         shown={**ways, bar: "bar"},
         strong=[False] * (len(rows) - 1) + [True],
     )
+
+
+def _which(shown: int, there: int) -> str:
+    return f"All {count(there, 'concept')}" if shown == there else f"The {shown} largest of {count(there, 'concept')}"
 
 
 def _part(words: str, contribution: float, difference: float) -> dict[str, Any]:

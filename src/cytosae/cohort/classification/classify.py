@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,10 @@ import pandas as pd
 from cytosae.cohort.classification.assessment import Measured, Trial, describe, fold_aurocs, run
 from cytosae.cohort.classification.cohort_arrays import Controls, gather
 from cytosae.cohort.classification.controls import control_rows, permutation_p, shuffled_diagnoses, shuffled_trials
-from cytosae.cohort.classification.models import Model, build_models, strict
-from cytosae.cohort.classification.recommendation import recommend
+from cytosae.cohort.classification.few_concepts import Few
+from cytosae.cohort.classification.few_curve import chosen_concepts, few_curves, few_kinds, resamples_of
+from cytosae.cohort.classification.models import FEW_VARIANTS, Model, build_models, strict
+from cytosae.cohort.classification.recommendation import recommend, without_limit
 from cytosae.cohort.classification.result import ClassificationResult
 from cytosae.cohort.classification.scores import auroc_of, bootstrap_p, corrected_t, reliability, verdicts
 from cytosae.cohort.classification.settings import Configuration
@@ -99,6 +101,9 @@ def _run(
         rows.append(describe(beside, other))
         shown.append(beside)
         notes.append(_both(chosen, beside, trial))
+    compared, unlimited = _comparisons(chosen, measured, trial), without_limit(measured)
+    if unlimited is not None:
+        notes.append(_price(chosen, unlimited, compared))
     rows += control_rows(shuffled, name, config.confidence) if shuffles else []
     table = pd.DataFrame(rows).fillna({"kept together": ""})
     table["recommended"] = table["model"] == name
@@ -113,7 +118,7 @@ def _run(
         patients={label: int(n) for label, n in zip(data.classes, counts, strict=True)},
         table=table,
         predictions=pd.concat([_predictions(one, trial) for one in shown], ignore_index=True),
-        comparisons=_comparisons(chosen, measured, trial),
+        comparisons=compared,
         reliability=pd.concat([_reliability(one, trial) for one in shown], ignore_index=True),
         shuffled=shuffled,
         recommended=chosen.model.configuration or Configuration(),
@@ -121,6 +126,34 @@ def _run(
         p_shuffled=permutation_p(shuffled, auroc) if shuffles else float("nan"),
         notes=(*notes, *(["No cells were given: models that look at cells are left out."] if no_cells else [])),
         config=to_plain(config),
+        unlimited="" if unlimited is None else unlimited.model.name,
+        **_few(chosen.model, trial),
+    )
+
+
+def _few(chosen: Model, trial: Trial) -> dict[str, Any]:
+    """AUROC against the number of concepts, by the barcode of the recommended model; what that chooses, how often."""
+    found: dict[str, Any] = {}
+    setting = chosen.configuration or Configuration()
+    if trial.config.few_concepts:
+        seen = Configuration(setting.kind, setting.variant if setting.variant in FEW_VARIANTS else "all concepts")
+        with progress("Curve of few concepts", few_kinds(seen, trial) * len(trial.folds), "fits") as bar:
+            found["few"] = few_curves(seen, trial, bar.advance)
+    if isinstance(chosen.learner, Few):
+        with progress("Choice of few concepts", len(trial.folds) + resamples_of(trial.config), "fits") as bar:
+            found["few_concepts"], found["few_overlap"] = chosen_concepts(chosen, trial, bar.advance)
+    return found
+
+
+def _price(chosen: Measured, unlimited: Measured, compared: pd.DataFrame) -> str:
+    """What a decision of few concepts costs, or wins."""
+    row = compared.set_index("model").loc[unlimited.model.name]
+    difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    verdict = "clearly worse" if high < 0 else "clearly better" if low > 0 else "not clearly worse or better"
+    return (
+        f"Few concepts: without a limit to their number the rule takes {unlimited.model.name}, AUROC "
+        f"{unlimited.aurocs['auroc'][0]:.2f}; the recommended decision, {chosen.model.name}, is {verdict} "
+        f"({difference:+.2f}, {low:+.2f} to {high:+.2f})."
     )
 
 
@@ -186,6 +219,8 @@ def _check(config: ClassificationConfig) -> None:
         raise UsageError(
             f"specificity {config.specificity} and confidence {config.confidence} must lie between 0 and 1."
         )
+    if min(config.most_concepts, config.few_concepts) < 0 or not 0 < config.likeness <= 1:
+        raise UsageError("most_concepts and few_concepts must be 0 or more, likeness above 0 and at most 1.")
     counts = (config.repeats, config.inner_folds, config.bootstrap, config.slow_repeats, config.strict_repeats)
     if min(counts) < 1 or config.shuffles < 0:
         raise UsageError(

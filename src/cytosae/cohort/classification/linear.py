@@ -16,6 +16,8 @@ from cytosae.cohort.config import STRENGTHS
 from cytosae.cohort.design import Design, Fold
 
 Array = NDArray[np.float64]
+NARROW = 256
+"""Weights up to which a multinomial fit is made by Newton's method."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,9 @@ def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> l
         (w [K, r], b [K]) for each C; K = 1 for two classes.
     """
     if y.max() > 1:
-        fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(_padded(Z), y) for C in strengths]
+        # Newton's method is a hundred times as quick where its matrix is small.
+        solver = "newton-cholesky" if Z.shape[1] * (int(y.max()) + 1) <= NARROW else "lbfgs"
+        fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8, solver=solver).fit(_padded(Z), y) for C in strengths]
         return [(fit.coef_[:, : Z.shape[1]], fit.intercept_) for fit in fits]
     A = np.hstack([Z, np.ones((len(Z), 1))])
     penalty = (1 / np.asarray(strengths, dtype=np.float64))[:, None] * np.append(np.ones(Z.shape[1]), 0.0)

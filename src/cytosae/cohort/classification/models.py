@@ -5,7 +5,7 @@ A new row of the table is a function from the patients to models in `ROWS`; a ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,12 +18,14 @@ from cytosae.cohort.classification.cohort_arrays import BarcodesOf, CellArrays, 
 from cytosae.cohort.classification.confounders import all_confounders, cell_residual, match_by_colour
 from cytosae.cohort.classification.features import Array, Features, fixed, residual
 from cytosae.cohort.classification.mil import Attention
-from cytosae.cohort.classification.settings import PENALTIES, VARIANTS, Configuration, See, along_stable
+from cytosae.cohort.classification.settings import FEW, PENALTIES, VARIANTS, Configuration, See, along_stable, few_of
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.design import Design, Fold
 from cytosae.common.errors import InputError
 
 Family = Literal["concepts", "baseline", "confounder", "control"]
+FEW_VARIANTS = ("all concepts", "stain-sensitive set aside", "colour-following set aside")
+"""Variants of which few concepts are chosen; a direction is a sum of all concepts, however few directions there are."""
 FEWEST_MATCHED = 8
 """Patients matched by colour on whom a model is fitted."""
 
@@ -84,12 +86,14 @@ def build_models(data: CohortArrays, config: ClassificationConfig) -> list[Model
 
 
 def candidates(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
-    """The models that can be recommended: each barcode in each variant that the data allow, and an elastic net."""
+    """The models that can be recommended: each barcode in each variant that the data allow; few; an elastic net."""
     settings = [Configuration(kind, variant) for variant in VARIANTS for kind in config.kinds]
+    if config.most_concepts:
+        settings += [Configuration(kind, variant, FEW) for variant in FEW_VARIANTS for kind in config.kinds]
     models = []
     for setting in [*settings, Configuration(config.kind, penalty="elastic net")]:
         see, learner = setting.see(data, config), setting.learner(config)
-        repeats = None if setting.penalty == "L2" else config.slow_repeats
+        repeats = config.slow_repeats if setting.penalty == "elastic net" else None
         if see is not None:
             models.append(Model(setting.name, "concepts", _features(see), learner, repeats, configuration=setting))
     return models
@@ -182,7 +186,8 @@ def random_weights(data: CohortArrays, config: ClassificationConfig) -> list[Mod
     for kind in data.random if data.random_retest else ():
         stable = along_stable(data.random[kind], data.random_retest[kind], config)
         seen[f"random-weight SAE ({kind}), {STABLE}"] = _features(stable)
-    return [Model(name, "control", features, linear) for name, features in seen.items()]
+    few = _few_of({f"random-weight SAE ({kind})": barcode for kind, barcode in data.random.items()}, config)
+    return [*(Model(name, "control", features, linear) for name, features in seen.items()), *few]
 
 
 def about_the_cell(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
@@ -197,7 +202,9 @@ def about_the_cell(data: CohortArrays, config: ClassificationConfig) -> list[Mod
                 seen[f"{name} ({kind}), {STABLE}"] = _features(along_stable(made[kind], data.retest[kind], config))
         if "token" in made:
             seen[f"{name}, mean token"] = fixed(made["token"])
-    return [Model(name, "control", features, linear) for name, features in seen.items()]
+    painted = data.of_cells.get("painted out", {})
+    few = {f"{LOOKS['painted out']} ({kind})": painted[kind] for kind in config.kinds if kind in painted}
+    return [*(Model(name, "control", features, linear) for name, features in seen.items()), *_few_of(few, config)]
 
 
 LOOKS = {"painted out": "cell painted out", "alone": "cell alone", "background": "background tokens only"}
@@ -238,6 +245,13 @@ def strict(barcodes_of: BarcodesOf, data: CohortArrays, folds: list[Fold], confi
 def linear_of(config: ClassificationConfig) -> Learner:
     """The linear model that a classification uses throughout."""
     return PENALTIES["L2"](config)
+
+
+def _few_of(barcodes: Mapping[str, Array], config: ClassificationConfig) -> list[Model]:
+    """Decisions of few latents of a control, which those of few concepts are to be held against."""
+    if not config.most_concepts:
+        return []
+    return [Model(f"{name}, {FEW}", "control", fixed(X), few_of(config)) for name, X in barcodes.items()]
 
 
 def _features(see: See) -> Features:

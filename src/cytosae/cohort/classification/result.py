@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ from cytosae.common.configuration import finite
 from cytosae.common.records import read_record, reading, write_json
 
 FRAMES = ("table", "predictions", "comparisons", "reliability", "shuffled")
+NEWER = ("few", "few_concepts")
+"""Frames that a result of an earlier version lacks."""
 Columns = dict[str, list[Any]]
 """A table as JSON has it."""
 
@@ -36,6 +38,10 @@ class Plain(TypedDict):
     p_shuffled: float
     notes: tuple[str, ...]
     config: dict[str, Any]
+    few: NotRequired[Columns]
+    few_concepts: NotRequired[Columns]
+    few_overlap: NotRequired[float]
+    unlimited: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,19 @@ class ClassificationResult:
         What could not be asked, a sentence each.
     config : mapping of str to object
         Plain configuration.
+    few : DataFrame
+        AUROC against the number of concepts, and of other features (`cytosae.cohort.classification.few_curve`), a row a
+        kind of feature and number: features, method, concepts; auroc, auroc_balanced, balanced_accuracy, each with
+        ``_low`` and ``_high``; enough (the smallest number within one standard error of the best). Empty where it was
+        not asked for.
+    few_concepts : DataFrame
+        Where the recommended decision is of few concepts, these: latent, family (its near-twins and itself), weight
+        (change of the log odds per standard deviation over patients; of more classes ``weight_<class>``), folds and
+        resamples (share of them in which one of its family is chosen).
+    few_overlap : float
+        Mean Jaccard index of the families chosen in two folds; NaN where none are.
+    unlimited : str
+        The model that the rule takes without a limit to the number of concepts; empty where there is no limit.
     """
 
     classes: tuple[str, ...]
@@ -91,6 +110,10 @@ class ClassificationResult:
     p_shuffled: float
     notes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    few: pd.DataFrame = field(default_factory=pd.DataFrame)
+    few_concepts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    few_overlap: float = float("nan")
+    unlimited: str = ""
 
     def matrix(self, column: str = "decision") -> pd.DataFrame:
         """One column of the predictions as patients x models."""
@@ -98,14 +121,14 @@ class ClassificationResult:
 
     def to_plain(self) -> dict[str, Any]:
         """JSON values; a missing number is None."""
-        frames = {name: _columns(getattr(self, name)) for name in FRAMES}
+        frames = {name: _columns(getattr(self, name)) for name in (*FRAMES, *NEWER)}
         return finite({**vars(self), **frames})
 
     @classmethod
     def from_plain(cls, plain: Plain) -> ClassificationResult:
         """The inverse of `to_plain`."""
-        fields: dict[str, Any] = {name: plain[name] for name in Plain.__annotations__}
-        fields |= {name: _frame(fields[name]) for name in FRAMES}
+        fields: dict[str, Any] = {name: plain[name] for name in Plain.__annotations__ if name in plain}
+        fields |= {name: _frame(fields[name]) for name in (*FRAMES, *NEWER) if name in fields}
         if "odds" not in plain["config"]:
             fields["predictions"] = _at_equal_odds(fields["predictions"], plain["classes"])
         return cls(**fields)

@@ -123,6 +123,11 @@ def auroc_of(scores: Scores, y: NDArray[np.integer], n_classes: int, weights: Ar
     return np.mean([auroc(margins[:, :, k], y == k, weights) for k in ranked(n_classes)], axis=0)
 
 
+def balanced_accuracy(scores: Scores, y: NDArray[np.integer], n_classes: int, weights: Array) -> Array:
+    """Mean over the classes of the share of their patients who are called so, under weights [B, P]; [B]."""
+    return _by_class(scores.calls(), y, n_classes, weights)[1].mean(1)
+
+
 def metric_draws(scores: Scores, design: Design, weights: Array, config: ClassificationConfig) -> dict[str, Array]:
     """Every metric in every resample of patients, each averaged over repetitions.
 

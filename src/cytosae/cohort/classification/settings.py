@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytosae.cohort.classification.cohort_arrays import CohortArrays
 from cytosae.cohort.classification.features import Array, mean_by_patient
+from cytosae.cohort.classification.few_concepts import Few
 from cytosae.cohort.classification.linear import L2, ElasticNet, Linear, LinearFit
 from cytosae.cohort.config import ClassificationConfig, Kind
 from cytosae.cohort.design import Design
@@ -111,6 +112,17 @@ def _without(barcode: Array, latents: NDArray[np.bool_]) -> ModelInput:
     return ModelInput(np.where(latents[None], 0.0, barcode))
 
 
+FEW = "few"
+"""Learner of at most ``most_concepts`` concepts."""
+
+
+def few_of(config: ClassificationConfig) -> Few:
+    """The learner of few concepts, as asked."""
+    if config.most_concepts < 1:
+        raise UsageError("most_concepts is 0, no limit; a decision of few concepts needs at least 1.")
+    return Few(config.most_concepts, config.likeness, config.few_method, config.inner_folds, config.min_share)
+
+
 RETEST = "the cells in another stain (retest)"
 VARIANTS = {
     variant.name: variant
@@ -124,6 +136,7 @@ VARIANTS = {
 }
 """Name -> variant, the simplest first."""
 PENALTIES: dict[str, Callable[[ClassificationConfig], Linear]] = {
+    FEW: lambda config: few_of(config),
     "L2": lambda config: L2(config.strengths, config.inner_folds, config.min_share),
     "elastic net": lambda config: ElasticNet(config.inner_folds, config.min_share),
 }
@@ -141,13 +154,13 @@ class Configuration:
     variant : str
         All concepts; those left when stain-sensitive or colour-following ones are set aside; barcodes of immature cells
         only; or directions of barcodes that are stable when the stain is changed: a name of `VARIANTS`.
-    penalty : {"L2", "elastic net"}
-        L2 on all concepts, or an elastic net that keeps few.
+    penalty : {"few", "L2", "elastic net"}
+        At most ``most_concepts`` of them, chosen among the training patients; L2 on all; or an elastic net.
     """
 
     kind: Kind = "presence"
     variant: str = "all concepts"
-    penalty: Literal["L2", "elastic net"] = "L2"
+    penalty: Literal["few", "L2", "elastic net"] = "L2"
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
