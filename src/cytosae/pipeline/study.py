@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cytosae.common.configuration import replace_from_plain
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.pipeline import dataset_steps
@@ -18,6 +20,8 @@ from cytosae.pipeline.step import Step, StepResult
 from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, read_config, write_config
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.plan import RunPlan
@@ -122,13 +126,18 @@ class Study(Opener):
         """Where an artifact lies, or will lie (`PLACES` has the roles)."""
         return Place(role, of).below(self.path)
 
+    def has_focus(self, dataset: str) -> bool:
+        """Whether only some of the tokens of a data set count."""
+        del dataset
+        return self.config.focus != "all"
+
     def fingerprint(self, role: str, of: str | None = None) -> str:
         """Fingerprint of an artifact that is there."""
         return self.context.artifact(Place(role, of)).fingerprint
 
     def places(self) -> list[tuple[str, str | None]]:
         """Role and data set of every artifact from cells to report that is there; `cytosae.pipeline.index` has all."""
-        roles = [(role, name) for role in ("cells", "tokens", "atlas") for name in self.datasets]
+        roles = [(role, name) for role in ("cells", "tokens", "in_focus", "atlas") for name in self.datasets]
         roles += [(role, None) for role, where in PLACES.items() if "{of}" not in where]
         return [(role, name) for role, name in roles if self.place(role, name).exists()]
 
@@ -148,8 +157,13 @@ class Study(Opener):
         """
         if not self.datasets:
             raise UsageError(f"{self.path} has no images yet; name a folder: cytosae run IMAGES --study {self.path}.")
-        tokens = Place("tokens", self.datasets[0]).below(self.path)
-        width = self.tokens(self.datasets[0]).width if tokens.exists() else self.backbone.width
+        if self.config.focus != "all" and self.config.reading.which == "cls":
+            raise UsageError(
+                f"reading.which is cls, but CLS is no part of a focus on the {self.config.focus}; drop one."
+            )
+        tokens = Place("tokens", self.datasets[0])
+        there = tokens.below(self.path).exists()
+        width = self.read(tokens, verify=False).width if there else self.backbone.width
         self.config.sae.sparsity.check(width, self.config.sae.expansion * width)
 
     def run(self) -> list[StepResult]:
@@ -192,16 +206,24 @@ class Study(Opener):
         """Turn the cells of a data set into tokens."""
         return self.context.run(dataset_steps.tokens_step(self.config, self.cells(dataset), self.backbone))
 
+    def find_focus(self, datasets: Sequence[str]) -> list[StepResult]:
+        """Find the tokens that show the cells, or their nuclei, where not all count."""
+        steps = (dataset_steps.in_focus_step(self.config, name, self.context) for name in datasets)
+        return self.do(steps if self.config.focus != "all" else ())
+
     def train(self) -> StepResult:
         """Train the SAE on the tokens of `trained_on`."""
+        self.find_focus(self.trained_on)
         return self.context.run(dataset_steps.sae_step(self.config))
 
     def sweep(self, values: Mapping[str, Sequence[float]]) -> StepResult:
         """Train an SAE for each combination of ``values`` (see `training.sweep_recipes`), reading the tokens once."""
+        self.find_focus(self.trained_on)
         return self.context.run(dataset_steps.sweep_step(self.config, values))
 
     def build_atlas(self, dataset: str) -> StepResult:
         """Describe every latent on the cells of a data set."""
+        self.find_focus([dataset])
         return self.context.run(dataset_steps.atlas_step(self.config, dataset, self.context))
 
     def localise(self) -> list[StepResult]:
@@ -222,8 +244,17 @@ class Study(Opener):
         level = {**self.backbone.describe(), "stain": self.config.extract.stain}
         refuse_other_level(self.sae(), level, f"the backbone {self.backbone.name} of this study")
         prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
-        tokens = self.backbone(prepare([load_image(Path(image))]))[0]
-        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), concepts=concepts)
+        picture = load_image(Path(image))
+        tokens = self.backbone(prepare([picture]))[0]
+        counted = self.counted_in(picture)
+        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), counted=counted, concepts=concepts)
+
+    def counted_in(self, image: Any) -> NDArray[np.bool_] | None:
+        """Which tokens [T] of an image by itself, uint8 [H, W, 3], count; None where all do."""
+        from cytosae.tokens.focus.tokens_in_focus import image_in_focus
+
+        focus = self.config.focus
+        return None if focus == "all" else image_in_focus(np.asarray(image), focus, self.backbone.side)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
