@@ -22,6 +22,7 @@ from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, r
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cytosae.atlas.gaze import Gaze
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.plan import RunPlan
@@ -248,6 +249,33 @@ class Study(Opener):
         tokens = self.backbone(prepare([picture]))[0]
         counted = self.counted_in(picture)
         return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), counted=counted, concepts=concepts)
+
+    def where_it_looks(self, latent: int, dataset: str, *, cells: int = 4) -> dict[str, Gaze]:
+        """What a concept's activation on its first reference cells needs to see; see `cytosae.atlas.where_it_looks`.
+
+        Returns
+        -------
+        dict of str to Gaze
+            By ``cell_id``, strongest first; cells on none of whose patches the concept is active are left out.
+        """
+        from cytosae.atlas import reference_table, where_it_looks
+        from cytosae.cells import load_image, load_mask
+        from cytosae.cells.stain.normalisation import prepare_stained
+
+        prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
+        table, store, found = self.cells(dataset), self.tokens(dataset), {}
+        place = {str(cell): row for row, cell in enumerate(table.frame["cell_id"])}
+        for cell in reference_table(self.atlas(dataset, backed="r"), latent).index[:cells]:
+            mask = table.mask_path(place[cell])
+            found[str(cell)] = where_it_looks(
+                [np.asarray(load_image(table.image_path(place[cell])))],
+                latent,
+                sae=self.sae(),
+                encode=lambda images: self.backbone(prepare(images)).float(),
+                masks=[None if mask is None else load_mask(mask)],
+                counted=None if store.counted is None else store.counted[[store.cell_ids.index(cell)]],
+            )
+        return {cell: gazes[0] for cell, gazes in found.items() if gazes}
 
     def counted_in(self, image: Any) -> NDArray[np.bool_] | None:
         """Which tokens [T] of an image by itself, uint8 [H, W, 3], count; None where all do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from cytosae.common.configuration import finite, to_plain
 from cytosae.common.errors import InputError, UsageError
 from cytosae.explorer.answering import Pages, html
 from cytosae.explorer.library import Library
-from cytosae.explorer.picturing import webp
+from cytosae.explorer.picturing import as_address
 from cytosae.report.pictures import scaled
 from cytosae.views.cell_page_view import CellPage, view_of_cell
 
@@ -86,10 +85,9 @@ def _of_upload(library: Library, upload: UploadFile, dataset: str, patches: str)
     opened, backbone = library.dataset(dataset or None), library.backbone
     prepare = prepare_stained(backbone.prepare, library.study.config.extract.stain)
     tokens = backbone(prepare([picture]))[0].cpu()
-    shown = base64.b64encode(webp(scaled(picture, SHOWN))).decode()
     counted = library.study.counted_in(picture)
     view = view_of_cell(opened, tokens, counted=counted, title=name, patches=_patches(patches, len(tokens) - 1))
-    return replace(view, picture=f"data:image/webp;base64,{shown}")
+    return replace(view, picture=as_address(scaled(picture, SHOWN)))
 
 
 def _patches(said: str, n: int) -> list[int]:
