@@ -32,7 +32,15 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cytosae.atlas import LocalisationConfig, localisation, open_atlas, reference_table, where_it_looks, write_atlas
+from cytosae.atlas import (
+    GazeConfig,
+    LocalisationConfig,
+    localisation,
+    open_atlas,
+    reference_table,
+    where_it_looks,
+    write_atlas,
+)
 from cytosae.backbones import load_backbone
 from cytosae.cells import CellTable, load_image, read_cells
 from cytosae.sae import RECIPES, SparseAutoencoder, Trainer, choose_tau
@@ -184,7 +192,9 @@ def measure_gaze(
         ids = list(reference_table(atlas, int(latent)).index[:GAZED_CELLS])
         images = [np.asarray(load_image(cells.image_path(int(place[cell])))) for cell in ids]
         counted = None if store.counted is None else store.counted[[row_of[cell] for cell in ids]]
-        for gaze in where_it_looks(images, int(latent), sae=sae, encode=encode, counted=counted, draws=2):
+        for gaze in where_it_looks(
+            images, int(latent), sae=sae, encode=encode, counted=counted, config=GazeConfig(draws=2)
+        ):
             in_cell = float(gaze.in_cell.mean()) if len(gaze.in_cell) else np.nan
             shares.append((gaze.marked, float(gaze.random.mean()), in_cell, gaze.left))
     names = ("goes with the marked", "with random patches", "with patches of the cell", "left with the marked alone")

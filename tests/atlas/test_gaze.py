@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from cohort.small_chain import _quiet_csr
 
-from cytosae.atlas import where_it_looks
+from cytosae.atlas import GazeConfig, where_it_looks
 from cytosae.common.errors import UsageError
 
 SIDE, PIXELS = 8, 256
@@ -62,7 +62,7 @@ def mask() -> np.ndarray:
 
 
 def test_a_token_that_sees_its_own_patch_looks_where_it_lights_up(image, mask):
-    (gaze,) = where_it_looks([image], 0, sae=redness(), encode=own_patch, masks=[mask], draws=20)
+    (gaze,) = where_it_looks([image], 0, sae=redness(), encode=own_patch, masks=[mask], config=GazeConfig(draws=20))
     assert gaze.patches == 4
     assert gaze.marked == pytest.approx(1)
     assert gaze.left == pytest.approx(1, abs=0.1)  # the seam is blended into it
@@ -77,7 +77,12 @@ def test_the_map_of_a_token_that_sees_everything_says_no_more_than_random_patche
     rng = np.random.default_rng(1)
     bright = rng.integers(120, 250, image.shape).astype(np.uint8)
     (gaze,) = where_it_looks(
-        [bright], 1, sae=redness(), encode=all_patches, masks=[0 * bright[..., 0]], marked=12, draws=8
+        [bright],
+        1,
+        sae=redness(),
+        encode=all_patches,
+        masks=[0 * bright[..., 0]],
+        config=GazeConfig(marked=12, draws=8),
     )
     assert gaze.patches == 12
     assert abs(gaze.marked) < 0.1
@@ -87,7 +92,7 @@ def test_the_map_of_a_token_that_sees_everything_says_no_more_than_random_patche
 
 def test_only_the_strongest_patches_are_painted_and_only_tokens_that_count_are_summed(image, mask):
     sae = redness()
-    (few,) = where_it_looks([image], 0, sae=sae, encode=own_patch, masks=[mask], marked=1)
+    (few,) = where_it_looks([image], 0, sae=sae, encode=own_patch, masks=[mask], config=GazeConfig(marked=1))
     assert few.patches == 1
     assert few.marked == pytest.approx(1 / 4, abs=0.05)
     counted = own_patch([image])[..., 0].numpy() > 0
@@ -108,7 +113,10 @@ def test_it_is_the_same_every_time(image, mask):
     assert np.array_equal(one.without, other.without)
 
 
-@pytest.mark.parametrize("wrong", [{"latent": 2}, {"latent": -1}, {"marked": 0}, {"draws": 0}])
-def test_what_there_is_not_is_refused(image, wrong):
-    with pytest.raises(UsageError):
-        where_it_looks([image], **{"latent": 0, **wrong}, sae=redness(), encode=own_patch)
+def test_what_there_is_not_is_refused(image):
+    for latent in (-1, 2):
+        with pytest.raises(UsageError, match="latents 0 to 1"):
+            where_it_looks([image], latent, sae=redness(), encode=own_patch)
+    for name in ("marked", "draws"):
+        with pytest.raises(UsageError, match=name):
+            GazeConfig(**{name: 0})

@@ -1,7 +1,7 @@
 from .build import AtlasPiece, build_atlas, build_piece, reference_table
 from .carried_latents import AtlasComparison, compare_atlases
 from .concept_choice import select_concepts, usefulness
-from .config import LocalisationConfig
+from .config import GazeConfig, LocalisationConfig
 from .drift import Drift, measure_drift
 from .gaze import Gaze, where_it_looks
 from .intervention import Effect, change_concepts, dose_response, interaction
@@ -22,6 +22,7 @@ __all__ = [
     "Drift",
     "Effect",
     "Gaze",
+    "GazeConfig",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytosae.atlas.config import GazeConfig
 from cytosae.atlas.token_activations import encode_cells
 from cytosae.cells.focus.painting import cover, known_or_found
 from cytosae.common.errors import UsageError
@@ -18,9 +19,6 @@ Images = Sequence[NDArray[np.uint8]]
 Encode = Callable[[Images], torch.Tensor]
 """Images, uint8 [H, W, 3] each, to their tokens, float32 [b, T, D]."""
 
-MARKED = 24
-"""Patches, the strongest of a map, that are painted out at most: a tenth of 256."""
-DRAWS = 4
 OF_CELL = 0.5
 """Share of the pixels of a patch from which on it is one of the cell."""
 
@@ -65,9 +63,7 @@ def where_it_looks(
     encode: Encode,
     masks: Sequence[NDArray[np.uint8] | None] | None = None,
     counted: NDArray[np.bool_] | None = None,
-    marked: int = MARKED,
-    draws: int = DRAWS,
-    seed: int = 0,
+    config: GazeConfig | None = None,
 ) -> list[Gaze]:
     """Paint out what a concept's map marks, encode anew, and see how much of its activation goes with it.
 
@@ -89,12 +85,8 @@ def where_it_looks(
         Masks [H, W] of the cells, as `cytosae.cells.load_mask` reads them; where None, the cell is found.
     counted : ndarray of bool, shape (n, T), or None
         Tokens whose mean is the activation of a cell (`cytosae.tokens.FocusedStore`); None for all.
-    marked : int
-        Patches that are painted out at most, the strongest.
-    draws : int
-        Random sets of patches.
-    seed : int
-        Of these.
+    config : GazeConfig or None
+        How many patches are painted out, and how often at random.
 
     Returns
     -------
@@ -104,19 +96,17 @@ def where_it_looks(
     Raises
     ------
     UsageError
-        a latent that there is not, or ``marked`` or ``draws`` below 1.
+        a latent that there is not.
     """
     if not 0 <= latent < sae.d_sae:
         raise UsageError(f"There is no latent {latent}; this SAE has latents 0 to {sae.d_sae - 1}.")
-    if marked < 1 or draws < 1:
-        raise UsageError(f"marked is {marked} and draws is {draws}; give at least 1 of each.")
-    watched = _Watched(sae, latent, encode)
-    rng = np.random.default_rng(seed)
+    watched, config = _Watched(sae, latent, encode), config or GazeConfig()
+    rng = np.random.default_rng(config.seed)
     found = []
     for i, image in enumerate(images):
         cell = known_or_found(image, None if masks is None else masks[i]) > 0
         own = None if counted is None else counted[i]
-        gaze = _look(image, cell, watched, own, (marked, draws, rng))
+        gaze = _look(image, cell, watched, own, config, rng)
         found += [] if gaze is None else [gaze]
     return found
 
@@ -143,12 +133,13 @@ def _look(
     cell: NDArray[np.bool_],
     watched: _Watched,
     counted: NDArray[np.bool_] | None,
-    how: tuple[int, int, np.random.Generator],
+    config: GazeConfig,
+    rng: np.random.Generator,
 ) -> Gaze | None:
-    most, draws, rng = how
+    draws = config.draws
     before = watched([image], counted)[0]
     grid = before[1:]
-    strongest = np.argsort(-grid, kind="stable")[:most]
+    strongest = np.argsort(-grid, kind="stable")[: config.marked]
     strongest = strongest[grid[strongest] > 0]
     if not len(strongest):
         return None
