@@ -1,4 +1,4 @@
-"""How structures are searched for in maps, and what maps mark is painted out; light, so that the command line is quick."""
+"""How structures are searched for in maps, and parts of images painted out; nothing here computes, for a quick help."""
 
 from __future__ import annotations
 

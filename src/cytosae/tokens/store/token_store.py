@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.configuration import from_plain
@@ -122,7 +123,7 @@ class TokenStore:
     """
 
     focus: Focus = "all"
-    counted: np.ndarray | None = None
+    counted: NDArray[np.bool_] | None = None
     path: Path
     manifest: Manifest
     n_tokens: int
@@ -183,7 +184,7 @@ class TokenStore:
         for start in range(0, len(self), batch_cells):
             yield start, self.read(start, min(start + batch_cells, len(self)))
 
-    def counted_by(self, batches: Sequence[Sequence[int]]) -> Iterator[np.ndarray | None]:
+    def counted_by(self, batches: Sequence[Sequence[int]]) -> Iterator[NDArray[np.bool_] | None]:
         """Which tokens [b, T] of the rows of each batch count; None for all."""
         for rows in batches:
             yield None if self.counted is None else self.counted[rows]
