@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.views.gallery_view import name_of
+from cytosae.views.concept_names import name_of
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Number, known, text
 
