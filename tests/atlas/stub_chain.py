@@ -46,6 +46,7 @@ class StubStore:
         self.path = Path("tokens/stub")
         self.manifest = {"backbone": {"name": "stub", "width": tokens.shape[2], "note": None}}
         self.fingerprint = "tokens-stub"
+        self.focus, self.counted = "all", None
         self.n_tokens, self.width = tokens.shape[1:]
         self.side = round((self.n_tokens - 1) ** 0.5)
 

@@ -149,3 +149,19 @@ def test_an_atlas_by_itself_is_shown_with_its_pictures_and_says_what_it_lacks(st
     assert client.get(f"/maps/{card['references'][0]}/{card['latent']}.webp").status_code == 404
     assert client.get("/try").status_code == 200
     assert client.get("/patients").status_code == 404
+
+
+def test_a_concept_says_where_it_looks(explorer, atlas):
+    latent = int(atlas.var["cells_active"].to_numpy().argmax())
+    page = explorer.get(f"/concepts/{latent}")
+    assert f'href="/concepts/{latent}/gaze?dataset=smear"' in page.text
+    found = explorer.get(f"/api/concepts/{latent}/gaze").json()
+    assert 1 <= len(found["cells"]) <= 4
+    for cell in found["cells"]:
+        assert cell["patches"] >= 1
+        assert cell["random"]["low"] <= cell["random"]["value"] <= cell["random"]["high"]
+        assert cell["without"].startswith("data:image/webp;base64,")
+    shown = explorer.get(f"/concepts/{latent}/gaze")
+    assert shown.status_code == 200
+    assert found["verdict"] in shown.text
+    assert explorer.get("/api/concepts/99999/gaze").status_code == 404

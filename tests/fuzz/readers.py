@@ -52,7 +52,15 @@ from cytosae.pipeline.study_config import write_config
 from cytosae.sae import SparseAutoencoder, TopK, load_sae, save_sae
 from cytosae.sae.exchange.saelens import export_saelens
 from cytosae.sae.training.state import read_state, write_state
-from cytosae.tokens import ExtractConfig, check_store, extract, open_tokens
+from cytosae.tokens import (
+    ExtractConfig,
+    TokensInFocus,
+    check_store,
+    extract,
+    open_tokens,
+    open_tokens_in_focus,
+    save_tokens_in_focus,
+)
 
 
 @dataclass(frozen=True)
@@ -274,6 +282,10 @@ def make_atlas(folder: Path) -> None:
 
 def make_tables(folder: Path) -> None:
     table = pd.DataFrame({"latent": [1, 2], "p": [0.5, np.nan], "name": ["a", None]}).set_index("latent")
+    tokens = pd.DataFrame(
+        {"found": [True, False], "tokens": [[1, 2], [0, 1, 2]]}, index=pd.Index(["a", "b"], name="cell_id")
+    )
+    save_tokens_in_focus(TokensInFocus("cell", tokens), folder / "in_focus.parquet")
     for kind, file in (("contrasts", "contrasts.parquet"), ("colours", "colours.parquet")):
         with write_file_artifact(folder / file, kind) as temporary:
             table.to_parquet(temporary)
@@ -394,6 +406,7 @@ READERS = [
     Reader("retest", make_atlas, "retest/concepts.h5ad", damage_bytes, lambda f: open_retest(f / "retest")),
     of_artifact(make_tables, "contrasts.parquet", damage_bytes, open_contrast),
     of_artifact(make_tables, "colours.parquet", damage_bytes, open_colours),
+    of_artifact(make_tables, "in_focus.parquet", damage_bytes, open_tokens_in_focus),
     of_artifact(make_classification, "classification.json", damage_json, open_classification),
     of_artifact(make_classifier, "classifier/classifier.json", damage_json, open_classifier),
     of_artifact(make_classifier, "classifier/classifier.safetensors", damage_safetensors, open_classifier),

@@ -1,8 +1,9 @@
 from .build import AtlasPiece, build_atlas, build_piece, reference_table
 from .carried_latents import AtlasComparison, compare_atlases
 from .concept_choice import select_concepts, usefulness
-from .config import LocalisationConfig
+from .config import GazeConfig, LocalisationConfig
 from .drift import Drift, measure_drift
+from .gaze import Gaze, where_it_looks
 from .intervention import Effect, change_concepts, dose_response, interaction
 from .locations import latent_places
 from .maps import concept_map, concept_maps, reference_maps
@@ -20,6 +21,8 @@ __all__ = [
     "AtlasPiece",
     "Drift",
     "Effect",
+    "Gaze",
+    "GazeConfig",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",
@@ -56,5 +59,6 @@ __all__ = [
     "share_atlas",
     "stored_entries",
     "usefulness",
+    "where_it_looks",
     "write_atlas",
 ]

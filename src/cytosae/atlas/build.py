@@ -13,8 +13,8 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from cytosae.atlas.matrix import index_type
 from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy, tokens_above
+from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
@@ -47,7 +47,8 @@ def build_atlas(
     sae : SparseAutoencoder
         Encodes tokens [N, D] sparsely; m latents.
     store : TokenStore
-        n cells, T tokens of width D each.
+        n cells, T tokens of width D each; of a `cytosae.tokens.FocusedStore`, latents are described on the tokens that
+        count.
     cells : CellTable
         The table of these cells; matched by ``cell_id``.
     reference_cells : int
@@ -194,10 +195,11 @@ def cell_blocks(
     with progress(description, total=stop - start, unit="cells") as bar:
         for row, tokens in _batches(store, start, stop, batch_cells):
             own = np.arange(row, row + len(tokens))
-            activations = encode_cells(sae, tokens)
-            means = statistics.update(activations, own, labels[own])
+            counted = None if store.counted is None else store.counted[own]
+            activations = encode_cells(sae, tokens, counted)
+            means = statistics.update(activations, own, labels[own], counted)
             above = tokens_above(activations, store.n_tokens, tau)
-            yield CellBlock(means, above, tokens.mean(1).cpu().numpy())
+            yield CellBlock(means, above, mean_tokens(tokens, counted))
             bar.advance(len(tokens))
 
 
@@ -241,6 +243,7 @@ class AtlasPlan:
             "cell_ids": np.array(list(self.frame.index), dtype=object),
         }
         var = _latents(statistics, self.labels, self.classes)
+        counted = {"tokens_counted": statistics.tokens_counted} if self.provenance["focus"] != "all" else {}
         return {
             "obs": observations(self.frame),
             "var": var if self.places is None else var.join(self.places),
@@ -253,6 +256,7 @@ class AtlasPlan:
                 "class_cells": statistics.class_cells,
                 "reference_cells": reference,
                 "provenance": self.provenance,
+                **counted,
             },
         }
 
@@ -272,22 +276,11 @@ def tau_of_store(sae: SparseAutoencoder, store: TokenStore, cells: int = TAU_CEL
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for row in np.unique(np.linspace(0, len(store) - 1, min(cells, len(store))).astype(int)):
-            tokens = store.read(int(row), int(row) + 1)
-            yield tokens.reshape(-1, store.width), torch.arange(store.n_tokens).repeat(len(tokens))
+            tokens, positions = store.read(int(row), int(row) + 1)[0], torch.arange(store.n_tokens)
+            kept = slice(None) if store.counted is None else torch.from_numpy(store.counted[row])
+            yield tokens[kept], positions[kept]
 
     return choose_tau(sae, batches())
-
-
-@torch.no_grad()
-def encode_cells(sae: SparseAutoencoder, tokens: torch.Tensor) -> sp.csr_array:
-    """Activations of whole cells' tokens [b, T, D] as a scipy CSR [b * T, m] float32."""
-    b, T, D = tokens.shape
-    positions = torch.arange(T).repeat(b)
-    sparse = sae.encode_sparse(tokens.reshape(b * T, D), positions=positions).detach().cpu()
-    # torch counts in int64, which would double the memory and the file: 32 bits number any dictionary's latents.
-    indices = sparse.col_indices().to(torch.int32).numpy()
-    offsets = sparse.crow_indices().numpy().astype(index_type(len(indices)))
-    return sp.csr_array((sparse.values().float().numpy(), indices, offsets), shape=(b * T, sae.d_sae))
 
 
 def reference_table(atlas: ad.AnnData, latent: int) -> pd.DataFrame:
@@ -391,6 +384,7 @@ def _provenance(sae: SparseAutoencoder, store: TokenStore, cells: CellTable, tau
         "backbone": json.dumps(to_plain(store.manifest.get("backbone", {}))),
         "n_tokens": store.n_tokens,
         "side": store.side,
+        "focus": store.focus,
         "tau": float(tau),
         "cytosae": package_version(),
     }

@@ -1,8 +1,10 @@
-"""How structures are searched for in maps; nothing here computes, so that the command line reads it quickly."""
+"""How structures are searched for in maps, and parts of images painted out; nothing here computes, for a quick help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from cytosae.common.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,27 @@ class LocalisationConfig:
     confidence: float = 0.95
     permutations: int = 20
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class GazeConfig:
+    """How it is found where a concept looks.
+
+    Attributes
+    ----------
+    marked : int
+        Patches, the strongest of a map, that are painted out at most; 24 are a tenth of 256.
+    draws : int
+        Sets of as many random patches.
+    seed : int
+        Of these.
+    """
+
+    marked: int = 24
+    draws: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("marked", "draws"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; give at least 1.")

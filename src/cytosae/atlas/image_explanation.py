@@ -8,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from cytosae.atlas.build import encode_cells
 from cytosae.atlas.matrix import row_blocks
@@ -36,7 +37,13 @@ class Explanation:
 
 
 def explain_cell(
-    tokens: torch.Tensor, sae: SparseAutoencoder, atlas: ad.AnnData, *, concepts: int = 12, similar: int = 8
+    tokens: torch.Tensor,
+    sae: SparseAutoencoder,
+    atlas: ad.AnnData,
+    *,
+    counted: NDArray[np.bool_] | None = None,
+    concepts: int = 12,
+    similar: int = 8,
 ) -> Explanation:
     """Explain one cell by the concepts of an atlas.
 
@@ -51,12 +58,16 @@ def explain_cell(
         The SAE of the atlas.
     atlas : AnnData
         Cells x latents, see docs/atlas.md; its cells may be on disk (`open_atlas` with ``backed="r"``).
+    counted : ndarray of bool, shape (T,), or None
+        Tokens that count, as in the atlas; None for all.
     concepts, similar : int
         How many of each to give.
     """
     side = round((tokens.shape[0] - 1) ** 0.5)
-    codes = encode_cells(sae, tokens[None])
+    codes = encode_cells(sae, tokens[None], None if counted is None else counted[None])
     activation = np.asarray(codes.mean(axis=0)).ravel()
+    if counted is not None:
+        activation = activation * (len(counted) / counted.sum())
     frequency = np.maximum(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1))
     surprise = activation * -np.log(np.minimum(frequency, 1.0))
     top = np.argsort(-surprise, kind="stable")[:concepts]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,18 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.atlas.build import encode_cells
-from cytosae.cells.decoding.masks import CELL, CYTOPLASM, NUCLEUS
-from cytosae.cells.focus.cell_mask import find_cell
-from cytosae.cells.focus.patch_grid import patch_areas
-from cytosae.tokens.extraction.batches import prepared_batches
+from cytosae.tokens.focus.part_shares import PARTS, shares_of_table
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
-PARTS = {"nucleus": NUCLEUS, "cytoplasm": CYTOPLASM, "elsewhere": 0}
-"""Where a patch can lie -> its value in a mask."""
 CELLS = 500
 """Cells that are looked at: the shares of a latent that is active on a tenth of them are then known well enough."""
 LIVES = ("nucleus", "cytoplasm", "background", "anywhere")
@@ -37,6 +30,8 @@ def latent_places(
     sae: SparseAutoencoder, store: TokenStore, cells: CellTable, *, most: int = CELLS, batch_cells: int = 32
 ) -> pd.DataFrame | None:
     """The share of each latent's activation on patches that lies in nuclei, in the rest of cells, and elsewhere.
+
+    All patches are looked at, whichever count (`cytosae.tokens.FocusedStore`).
 
     With a[i, t, j] the activation of latent j on patch t of cell i and c[i, t, k] the share of the patch that part k
     covers, share[j, k] = sum_it a c / sum_it a. A latent lives in the background, or inside of cells, where its
@@ -64,38 +59,16 @@ def latent_places(
         return None
     rows = np.unique(np.linspace(0, len(store) - 1, min(most, len(store))).round().astype(int))
     of_cell = pd.Index(cells.frame["cell_id"]).get_indexer(pd.Index([store.cell_ids[row] for row in rows]))
-    batches = [list(range(at, min(at + batch_cells, len(rows)))) for at in range(0, len(rows), batch_cells)]
-    table = cells.subset(of_cell)
-    found = prepared_batches(table, PartShares(store.side), batches, workers=0, change=_parts)
-    totals, area = np.zeros((len(PARTS), sae.d_sae)), np.zeros(len(PARTS))
-    for batch, shares in zip(batches, found, strict=True):
-        tokens = torch.cat([store.read(int(rows[at]), int(rows[at]) + 1) for at in batch])
+    totals, area, done = np.zeros((len(PARTS), sae.d_sae)), np.zeros(len(PARTS)), 0
+    for shares in shares_of_table(cells.subset(of_cell), store.side, batch_cells=batch_cells):
+        tokens = torch.cat([store.read(int(row), int(row) + 1) for row in rows[done : done + len(shares)]])
+        done += len(shares)
         b, T, _ = tokens.shape
         covered = np.zeros((len(PARTS), b, T))
-        covered[:, :, 1:] = shares.numpy().transpose(1, 0, 2)  # CLS lies nowhere
+        covered[:, :, 1:] = shares.transpose(1, 0, 2)  # CLS lies nowhere
         totals += sp.csr_array(covered.reshape(len(PARTS), b * T)) @ encode_cells(sae, tokens)
         area += covered.sum((1, 2))
     return _described(totals, area)
-
-
-@dataclass(frozen=True)
-class PartShares:
-    """Masks to the share of each patch that each part covers; small enough to be sent to worker processes."""
-
-    side: int
-
-    def __call__(self, masks: Sequence[Any]) -> torch.Tensor:
-        """Shares [b, parts, side * side] of masks, uint8 arrays [H, W]."""
-        areas = [[patch_areas(mask, value, self.side).ravel() for value in PARTS.values()] for mask in masks]
-        return torch.from_numpy(np.asarray(areas, np.float32))
-
-
-def _parts(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The mask; in one that does not tell the parts of a cell apart, the nucleus is found."""
-    if mask is not None and not (mask == CELL).any():
-        return mask
-    found = find_cell(image)
-    return found if mask is None else np.where(mask == CELL, np.where(found == NUCLEUS, NUCLEUS, CYTOPLASM), mask)
 
 
 def _described(totals: NDArray[np.float64], area: NDArray[np.float64]) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def reference_maps(
     Returns
     -------
     dict of tuple of int to ndarray of float32
-        (row, latent) -> [side, side] float32.
+        (row, latent) -> [side, side] float32; 0 on patches that do not count (`cytosae.tokens.FocusedStore`).
     """
     latents_of: dict[int, list[int]] = {}
     for row, latent in pairs:
@@ -121,7 +121,7 @@ def reference_maps(
     for start in range(0, len(rows), batch_cells):
         batch = rows[start : start + batch_cells]
         tokens = torch.cat([store.read(row, row + 1) for row in batch])
-        activations = encode_cells(sae, tokens)
+        activations = encode_cells(sae, tokens, None if store.counted is None else store.counted[batch])
         for i, row in enumerate(batch):
             cell = activations[i * T + 1 : (i + 1) * T].tocsc()
             for latent in latents_of[row]:

@@ -101,6 +101,7 @@ def merge_atlases(paths: Sequence[Path], out: Path, *, name: str | None = None) 
             bar.advance(len(rows))
         for one in atlases:
             statistics.tokens_active += np.asarray(one.varm["tokens_active"], np.int64).T
+            statistics.tokens_counted += np.asarray(one.uns.get("tokens_counted", one.n_obs), np.int64)
             token_max = one.var["max_token_activation"].to_numpy(np.float32)
             statistics.token_max = np.maximum(statistics.token_max, token_max)
         file.finish(plan.slots(statistics))
@@ -125,8 +126,9 @@ def _check(atlases: Sequence[AnnData], paths: Sequence[Path]) -> None:
                 f"{path} lacks the counts of active tokens by position, which merging needs; make the atlas again from "
                 "tokens with this version."
             )
-        for fact in ("tau", "n_tokens", "backbone"):
-            if one.uns["provenance"][fact] != first[fact]:
+        for fact in ("tau", "n_tokens", "backbone", "focus"):
+            # of an atlas that names no focus all tokens were counted
+            if one.uns["provenance"].get(fact, "all") != first.get(fact, "all"):
                 raise UsageError(f"{path} was made with another {fact} than {paths[0]}; make both with the same one.")
         both = seen.intersection(one.obs_names)
         if both:
@@ -154,6 +156,7 @@ def _plan(atlases: Sequence[AnnData], name: str | None) -> AtlasPlan:
     classes = tuple(sorted({str(label) for label in frame["label"].dropna()}))
     first = atlases[0].uns["provenance"]
     provenance = {
+        "focus": "all",
         **first,
         "dataset": name or "+".join(dict.fromkeys(names)),
         "cells": digest(sorted(str(one.uns["provenance"]["cells"]) for one in atlases)),

@@ -36,6 +36,8 @@ class LatentStatistics:
         Cells of each class.
     class_sum : ndarray of float64, shape (C, m)
         Sum of cell means over the cells of a class.
+    tokens_counted : ndarray of int64, shape (T,)
+        Tokens that count at each position: all cells, unless only those in focus count.
     reference_rows : ndarray of int64, shape (m, k)
         Rows of the cells with the largest means, descending; -1 where fewer are active.
     reference_values : ndarray of float32, shape (m, k)
@@ -53,6 +55,7 @@ class LatentStatistics:
     token_max: NDArray[np.float32] = field(init=False)
     class_cells: NDArray[np.int64] = field(init=False)
     class_sum: NDArray[np.float64] = field(init=False)
+    tokens_counted: NDArray[np.int64] = field(init=False)
     reference_rows: NDArray[np.int64] = field(init=False)
     reference_values: NDArray[np.float32] = field(init=False)
 
@@ -62,12 +65,19 @@ class LatentStatistics:
         self.tokens_active = np.zeros((self.n_tokens, m), np.int64)
         self.mean_sum = np.zeros(m, np.float64)
         self.token_max = np.zeros(m, np.float32)
+        self.tokens_counted = np.zeros(self.n_tokens, np.int64)
         self.class_cells = np.zeros(self.n_classes, np.int64)
         self.class_sum = np.zeros((self.n_classes, m), np.float64)
         self.reference_rows = np.full((m, k), -1, np.int64)
         self.reference_values = np.zeros((m, k), np.float32)
 
-    def update(self, activations: sp.csr_array, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> sp.csr_array:
+    def update(
+        self,
+        activations: sp.csr_array,
+        rows: NDArray[np.int64],
+        classes: NDArray[np.int64],
+        counted: NDArray[np.bool_] | None = None,
+    ) -> sp.csr_array:
         """Take in a batch of whole cells.
 
         Parameters
@@ -78,15 +88,19 @@ class LatentStatistics:
             Rows of the cells in the table.
         classes : ndarray of int64, shape (b,)
             In [0, C), -1 where unlabelled.
+        counted : ndarray of bool, shape (b, T), or None
+            Tokens that count, None for all; others have no activations.
 
         Returns
         -------
         csr_array, shape (b, m)
-            CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data).
+            CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data), or over
+            those that count.
         """
         b = len(rows)
         activations.eliminate_zeros()
-        means = cell_means(activations, self.n_tokens)
+        means = cell_means(activations, self.n_tokens, counted)
+        self.tokens_counted += b if counted is None else counted.sum(0)
         np.maximum.at(self.token_max, activations.indices, activations.data.astype(np.float32, copy=False))
         self._count_positions(activations, b)
         self.update_cells(means, rows, classes)
@@ -112,7 +126,7 @@ class LatentStatistics:
             raise ValueError("statistics of different latents, tokens, classes or numbers of reference cells")
         both = LatentStatistics(*mine)
         both.n_cells = self.n_cells + other.n_cells
-        for name in ("cells_active", "tokens_active", "mean_sum", "class_cells", "class_sum"):
+        for name in ("cells_active", "tokens_active", "tokens_counted", "mean_sum", "class_cells", "class_sum"):
             setattr(both, name, getattr(self, name) + getattr(other, name))
         both.token_max = np.maximum(self.token_max, other.token_max)
         both.reference_rows, both.reference_values = self.reference_rows.copy(), self.reference_values.copy()
@@ -125,8 +139,8 @@ class LatentStatistics:
         return self.cells_active / max(self.n_cells, 1)
 
     def token_frequency(self) -> NDArray[np.float64]:
-        """(m,) share of tokens (CLS included) with activation > 0."""
-        return self.tokens_active.sum(0) / max(self.n_cells * self.n_tokens, 1)
+        """(m,) share of the tokens that count (CLS included) with activation > 0."""
+        return self.tokens_active.sum(0) / max(int(self.tokens_counted.sum()), 1)
 
     def mean_activation(self) -> NDArray[np.float64]:
         """(m,) mean over the cells on which the mean activation is > 0; NaN where there is none."""
@@ -139,12 +153,19 @@ class LatentStatistics:
     def position_dependence(self) -> NDArray[np.float64]:
         """(m,) share of the variance of "is active" that the token's position alone explains; NaN for dead latents.
 
-        With p_t the share of cells active at position t and p their mean: Var_t(p_t) / (p (1 - p)), the correlation
-        ratio. 1 for a latent that says nothing but where a token lies, or whether it is CLS.
+        With p_t the share of the counted tokens at position t that are active and p their mean: Var_t(p_t) / (p (1 -
+        p)), the correlation ratio, positions weighted by their tokens. 1 for a latent that says nothing but where a
+        token lies, or whether it is CLS.
         """
-        p_t = self.tokens_active / max(self.n_cells, 1)
-        p = p_t.mean(0)
-        return np.where(p > 0, _ratio(p_t.var(0), p * (1 - p), otherwise=1.0), np.nan)
+        counted = self.tokens_counted
+        p_t = self.tokens_active / np.maximum(counted, 1)[:, None]
+        if (counted == counted[0]).all():
+            p, spread = p_t.mean(0), p_t.var(0)
+        else:
+            weights = counted / max(int(counted.sum()), 1)
+            p = weights @ p_t
+            spread = weights @ (p_t - p) ** 2
+        return np.where(p > 0, _ratio(spread, p * (1 - p), otherwise=1.0), np.nan)
 
     def central_share(self) -> NDArray[np.float64]:
         """(m,) share of the active patch tokens that lie in the central disc; NaN where no patch is active.
@@ -249,13 +270,17 @@ def class_selectivity(class_means: NDArray[np.floating]) -> NDArray[np.float64]:
     return _ratio(largest - others, largest + others)
 
 
-def cell_means(activations: sp.csr_array, n_tokens: int) -> sp.csr_array:
-    """(b, m) CSR float32: mean over each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR."""
+def cell_means(activations: sp.csr_array, n_tokens: int, counted: NDArray[np.bool_] | None = None) -> sp.csr_array:
+    """(b, m) CSR float32: mean over each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR.
+
+    With ``counted`` (b, n_tokens) it is the mean over these rows; the others are to be empty.
+    """
     b = (len(activations.indptr) - 1) // n_tokens
     # Summed in float64, token by token: a cell's mean does not depend on the batch in which it came.
     pool = _pool(b, n_tokens, np.float64)
     sums = sp.csr_array(pool @ activations.astype(np.float64))
-    data = (sums.data / n_tokens).astype(np.float32)
+    n = n_tokens if counted is None else np.repeat(counted.sum(1), np.diff(sums.indptr))
+    data = (sums.data / n).astype(np.float32)
     means = sp.csr_array((data, sums.indices, sums.indptr), shape=sums.shape)
     means.eliminate_zeros()
     means.sort_indices()

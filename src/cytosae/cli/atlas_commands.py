@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 import cytosae
 from cytosae.cli.options import changes_of, options_of, some_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ExistingStudy, asked_for, open_study
+from cytosae.cli.studies import ExistingStudy, FocusOption, asked_for, open_study
 from cytosae.common.configuration import replace_from_plain
 from cytosae.common.errors import UsageError
 from cytosae.evaluation.config import QualityConfig
@@ -39,10 +39,12 @@ SHOWN_DRIFTED = 10
 
 
 @atlas_app.default
-def atlas(*, study: ExistingStudy, options: AtlasOptions | None = None, as_json: Json = False) -> None:
+def atlas(
+    *, study: ExistingStudy, focus: FocusOption = None, options: AtlasOptions | None = None, as_json: Json = False
+) -> None:
     """Describe every latent on every data set of a study; compare maps with masks where there are any."""
     output = Output(as_json=as_json)
-    work = open_study(study, output, asked_for(options=options))
+    work = open_study(study, output, asked_for(options=options, focus=focus))
     with work.alone():
         work.save_config()
         for name in work.datasets:

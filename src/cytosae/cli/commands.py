@@ -19,7 +19,16 @@ from cytosae.cli.explore import explore_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ConfigFile, ExistingStudy, HowToRead, StartingPoint, StudyPath, asked_for, open_study
+from cytosae.cli.studies import (
+    ConfigFile,
+    ExistingStudy,
+    FocusOption,
+    HowToRead,
+    StartingPoint,
+    StudyPath,
+    asked_for,
+    open_study,
+)
 from cytosae.common.errors import UsageError
 from cytosae.pipeline import StudyConfig, tidy
 
@@ -65,6 +74,7 @@ def run(
     study: StudyPath,
     how: HowToRead | None = None,
     train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    focus: FocusOption = None,
     start: StartingPoint | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     options: RunOptions | None = None,
@@ -86,7 +96,7 @@ def run(
     """
     output = Output(as_json=as_json)
     start = start or StartingPoint()
-    asked = asked_for(recipe=start.recipe, config=start.config, options=options, train_on=train_on)
+    asked = asked_for(recipe=start.recipe, config=start.config, options=options, train_on=train_on, focus=focus)
     work = open_study(study, output, asked, images=(how or HowToRead()).of(images))
     output.line(f"Study {work.path}: {', '.join(work.datasets)}")
     if dry_run:
@@ -132,6 +142,7 @@ def train(
     *,
     study: ExistingStudy,
     train_on: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    focus: FocusOption = None,
     start: StartingPoint | None = None,
     sweep: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     options: TrainOptions | None = None,
@@ -151,7 +162,7 @@ def train(
     """
     output = Output(as_json=as_json)
     start = start or StartingPoint()
-    asked = asked_for(recipe=start.recipe, config=start.config, options=options, train_on=train_on)
+    asked = asked_for(recipe=start.recipe, config=start.config, options=options, train_on=train_on, focus=focus)
     work = open_study(study, output, asked)
     with work.alone():
         work.check()

@@ -14,9 +14,18 @@ from cytosae.cli.options import changes_of
 from cytosae.cli.output import Output
 from cytosae.common.errors import InputError, UsageError
 from cytosae.pipeline import Dataset, read_toml, recipe_changes
+from cytosae.tokens.config import Focus
 
 StudyPath = Annotated[Path, Parameter(name="--study", help="Folder of the study; made if it is not there.")]
 ExistingStudy = Annotated[Path, Parameter(name="--study", help="Folder of the study.")]
+FocusOption = Annotated[
+    Focus | None,
+    Parameter(
+        name="--focus",
+        help="Tokens that count in training, atlases, barcodes and maps: all, those of the cell in the middle of each "
+        "image, or those of its nucleus. [all]",
+    ),
+]
 ConfigFile = Annotated[Path | None, Parameter(name="--config", help="TOML file with options, as in study.toml.")]
 
 
@@ -67,6 +76,7 @@ def asked_for(
     config: Path | None = None,
     options: Any = None,
     train_on: Sequence[str] = (),
+    focus: Focus | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> list[Mapping[str, Any]]:
     """What a command line asks of a study's configuration, in the order in which it counts: recipe, file, options."""
@@ -76,6 +86,7 @@ def asked_for(
         changes or {},
         changes_of(options) if options is not None else {},
         {"train_on": list(train_on)} if train_on else {},
+        {"focus": focus} if focus else {},
     ]
 
 

@@ -26,6 +26,7 @@ RECORD = "artifact.json"
 SCHEMAS = {
     "cells": 2,
     "tokens": 1,
+    "in_focus": 1,
     "sae": 1,
     "atlas": 1,
     "localisation": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import threading
 from collections import OrderedDict
@@ -128,6 +129,11 @@ def coloured(grid: NDArray[np.float32], size: int, top: float | None, scale: Sca
     colours = mpl.colormaps[SCALES.get(scale, scale)](share)
     colours[..., 3] = share**0.6
     return np.asarray(255 * colours).round().astype(np.uint8)
+
+
+def as_address(picture: NDArray[np.uint8]) -> str:
+    """A picture as an address that holds it, for what is shown once and kept nowhere."""
+    return f"data:image/webp;base64,{base64.b64encode(webp(picture)).decode()}"
 
 
 def webp(picture: NDArray[np.uint8], *, lossless: bool = False) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
 from cytosae.atlas.statistics import cell_means, tokens_above
+from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.cells.focus.painting import WAYS, known_or_found
 from cytosae.cells.focus.patch_grid import patch_areas
 from cytosae.cohort import barcodes
@@ -65,7 +65,8 @@ def barcodes_without_the_cell(
     dict of str to AnnData
         "painted out" and "alone" (`cytosae.cells.focus.painting`), and "background": the whole image's tokens of the
         patches without any of the cell, whose mean, and whose number per patch, stand for those of all tokens. Each as
-        `cytosae.cohort.barcodes` gives it.
+        `cytosae.cohort.barcodes` gives it. Of a store with a focus, the changed images are looked at where the tokens
+        in focus were.
     """
     frame = cells.frame.set_index("cell_id")
     rows = choose_cells(frame[patient].reindex(pd.Index(store.cell_ids)).to_numpy(dtype=object), most)
@@ -80,11 +81,12 @@ def barcodes_without_the_cell(
     found = {}
     with progress(f"Cells of {cells.name} painted out and alone", 3 * len(table), "cells") as bar:
         for way, change in WAYS.items():
-            tokens = ((one, None) for one in encoder.forward.over(table, batches, change=change))
-            found[way] = _atlas(tokens, encoder, bar)
+            changed = encoder.forward.over(table, batches, change=change)
+            found[way] = _atlas(zip(changed, selected.counted_by(batches), strict=True), encoder, bar)
         beside = _beside(table, batches, store.side, encoder.forward.config.workers)
-        tokens = ((one, next(beside)) for _, one in selected.batches(size))
-        found[BACKGROUND] = _atlas(tokens, encoder, bar)
+        whole = (one for _, one in selected.batches(size))
+        usual = None if selected.counted is None else float(selected.counted.sum(1).mean())
+        found[BACKGROUND] = _atlas(zip(whole, beside, strict=True), encoder, bar, usual=usual or store.n_tokens)
     for atlas in found.values():
         atlas.obs = obs.copy()
     return {name: barcodes(atlas, patient=patient, diagnosis=diagnosis) for name, atlas in found.items()}
@@ -109,25 +111,28 @@ class Covers:
         return torch.from_numpy(np.stack([1 - patch_areas(np.asarray(mask), 0, self.side) for mask in masks]).round(6))
 
 
-def _atlas(batches: Iterator[tuple[torch.Tensor, NDArray[np.bool_] | None]], encoder: Encoder, bar: Bar) -> ad.AnnData:
-    """What an atlas holds of cells, from their tokens [b, T, D], of which only those [b, T] count, None for all."""
+def _atlas(
+    batches: Iterable[tuple[torch.Tensor, NDArray[np.bool_] | None]],
+    encoder: Encoder,
+    bar: Bar,
+    *,
+    usual: float | None = None,
+) -> ad.AnnData:
+    """What an atlas holds of cells, from their tokens [b, T, D], of which only those [b, T] count, None for all.
+
+    ``usual``: tokens above tau are counted as if so many of each cell counted.
+    """
     means, above, tokens_mean = [], [], []
     for tokens, counted in batches:
         T = tokens.shape[1]
-        activations = encode_cells(encoder.sae, tokens)
-        values = tokens.cpu().numpy()
-        if counted is None:
-            scale, of_cell = np.ones(len(values)), values.mean(1)
-        else:
-            activations = sp.csr_array(sp.diags_array(counted.ravel().astype(np.float32)) @ activations)
-            activations.eliminate_zeros()
-            scale = T / counted.sum(1)
-            of_cell = (values * counted[..., None]).sum(1) / counted.sum(1)[:, None]
-        per_token = sp.diags_array(scale)
-        means.append(per_token @ cell_means(activations, T))
-        above.append(per_token @ tokens_above(activations, T, encoder.tau))
-        tokens_mean.append(of_cell)
-        bar.advance(len(values))
+        activations = encode_cells(encoder.sae, tokens, counted)
+        many = tokens_above(activations, T, encoder.tau)
+        if usual is not None and counted is not None:
+            many = sp.csr_array(sp.diags_array(usual / counted.sum(1)) @ many)
+        means.append(cell_means(activations, T, counted))
+        above.append(many)
+        tokens_mean.append(mean_tokens(tokens, counted))
+        bar.advance(len(tokens))
     X, counts = (sp.csr_matrix(sp.vstack(parts, format="csr")) for parts in (means, above))
     atlas = ad.AnnData(X=X.astype(np.float32), layers={"tokens_above": counts})
     atlas.obsm["X_backbone"] = np.concatenate(tokens_mean).astype(np.float32)

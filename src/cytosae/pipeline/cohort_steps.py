@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.common.configuration import from_plain
-from cytosae.pipeline.dataset_steps import backbone_source
+from cytosae.pipeline.dataset_steps import backbone_source, tokens_needed
 from cytosae.pipeline.patients import Patients
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Step
@@ -33,7 +33,7 @@ def all_steps(work: Patients, config: StudyConfig, context: Context) -> Iterator
     name, asked = work.dataset, work.config
     yield colours_step(name)
     yield barcodes_step(name, asked)
-    yield control_step(name, asked, config.reading)
+    yield control_step(name, asked, config)
     if asked.retest_cells:
         yield retest_step(name, asked, config, context)
     if asked.painted_cells:
@@ -44,7 +44,7 @@ def all_steps(work: Patients, config: StudyConfig, context: Context) -> Iterator
     yield classifier_step(work)
     for a, b in work.comparisons:
         yield ranking_step(work, a, b)
-    yield pages_step(work)
+    yield pages_step(work, config)
 
 
 def colours_step(dataset: str) -> Step:
@@ -73,15 +73,15 @@ def _make_barcodes(job: Job) -> None:
     save_cohort(barcodes(job.atlas(job.of, backed="r"), **job.asked), job.path, **job.record)
 
 
-def control_step(dataset: str, asked: CohortConfig, reading: ReadingConfig) -> Step:
+def control_step(dataset: str, asked: CohortConfig, config: StudyConfig) -> Step:
     """Barcodes by an SAE with random weights, a negative control."""
-    config = {**_columns(asked), "seed": asked.classification.seed, "reading": reading}
-    return Step(Place("control", dataset), _make_control, config, _encoded(dataset))
+    slice_ = {**_columns(asked), "seed": asked.classification.seed, "reading": config.reading}
+    return Step(Place("control", dataset), _make_control, slice_, _encoded(dataset, config))
 
 
-def _encoded(dataset: str) -> tuple[Place, ...]:
+def _encoded(dataset: str, config: StudyConfig) -> tuple[Place, ...]:
     """What encoding cells anew takes; the atlas says how it was done before."""
-    return (Place("atlas", dataset), Place("tokens", dataset), Place("cells", dataset), Place("sae"))
+    return (Place("atlas", dataset), *tokens_needed(config, [dataset]), Place("cells", dataset), Place("sae"))
 
 
 def _make_control(job: Job) -> None:
@@ -111,7 +111,7 @@ def _barcodes_by(
 def retest_step(dataset: str, asked: CohortConfig, config: StudyConfig, context: Context) -> Step:
     """Encode some cells anew in a changed stain, by the SAE and by the control."""
     slice_ = {"patient": asked.patient, "cells": asked.retest_cells, "seed": asked.classification.seed}
-    needs = (*_encoded(dataset), Place("cohort", dataset), Place("control", dataset))
+    needs = (*_encoded(dataset, config), Place("cohort", dataset), Place("control", dataset))
     sources = {"backbone": backbone_source(context.backbone(config.backbone))}
     return Step(Place("retest", dataset), _retest_stain, slice_, needs, sources)
 
@@ -143,7 +143,8 @@ def focus_step(dataset: str, asked: CohortConfig, config: StudyConfig, context: 
     """Encode cells anew with the cell painted out, and alone."""
     slice_ = {"patient": asked.patient, "diagnosis": asked.diagnosis, "most": asked.painted_cells}
     sources = {"backbone": backbone_source(context.backbone(config.backbone))}
-    return Step(Place("focus", dataset), _paint_out, slice_, (*_encoded(dataset), Place("cohort", dataset)), sources)
+    needs = (*_encoded(dataset, config), Place("cohort", dataset))
+    return Step(Place("focus", dataset), _paint_out, slice_, needs, sources)
 
 
 def _paint_out(job: Job) -> None:
@@ -197,10 +198,11 @@ def classification_step(work: Patients, config: StudyConfig) -> Step:
     roles = ["cohort", "control", "colours", "atlas", *(["retest"] if asked.retest_cells else [])]
     roles += ["focus"] if asked.painted_cells else []
     slice_ = {"cohort": _classified(asked, work.asked), "stain": config.extract.stain}
+    needs = tuple(Place(role, name) for role in roles)
     if asked.strict:
-        roles += ["tokens", "cells"]
+        needs += (*tokens_needed(config, [name]), Place("cells", name))
         slice_ |= {"recipe": config.sae, "reading": config.reading}
-    return Step(Place("classification", name), _classify, slice_, tuple(Place(role, name) for role in roles))
+    return Step(Place("classification", name), _classify, slice_, needs)
 
 
 def _classified(asked: CohortConfig, classification: ClassificationConfig) -> CohortConfig:
@@ -318,14 +320,15 @@ def _rank_cells(job: Job) -> None:
     save_ranking(job.path, ranking, tables, **job.record)
 
 
-def pages_step(work: Patients) -> Step:
+def pages_step(work: Patients, config: StudyConfig) -> Step:
     """Write the pages of the cohort, of its diseases and of some of its patients."""
     name = work.dataset
-    roles = ["classification", "classifier", "cohort", "colours", "atlas", "tokens", "cells"]
+    roles = ["classification", "classifier", "cohort", "colours", "atlas", "cells"]
     needs = [Place(role, name) for role in [*roles, *(["retest"] if work.config.retest_cells else [])]]
     pairs = [work.pair(a, b) for a, b in work.comparisons]
     needs += [Place(role, pair) for role in ("contrasts", "ranking") for pair in pairs]
     asked = replace(work.config, classification=work.asked)
+    needs += tokens_needed(config, [name])
     return Step(Place("cohort_report", name), _write_pages, asked, (*needs, Place("sae")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ def all_steps(config: StudyConfig, context: Context) -> Iterator[Step]:
     yield from (cells_step(config, name) for name in names)
     backbone = context.backbone(config.backbone)
     yield from (tokens_step(config, context.cells(name), backbone) for name in names)
+    if config.focus != "all":
+        yield from (in_focus_step(config, name, context) for name in names)
     yield sae_step(config)
     yield from (atlas_step(config, name, context) for name in names)
     yield from localisation_steps(config, context)
@@ -80,16 +83,44 @@ def _extract(job: Job) -> None:
     extract(cells, backbone, job.path, config=job.asked, fabric=job.context.fabric, inputs=job.inputs)
 
 
+def in_focus_step(config: StudyConfig, dataset: str, context: Context) -> Step:
+    """Find the tokens that show the cell of each image, or its nucleus."""
+    asked = {"focus": config.focus, "side": context.backbone(config.backbone).side}
+    return Step(
+        Place("in_focus", dataset), partial(_find_focus, config.extract.workers), asked, (Place("cells", dataset),)
+    )
+
+
+def _find_focus(workers: int, job: Job) -> None:
+    from cytosae.tokens import find_tokens_in_focus, save_tokens_in_focus
+
+    cells = job.cells(job.of)
+    found = find_tokens_in_focus(cells, job.asked["focus"], job.asked["side"], workers=workers)
+    save_tokens_in_focus(found, job.path, **job.record)
+    if missing := found.not_found:
+        images = cells.frame.set_index("cell_id")["image"].reindex(missing[:3])
+        job.context.note(
+            f"{job.of}: no {found.focus} is found in {len(missing):,} of {len(cells):,} images ({', '.join(images)}"
+            f"{', ...' if len(missing) > 3 else ''}), of which all tokens count; {job.path} names them."
+        )
+
+
+def tokens_needed(config: StudyConfig, names: Sequence[str]) -> tuple[Place, ...]:
+    """The tokens of data sets and, unless all count, which of them do."""
+    roles = ("tokens",) if config.focus == "all" else ("tokens", "in_focus")
+    return tuple(Place(role, name) for role in roles for name in names)
+
+
 def sae_step(config: StudyConfig) -> Step:
     """Train the SAE on the tokens of the data sets to train on."""
     asked = {"recipe": config.sae, "reading": config.reading}
-    return Step(Place("sae"), _train, asked, _tokens(config.trained_on), together=True)
+    return Step(Place("sae"), _train, asked, tokens_needed(config, config.trained_on), together=True)
 
 
 def _train(job: Job) -> None:
     from cytosae.pipeline.training import train_sae
 
-    stores = [job.tokens(str(place.of)) for place in job.step.needs]
+    stores = [job.tokens(str(place.of)) for place in job.needed("tokens")]
     train_sae(
         stores,
         job.asked["recipe"],
@@ -106,14 +137,14 @@ def sweep_step(config: StudyConfig, values: Mapping[str, Sequence[float]]) -> St
 
     recipes = {name: [recipe, seed] for name, (recipe, seed) in sweep_recipes(config.sae, values).items()}
     asked = {"recipes": recipes, "reading": config.reading}
-    return Step(Place("sweep"), _sweep, asked, _tokens(config.trained_on), together=True)
+    return Step(Place("sweep"), _sweep, asked, tokens_needed(config, config.trained_on), together=True)
 
 
 def _sweep(job: Job) -> None:
     from cytosae.pipeline.training import train_sweep
 
     train_sweep(
-        [job.tokens(str(place.of)) for place in job.step.needs],
+        [job.tokens(str(place.of)) for place in job.needed("tokens")],
         {name: (recipe, seed) for name, (recipe, seed) in job.asked["recipes"].items()},
         job.path,
         reading=job.asked["reading"],
@@ -124,7 +155,7 @@ def _sweep(job: Job) -> None:
 
 def atlas_step(config: StudyConfig, dataset: str, context: Context) -> Step:
     """Describe every latent on the cells of a data set."""
-    needs = (Place("sae"), Place("tokens", dataset), Place("cells", dataset))
+    needs = (Place("sae"), *tokens_needed(config, [dataset]), Place("cells", dataset))
     known = "tau" in context.artifact(Place("sae")).details
     asked = config.atlas if known else replace(config.atlas, tau=tau_of(config, context))
     return Step(Place("atlas", dataset), _build_atlas, asked, needs)
@@ -150,6 +181,12 @@ def _build_atlas(job: Job) -> None:
 
     tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details["tau"]
     sae, tokens, cells = job.sae(), job.tokens(job.of), job.cells(job.of)
+    trained = job.artifact(Place("sae")).details.get("focus", "all")
+    if trained != tokens.focus:
+        job.context.note(
+            f"atlas of {job.of}: its focus is {tokens.focus}, but the SAE was trained with the focus {trained}; train "
+            "it again if both are to be about the same tokens."
+        )
     plan = replace(plan_atlas(sae, tokens, cells, tau), places=latent_places(sae, tokens, cells))
     write_planned(job.path, sae, tokens, plan, reference_cells=job.asked.reference_cells, **job.record)
 
@@ -175,7 +212,7 @@ def _localise(job: Job) -> None:
 def report_step(config: StudyConfig, context: Context) -> Step:
     """Write the report of a study."""
     names = [dataset.name for dataset in config.datasets]
-    needs = tuple(Place(role, name) for role in ("cells", "tokens", "atlas") for name in names)
+    needs = tuple(Place(role, name) for role in ("cells", "atlas") for name in names) + tokens_needed(config, names)
     masks = Place("localisation")
     compared = (masks,) if masks.below(context.path).is_file() else ()
     asked: dict[str, Any] = {"report": config.report, "trained_on": config.trained_on}
@@ -214,7 +251,3 @@ def _write_report(job: Job) -> None:
         concepts=asked.concepts,
     )
     write_page(job.path, view, Pictures([dataset.cells for dataset in datasets]), **job.record)
-
-
-def _tokens(names: Sequence[str]) -> tuple[Place, ...]:
-    return tuple(Place("tokens", name) for name in names)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PLACES = {
     "cells": "cells/{of}",
     "tokens": "tokens/{of}",
+    "in_focus": "in_focus/{of}.parquet",
     "sae": "sae",
     "sweep": "sweep",
     "atlas": "atlas/{of}.h5ad",
@@ -46,6 +47,7 @@ KINDS = {"control": "cohort", "cohort_report": "report"}
 READERS = {
     "cells": "cytosae.cells:CellTable.load",
     "tokens": "cytosae.tokens:open_tokens",
+    "in_focus": "cytosae.tokens:open_tokens_in_focus",
     "sae": "cytosae.sae:load_sae",
     "atlas": "cytosae.atlas:open_atlas",
     "localisation": "cytosae.atlas:open_localisation",
@@ -115,8 +117,18 @@ class Opener(ABC):
         return self.read(Place("cells", dataset))
 
     def tokens(self, dataset: str) -> TokenStore:
-        """The token store of a data set."""
-        return self.read(Place("tokens", dataset), verify=False)
+        """The token store of a data set; where it has a focus, one that knows which tokens count."""
+        store = self.read(Place("tokens", dataset), verify=False)
+        if not self.has_focus(dataset):
+            return store
+        from cytosae.tokens import FocusedStore
+
+        return FocusedStore(store, self.read(Place("in_focus", dataset), verify=False))
+
+    def has_focus(self, dataset: str) -> bool:
+        """Whether only some of the tokens of a data set count."""
+        del dataset
+        return False
 
     def sae(self) -> SparseAutoencoder:
         """The trained SAE, on the device of the study."""

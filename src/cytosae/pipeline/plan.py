@@ -139,6 +139,8 @@ class _Planner:
             yield self._cells(dataset)
         for name in names:
             yield self._tokens(name)
+        if self.config.focus != "all":
+            yield from (self._in_focus(name) for name in names)
         yield self._sae()
         for name in names:
             yield self._atlas(name)
@@ -146,7 +148,11 @@ class _Planner:
         if all(self.done[place] for place in tables):
             for step in dataset_steps.localisation_steps(self.config, self.context):
                 yield self._plan(step.at, step.needs, lambda step=step: step, dict)
-        needs = [place for place in self.done if place.role in ("cells", "tokens", "atlas", "sae", "localisation")]
+        needs = [
+            place
+            for place in self.done
+            if place.role in ("cells", "tokens", "in_focus", "atlas", "sae", "localisation")
+        ]
         report = lambda: dataset_steps.report_step(self.config, self.context)  # noqa: E731
         yield self._plan(Place("report"), needs, report, dict)
 
@@ -187,6 +193,12 @@ class _Planner:
 
         return self._plan(Place("tokens", name), [Place("cells", name)], step, cost)
 
+    def _in_focus(self, name: str) -> PlannedStep:
+        def step() -> Step:
+            return dataset_steps.in_focus_step(self.config, name, self.context)
+
+        return self._plan(Place("in_focus", name), [Place("cells", name)], step, dict)
+
     def _sae(self) -> PlannedStep:
         recipe, width = self.config.sae, self.backbone.width
         latents = recipe.expansion * width
@@ -201,7 +213,7 @@ class _Planner:
                 "basis": f"{recipe.train.steps:,} steps of {recipe.train.batch_tokens:,} tokens, {latents:,} latents",
             }
 
-        needs = [Place("tokens", name) for name in self.config.trained_on]
+        needs = dataset_steps.tokens_needed(self.config, self.config.trained_on)
         return self._plan(Place("sae"), needs, lambda: dataset_steps.sae_step(self.config), cost)
 
     def _atlas(self, name: str) -> PlannedStep:
@@ -216,7 +228,8 @@ class _Planner:
                 "basis": f"{self.rates.active:,.0f} active latents a cell, as training begins",
             }
 
-        return self._plan(Place("atlas", name), [Place("sae"), Place("tokens", name), Place("cells", name)], step, cost)
+        needs = (Place("sae"), *dataset_steps.tokens_needed(self.config, [name]), Place("cells", name))
+        return self._plan(Place("atlas", name), needs, step, cost)
 
     def _listing(self, dataset: Dataset) -> Listing:
         from cytosae.cells.reading import list_cells

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
 from cytosae.atlas.statistics import cell_means, tokens_above
+from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.common.progress import progress
 from cytosae.tokens.store.subset import SelectedCells
 
@@ -64,17 +64,17 @@ def retest_stain(
     parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in saes}
     means: list[NDArray[np.float32]] = []
 
-    def both() -> Iterator[torch.Tensor]:
-        yield from (tokens for _, tokens in selected.batches(size))
-        yield from forward.over(table, batches, changed=True)
+    def both() -> Iterator[tuple[torch.Tensor, NDArray[np.bool_] | None]]:
+        yield from zip((tokens for _, tokens in selected.batches(size)), selected.counted_by(batches), strict=True)
+        yield from zip(forward.over(table, batches, changed=True), selected.counted_by(batches), strict=True)
 
     with progress(f"Cells of {cells.name} in another stain", 2 * len(table), "cells") as bar:
-        for tokens in both():
-            means.append(tokens.mean(1).cpu().numpy())
+        for tokens, counted in both():
+            means.append(mean_tokens(tokens, counted))
             for name, (sae, tau) in saes.items():
-                activations = encode_cells(sae, tokens)
+                activations = encode_cells(sae, tokens, counted)
                 above = tokens_above(activations, store.n_tokens, tau)
-                parts[name].append((cell_means(activations, store.n_tokens), above))
+                parts[name].append((cell_means(activations, store.n_tokens, counted), above))
             bar.advance(len(tokens))
     ids = list(selected.cell_ids)
     obs = pd.DataFrame(

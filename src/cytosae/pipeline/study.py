@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cytosae.common.configuration import replace_from_plain
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.pipeline import dataset_steps
@@ -18,6 +20,9 @@ from cytosae.pipeline.step import Step, StepResult
 from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, read_config, write_config
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cytosae.atlas.gaze import Gaze
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.plan import RunPlan
@@ -122,13 +127,18 @@ class Study(Opener):
         """Where an artifact lies, or will lie (`PLACES` has the roles)."""
         return Place(role, of).below(self.path)
 
+    def has_focus(self, dataset: str) -> bool:
+        """Whether only some of the tokens of a data set count."""
+        del dataset
+        return self.config.focus != "all"
+
     def fingerprint(self, role: str, of: str | None = None) -> str:
         """Fingerprint of an artifact that is there."""
         return self.context.artifact(Place(role, of)).fingerprint
 
     def places(self) -> list[tuple[str, str | None]]:
         """Role and data set of every artifact from cells to report that is there; `cytosae.pipeline.index` has all."""
-        roles = [(role, name) for role in ("cells", "tokens", "atlas") for name in self.datasets]
+        roles = [(role, name) for role in ("cells", "tokens", "in_focus", "atlas") for name in self.datasets]
         roles += [(role, None) for role, where in PLACES.items() if "{of}" not in where]
         return [(role, name) for role, name in roles if self.place(role, name).exists()]
 
@@ -148,8 +158,13 @@ class Study(Opener):
         """
         if not self.datasets:
             raise UsageError(f"{self.path} has no images yet; name a folder: cytosae run IMAGES --study {self.path}.")
-        tokens = Place("tokens", self.datasets[0]).below(self.path)
-        width = self.tokens(self.datasets[0]).width if tokens.exists() else self.backbone.width
+        if self.config.focus != "all" and self.config.reading.which == "cls":
+            raise UsageError(
+                f"reading.which is cls, but CLS is no part of a focus on the {self.config.focus}; drop one."
+            )
+        tokens = Place("tokens", self.datasets[0])
+        there = tokens.below(self.path).exists()
+        width = self.read(tokens, verify=False).width if there else self.backbone.width
         self.config.sae.sparsity.check(width, self.config.sae.expansion * width)
 
     def run(self) -> list[StepResult]:
@@ -192,16 +207,24 @@ class Study(Opener):
         """Turn the cells of a data set into tokens."""
         return self.context.run(dataset_steps.tokens_step(self.config, self.cells(dataset), self.backbone))
 
+    def find_focus(self, datasets: Sequence[str]) -> list[StepResult]:
+        """Find the tokens that show the cells, or their nuclei, where not all count."""
+        steps = (dataset_steps.in_focus_step(self.config, name, self.context) for name in datasets)
+        return self.do(steps if self.config.focus != "all" else ())
+
     def train(self) -> StepResult:
         """Train the SAE on the tokens of `trained_on`."""
+        self.find_focus(self.trained_on)
         return self.context.run(dataset_steps.sae_step(self.config))
 
     def sweep(self, values: Mapping[str, Sequence[float]]) -> StepResult:
         """Train an SAE for each combination of ``values`` (see `training.sweep_recipes`), reading the tokens once."""
+        self.find_focus(self.trained_on)
         return self.context.run(dataset_steps.sweep_step(self.config, values))
 
     def build_atlas(self, dataset: str) -> StepResult:
         """Describe every latent on the cells of a data set."""
+        self.find_focus([dataset])
         return self.context.run(dataset_steps.atlas_step(self.config, dataset, self.context))
 
     def localise(self) -> list[StepResult]:
@@ -222,8 +245,44 @@ class Study(Opener):
         level = {**self.backbone.describe(), "stain": self.config.extract.stain}
         refuse_other_level(self.sae(), level, f"the backbone {self.backbone.name} of this study")
         prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
-        tokens = self.backbone(prepare([load_image(Path(image))]))[0]
-        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), concepts=concepts)
+        picture = load_image(Path(image))
+        tokens = self.backbone(prepare([picture]))[0]
+        counted = self.counted_in(picture)
+        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), counted=counted, concepts=concepts)
+
+    def where_it_looks(self, latent: int, dataset: str, *, cells: int = 4) -> dict[str, Gaze]:
+        """What a concept's activation on its first reference cells needs to see; see `cytosae.atlas.where_it_looks`.
+
+        Returns
+        -------
+        dict of str to Gaze
+            By ``cell_id``, strongest first; cells on none of whose patches the concept is active are left out.
+        """
+        from cytosae.atlas import reference_table, where_it_looks
+        from cytosae.cells import load_image, load_mask
+        from cytosae.cells.stain.normalisation import prepare_stained
+
+        prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
+        table, store, found = self.cells(dataset), self.tokens(dataset), {}
+        place = {str(cell): row for row, cell in enumerate(table.frame["cell_id"])}
+        for cell in reference_table(self.atlas(dataset, backed="r"), latent).index[:cells]:
+            mask = table.mask_path(place[cell])
+            found[str(cell)] = where_it_looks(
+                [np.asarray(load_image(table.image_path(place[cell])))],
+                latent,
+                sae=self.sae(),
+                encode=lambda images: self.backbone(prepare(images)).float(),
+                masks=[None if mask is None else load_mask(mask)],
+                counted=None if store.counted is None else store.counted[[store.cell_ids.index(cell)]],
+            )
+        return {cell: gazes[0] for cell, gazes in found.items() if gazes}
+
+    def counted_in(self, image: Any) -> NDArray[np.bool_] | None:
+        """Which tokens [T] of an image by itself, uint8 [H, W, 3], count; None where all do."""
+        from cytosae.tokens.focus.tokens_in_focus import image_in_focus
+
+        focus = self.config.focus
+        return None if focus == "all" else image_in_focus(np.asarray(image), focus, self.backbone.side)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

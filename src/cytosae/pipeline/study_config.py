@@ -20,7 +20,7 @@ from cytosae.common.disk import disk_errors, write_durably
 from cytosae.common.errors import UsageError
 from cytosae.common.names import file_name, short_name
 from cytosae.sae import RECIPES, Recipe
-from cytosae.tokens.config import ExtractConfig, Which
+from cytosae.tokens.config import ExtractConfig, Focus, Which
 
 FEWEST_RETESTED = 50
 """Cells from whose change with the stain something can be concluded."""
@@ -244,12 +244,16 @@ class StudyConfig:
         The sets of cells.
     train_on : tuple of str
         Names of the data sets to train on, empty for all.
+    focus : {"all", "cell", "nucleus"}
+        Tokens that count in training, atlases, barcodes and maps: all, those of the cell in the middle of each image,
+        or those of its nucleus.
     cells, backbone, extract, reading, sae, atlas, localisation, cohort, report, runtime : object
         Configuration of the steps.
     """
 
     datasets: tuple[Dataset, ...] = ()
     train_on: tuple[str, ...] = ()
+    focus: Focus = "all"
     cells: CellsConfig = field(default_factory=CellsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)

@@ -46,7 +46,8 @@ def train_sae(
     if fabric.is_global_zero:
         metrics = measure(sae, stores, reading)
         tau = measure_tau(sae, stores, reading)
-        details = {"steps": recipe.train.steps, "tokens_seen": recipe.train.total_tokens, "tau": tau}
+        details: dict[str, Any] = {"steps": recipe.train.steps, "tokens_seen": recipe.train.total_tokens, "tau": tau}
+        details |= {"focus": stores[0].focus}
         details |= summary(metrics)
         files = {"metrics.csv": work / "metrics.csv"}
         save_sae(sae, out, config=config, inputs=inputs, metrics=metrics, details=details, files=files)
@@ -85,7 +86,7 @@ def train_sweep(
             for (name, sae), measured in zip(saes.items(), metrics, strict=True):
                 sae.level = level_of(stores[0].manifest["backbone"])
                 tau = measure_tau(sae, stores, reading)
-                details = {"steps": first.train.steps, "tau": tau, **summary(measured)}
+                details = {"steps": first.train.steps, "tau": tau, "focus": stores[0].focus, **summary(measured)}
                 save_sae(sae, folder / name, config=recipes[name][0], inputs=inputs, metrics=measured, details=details)
         shutil.rmtree(work)
     fabric.barrier()

@@ -10,6 +10,8 @@ from cytosae.common.errors import UsageError
 
 StoredType = Literal["float16", "bfloat16", "uint8"]
 Which = Literal["all", "patches", "cls"]
+Focus = Literal["all", "cell", "nucleus"]
+"""Which tokens count: all, those of the cell in the middle, those of its nucleus."""
 
 
 @dataclass(frozen=True)

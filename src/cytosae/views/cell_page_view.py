@@ -95,6 +95,7 @@ def view_of_cell(
     dataset: OpenedDataset,
     tokens: torch.Tensor,
     *,
+    counted: NDArray[np.bool_] | None = None,
     cell: str = "",
     title: str = "",
     patches: Sequence[int] = (),
@@ -108,6 +109,8 @@ def view_of_cell(
         Where names, frequencies and cells alike come from.
     tokens : Tensor, shape (T, D), float32
         CLS first.
+    counted : ndarray of bool, shape (T,), or None
+        Tokens that count, as in the atlas; None for all. On the others there are no concepts.
     cell : str
         The cell, where it is one of the data set.
     title : str
@@ -117,13 +120,16 @@ def view_of_cell(
     latent : int or None
         Concept whose map is shown first, None for the most surprising.
     """
-    from cytosae.atlas.build import encode_cells
+    from cytosae.atlas.token_activations import encode_cells, mean_tokens
 
-    codes: Any = sp.csc_array(encode_cells(dataset.sae, tokens[None]))
+    mask = None if counted is None else counted[None]
+    codes: Any = sp.csc_array(encode_cells(dataset.sae, tokens[None], mask))
     side = round((tokens.shape[0] - 1) ** 0.5)
     frequency = dataset.var["activation_frequency"].reindex(range(codes.shape[1])).fillna(0).to_numpy(float)
     rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
     mean = np.asarray(codes.mean(axis=0)).ravel()
+    if counted is not None:
+        mean = mean * (len(counted) / counted.sum())
     first = _strongest(mean * rarity, CONCEPTS)
     rows = codes.tocsr()[[1 + patch for patch in patches]]
     there = np.asarray(rows.sum(axis=0)).ravel() / max(len(patches), 1)
@@ -146,7 +152,7 @@ def view_of_cell(
         concepts=tuple(lit(latent, mean) for latent in first),
         patches=tuple(patches),
         at_patches=_with_places(dataset, [lit(latent, there) for latent in pointed]),
-        alike=like_cells(dataset, tokens.mean(0).numpy(), but=cell),
+        alike=like_cells(dataset, mean_tokens(tokens[None], mask)[0], but=cell),
         latent=latent if latent is not None else next(iter(first), None),
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SAE_FACTS: dict[str, tuple[str, Shown]] = {
     "sparsity": ("Variant", "text"),
+    "focus": ("Tokens that count", "text"),
     "normalisation": ("Normalisation of tokens", "text"),
     "d_sae": ("Latents", "count"),
     "d_in": ("Width of a token", "count"),

@@ -27,6 +27,8 @@ SEAM = 1.5
 """Standard deviation of the blending at a border, pixels."""
 NEUTRAL = 200
 """Grey level of the ground on which a cell stands alone: the same for all, it tells nothing of a laboratory."""
+FEWEST = 25
+"""Pixels from which the colour of the glass is known."""
 _DIRECTIONS = 12
 
 
@@ -53,17 +55,32 @@ def paint_out(image: Bytes, mask: Bytes | None = None) -> Bytes:
     cell = _cell_of(image, mask)
     if not cell.any():
         return image
-    hole = ndimage.distance_transform_edt(~cell) <= max(MARGIN * radius(cell), 2.0)
+    return cover(image, ndimage.distance_transform_edt(~cell) <= max(MARGIN * radius(cell), 2.0), cell)
+
+
+def cover(image: Bytes, hole: NDArray[np.bool_], cell: NDArray[np.bool_]) -> Bytes:
+    """The image with ``hole`` [H, W] laid over, as `paint_out` does it, by parts of it that are neither hole nor cell.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    hole : ndarray of bool, shape (H, W)
+        What is covered.
+    cell : ndarray of bool, shape (H, W)
+        What must not be copied.
+    """
     rng = np.random.default_rng(zlib.crc32(image.tobytes()))
-    filled, left = image.astype(np.float32), hole.copy()
-    for shift in _shifts(hole, rng):
-        source, known = _shifted(image, shift), _shifted(~hole, shift)
+    filled, left, usable = image.astype(np.float32), hole.copy(), ~(hole | cell)
+    for shift in _shifts(hole, usable, rng) if hole.any() else ():
+        source, known = _shifted(image, shift), _shifted(usable, shift)
         covers = left & known
         if covers.any():
             filled = _blend(filled, source.astype(np.float32), covers, known | ~hole)
             left &= ~covers
     if left.any():
-        filled = _blend(filled, _glass(image, hole, rng), left, np.ones_like(left))
+        ground = usable if usable.sum() >= FEWEST else ~cell
+        filled = _blend(filled, _glass(image, ground, rng), left, np.ones_like(left))
     return np.rint(np.clip(filled, 0, 255)).astype(np.uint8)
 
 
@@ -86,7 +103,7 @@ def _cell_of(image: Bytes, mask: Bytes | None) -> NDArray[np.bool_]:
     return known_or_found(image, mask) > 0
 
 
-def _shifts(hole: NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[int, int]]:
+def _shifts(hole: NDArray[np.bool_], usable: NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[int, int]]:
     """Shifts in all directions by as much as the hole is wide, those first that cover most of it."""
     rows, columns = (np.flatnonzero(hole.any(axis)) for axis in (1, 0))
     reach = np.array([np.ptp(rows), np.ptp(columns)]) + 2.0
@@ -95,7 +112,7 @@ def _shifts(hole: NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[int
     for angle in turn + 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
         for far in (0.6, 1.0):
             y, x = (int(part) for part in np.rint(far * reach * (np.sin(angle), np.cos(angle))))
-            found.append(((hole & _shifted(~hole, (y, x))).sum(), rng.random(), (y, x)))
+            found.append(((hole & _shifted(usable, (y, x))).sum(), rng.random(), (y, x)))
     return [shift for _, _, shift in sorted(found, reverse=True)]
 
 
@@ -121,8 +138,8 @@ def _blend(
     return np.asarray(opacity * over + (1 - opacity) * under, np.float32)
 
 
-def _glass(image: Bytes, hole: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The colour and the grain of the lightest fifth of what surrounds the cell, everywhere."""
-    around = image[~hole] if (~hole).sum() >= 25 else image.reshape(-1, 3)
+def _glass(image: Bytes, ground: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
+    """The colour and the grain of the lightest fifth of the pixels ``ground``, or of all where these are few."""
+    around = image[ground] if ground.sum() >= FEWEST else image.reshape(-1, 3)
     light = around[np.argsort(around.sum(1, dtype=np.int64), kind="stable")[-max(len(around) // 5, 1) :]]
     return light[rng.integers(0, len(light), image.shape[:2])].astype(np.float32)

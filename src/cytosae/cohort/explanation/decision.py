@@ -259,8 +259,11 @@ def _by_token(
     for name in names:
         if name not in row_of:
             raise InputError(f"{store.path} has no tokens of cell {name[:12]}; extract the tokens of this table again.")
-        codes = encode_cells(sae, store.read(row_of[name], row_of[name] + 1))
-        shares = token_shares(sp.csr_array(codes[:, latents]), classifier.kind, tau=classifier.tau)
+        row = row_of[name]
+        counted = None if store.counted is None else store.counted[row : row + 1]
+        codes = encode_cells(sae, store.read(row, row + 1), counted)
+        n = None if counted is None else int(counted.sum())
+        shares = token_shares(sp.csr_array(codes[:, latents]), classifier.kind, tau=classifier.tau, counted=n)
         blocks.append(sp.csr_array(shares * scale))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cytosae.cohort.config import Kind
 
 
-def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float) -> sp.csr_array:
+def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float, counted: int | None = None) -> sp.csr_array:
     """Share of every token of one cell in the cell's own barcode; the shares of a latent sum to it.
 
     Parameters
@@ -21,10 +21,12 @@ def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float) -> sp.csr
     activations : csr_array, shape (T, L)
         CSR, activations >= 0 of the cell's tokens, CLS first.
     kind : {"presence", "mean", "count"}
-        ``mean``: activation / T; ``count``: 1 where the activation is above ``tau``; ``presence``: the cell's 1 in
-        equal parts to its tokens above ``tau``.
+        ``mean``: activation / T, or / the number of tokens that count; ``count``: 1 where the activation is above
+        ``tau``; ``presence``: the cell's 1 in equal parts to its tokens above ``tau``.
     tau : float
         Threshold of the barcode; not used by ``mean``.
+    counted : int or None
+        Tokens of the cell that count, None for all T; the others have no activations.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float) -> sp.csr
     """
     shares = sp.csr_array(activations, dtype=np.float64, copy=True)
     if kind == "mean":
-        shares.data /= len(activations.indptr) - 1
+        shares.data /= counted or len(activations.indptr) - 1
         return shares
     # Compared in the precision of the activations, as the barcode itself was made.
     shares.data = (np.asarray(activations.data) > activations.dtype.type(tau)).astype(np.float64)

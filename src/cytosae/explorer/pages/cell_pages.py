@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from cytosae.common.configuration import finite, to_plain
 from cytosae.common.errors import InputError, UsageError
 from cytosae.explorer.answering import Pages, html
 from cytosae.explorer.library import Library
-from cytosae.explorer.picturing import webp
+from cytosae.explorer.picturing import as_address
 from cytosae.report.pictures import scaled
 from cytosae.views.cell_page_view import CellPage, view_of_cell
 
@@ -32,10 +31,12 @@ def cell(library: Library, cell: str, patches: Patches = "", latent: int | None 
     dataset = library.dataset(atlas.name)
     if latent is not None and latent not in dataset.var.index:
         raise InputError(f"There is no latent {latent} here; they are 0 to {dataset.var.index.max()}.")
-    tokens = dataset.store.read(dataset.row_in_store[cell], dataset.row_in_store[cell] + 1)[0].float()
+    row = dataset.row_in_store[cell]
+    tokens = dataset.store.read(row, row + 1)[0].float()
+    counted = None if dataset.store.counted is None else dataset.store.counted[row]
     chosen = _patches(patches, tokens.shape[0] - 1)
     name = dataset.labels[cell] or "Unlabelled cell"
-    return view_of_cell(dataset, tokens, cell=cell, title=name, patches=chosen, latent=latent)
+    return view_of_cell(dataset, tokens, counted=counted, cell=cell, title=name, patches=chosen, latent=latent)
 
 
 @pages.add("/try", "try.html.j2")
@@ -84,9 +85,9 @@ def _of_upload(library: Library, upload: UploadFile, dataset: str, patches: str)
     opened, backbone = library.dataset(dataset or None), library.backbone
     prepare = prepare_stained(backbone.prepare, library.study.config.extract.stain)
     tokens = backbone(prepare([picture]))[0].cpu()
-    shown = base64.b64encode(webp(scaled(picture, SHOWN))).decode()
-    view = view_of_cell(opened, tokens, title=name, patches=_patches(patches, len(tokens) - 1))
-    return replace(view, picture=f"data:image/webp;base64,{shown}")
+    counted = library.study.counted_in(picture)
+    view = view_of_cell(opened, tokens, counted=counted, title=name, patches=_patches(patches, len(tokens) - 1))
+    return replace(view, picture=as_address(scaled(picture, SHOWN)))
 
 
 def _patches(said: str, n: int) -> list[int]:

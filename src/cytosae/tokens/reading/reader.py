@@ -94,7 +94,7 @@ class ShuffledTokens(abc.ABC):
             rows = pool.order[place : place + self.batch_tokens - done]
             end = done + len(rows)
             decode_serially(self._encoding, gather(pool.planes, rows), tokens[done:end])
-            positions[done:end] = torch.from_numpy(self._first + pool.tokens[rows.numpy()] % self._chosen)
+            positions[done:end] = self._positions(pool.tokens[rows.numpy()])
             done = end
         self.step += 1
         return TokenBatch(tokens, positions)
@@ -130,6 +130,10 @@ class ShuffledTokens(abc.ABC):
     @abc.abstractmethod
     def _load(self, tokens: np.ndarray, into: Planes) -> None:
         """Read ``tokens``, ascending numbers in the line of all chosen tokens, into the first rows of ``into``."""
+
+    def _positions(self, tokens: np.ndarray) -> torch.Tensor:
+        """Where ``tokens`` of the line stand in their images."""
+        return torch.from_numpy(self._first + tokens % self._chosen)
 
     @abc.abstractmethod
     def _source(self) -> list[str]:
@@ -181,7 +185,7 @@ class TokenReader(ShuffledTokens):
     Parameters
     ----------
     stores : list of TokenStore
-        Of the same backbone; read as one.
+        Of the same backbone; read as one. Of a `cytosae.tokens.FocusedStore` only the tokens that count are read.
     config : ReaderConfig or None
         Batch, selection, seed, memory.
     rank, ranks : int
@@ -204,13 +208,17 @@ class TokenReader(ShuffledTokens):
         first = self.stores[0]
         n_tokens = first.n_tokens
         _, chosen = selection(config.which, n_tokens)
-        total = sum(len(store) for store in stores) * chosen
+        self._listed = [_counted(store, config.which) for store in stores]
+        sizes = [
+            len(store) * chosen if own is None else len(own) for store, own in zip(stores, self._listed, strict=True)
+        ]
+        total = sum(sizes)
         encoding = first.encoding if len({store.dtype for store in stores}) == 1 else Floating(torch.float32)
         whole = total * bytes_per_token(encoding, first.width) <= config.memory_bytes
         run, pool = (1, total) if whole else (min(config.run_tokens, chosen), config.buffer_tokens)
         order = Order(total=total, run=run, pool=pool, seed=config.seed, rank=rank, ranks=ranks)
         super().__init__(config, order, encoding, n_tokens=n_tokens, width=first.width)
-        self._starts = np.cumsum([0, *(len(store) * chosen for store in stores)])
+        self._starts = np.cumsum([0, *sizes])
         self._whole: Planes | None = None
         self._held = whole
 
@@ -225,10 +233,27 @@ class TokenReader(ShuffledTokens):
             planes, rows = allocate(self._encoding, (len(chosen),), self.width), order
             self._load(chosen, planes)
         tokens = decoded(self._encoding, gather(planes, rows))
-        return TokenBatch(tokens, self._first + torch.from_numpy(chosen)[order] % self._chosen)
+        return TokenBatch(tokens, self._positions(chosen[order.numpy()]))
 
     def _source(self) -> list[str]:
         return [store.fingerprint for store in self.stores]
+
+    def _positions(self, tokens: np.ndarray) -> torch.Tensor:
+        if all(own is None for own in self._listed):
+            return super()._positions(tokens)
+        positions = np.empty(len(tokens), np.int64)
+        of_store = np.searchsorted(self._starts, tokens, side="right") - 1
+        for index in range(len(self.stores)):
+            own = of_store == index
+            positions[own] = self._stored(index, tokens[own]) % self.n_tokens
+        return torch.from_numpy(positions)
+
+    def _stored(self, index: int, tokens: np.ndarray) -> np.ndarray:
+        """Tokens of the line that lie in store ``index``, numbered through that store."""
+        own, listed = tokens - self._starts[index], self._listed[index]
+        if listed is not None:
+            return listed[own]
+        return own // self._chosen * self.n_tokens + self._first + own % self._chosen
 
     def _make(self, epoch: int, index: int, spare: Planes | None) -> _Pool:
         if not self._held:
@@ -246,13 +271,21 @@ class TokenReader(ShuffledTokens):
     def _load(self, tokens: np.ndarray, into: Planes) -> None:
         memory = memory_of(into)
         borders = np.searchsorted(tokens, self._starts).tolist()
-        for store, start, at, end in zip(self.stores, self._starts, borders, borders[1:], strict=False):
-            own = tokens[at:end] - start
-            stored = own // self._chosen * self.n_tokens + self._first + own % self._chosen
+        for index, (store, at, end) in enumerate(zip(self.stores, borders, borders[1:], strict=False)):
+            stored = self._stored(index, tokens[at:end])
             if store.encoding == self._encoding:
                 store.read_stored(stored, memory, at=at)
             else:
                 _read_decoded(store, stored, into["tokens"][at:end])
+
+
+def _counted(store: TokenStore, which: Which) -> np.ndarray | None:
+    """Those of the chosen tokens of a store that count, numbered through it, ascending; None for all."""
+    if store.counted is None:
+        return None
+    first, chosen = selection(which, store.n_tokens)
+    position = np.arange(store.n_tokens)
+    return np.flatnonzero(store.counted & (position >= first) & (position < first + chosen))
 
 
 def _read_decoded(store: TokenStore, tokens: np.ndarray, into: torch.Tensor) -> None:

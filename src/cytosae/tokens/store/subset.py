@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
+from cytosae.tokens.config import Focus
 from cytosae.tokens.store.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class SelectedCells(TokenStore):
     dtype: str
     encoding: Encoding
     fingerprint: str
+    focus: Focus
+    counted: NDArray[np.bool_] | None
 
     def __init__(self, store: TokenStore, rows: Sequence[int] | NDArray[np.integer]) -> None:
         chosen = np.unique(np.asarray(rows, np.int64))
@@ -53,6 +56,8 @@ class SelectedCells(TokenStore):
         self.n_tokens, self.width, self.side = store.n_tokens, store.width, store.side
         self.dtype, self.encoding = store.dtype, store.encoding
         self.fingerprint = digest([store.fingerprint, chosen.tolist()])
+        self.focus = store.focus
+        self.counted = None if store.counted is None else store.counted[chosen]
         self._store, self._chosen = store, chosen
 
     def __len__(self) -> int:

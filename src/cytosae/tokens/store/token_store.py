@@ -10,19 +10,20 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.configuration import from_plain
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import parse_record, read_record
-from cytosae.tokens.config import StoredType
+from cytosae.tokens.config import Focus, StoredType
 from cytosae.tokens.reading.shuffle import extents
 from cytosae.tokens.store.encoding import (
     Encoding,
@@ -115,8 +116,14 @@ class TokenStore:
         "float16", "bfloat16" or "uint8".
     fingerprint : str
         Equal content, equal fingerprint, on any machine.
+    focus : {"all", "cell", "nucleus"}
+        Which tokens count (`cytosae.tokens.FocusedStore`).
+    counted : ndarray of bool, shape (n, T), or None
+        These tokens; None for all.
     """
 
+    focus: Focus = "all"
+    counted: NDArray[np.bool_] | None = None
     path: Path
     manifest: Manifest
     n_tokens: int
@@ -176,6 +183,11 @@ class TokenStore:
         """All rows in order: (first row, float32 [b, T, D]) with b = ``batch_cells``, the last one smaller."""
         for start in range(0, len(self), batch_cells):
             yield start, self.read(start, min(start + batch_cells, len(self)))
+
+    def counted_by(self, batches: Sequence[Sequence[int]]) -> Iterator[NDArray[np.bool_] | None]:
+        """Which tokens [b, T] of the rows of each batch count; None for all."""
+        for rows in batches:
+            yield None if self.counted is None else self.counted[rows]
 
     def allocate(self, n: int) -> Planes:
         """Room for ``n`` tokens as they are stored."""

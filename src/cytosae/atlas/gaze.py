@@ -1,0 +1,174 @@
+"""Where a concept looks: what of an image its activation needs, beside where its map lights up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytosae.atlas.config import GazeConfig
+from cytosae.atlas.token_activations import encode_cells
+from cytosae.cells.focus.painting import cover, known_or_found
+from cytosae.common.errors import UsageError
+from cytosae.sae import SparseAutoencoder
+
+Images = Sequence[NDArray[np.uint8]]
+Encode = Callable[[Images], torch.Tensor]
+"""Images, uint8 [H, W, 3] each, to their tokens, float32 [b, T, D]."""
+
+OF_CELL = 0.5
+"""Share of the pixels of a patch from which on it is one of the cell."""
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """What goes from a concept's activation on one cell with parts of the image; 1 is all of it.
+
+    Attributes
+    ----------
+    activation : float
+        Mean activation of the cell as it is.
+    patches : int
+        Patches that the map marks and that are painted out.
+    marked : float
+        Share of the activation that goes with them; below 0 where it grows.
+    random : ndarray of float, shape (draws,)
+        Share that goes with as many random patches of the image.
+    in_cell : ndarray of float, shape (draws,)
+        Share that goes with as many random patches of the cell; empty where it has fewer.
+    left : float
+        Share that is left when all is painted out but what the map marks.
+    without, alone : ndarray of uint8, shape (H, W, 3)
+        The image without what the map marks, and with nothing else.
+    """
+
+    activation: float
+    patches: int
+    marked: float
+    random: NDArray[np.float64]
+    in_cell: NDArray[np.float64]
+    left: float
+    without: NDArray[np.uint8]
+    alone: NDArray[np.uint8]
+
+
+def where_it_looks(
+    images: Images,
+    latent: int,
+    *,
+    sae: SparseAutoencoder,
+    encode: Encode,
+    masks: Sequence[NDArray[np.uint8] | None] | None = None,
+    counted: NDArray[np.bool_] | None = None,
+    config: GazeConfig | None = None,
+) -> list[Gaze]:
+    """Paint out what a concept's map marks, encode anew, and see how much of its activation goes with it.
+
+    A map says which tokens carry a concept. Attention brings to a token what other patches show, so that a map alone
+    does not say which part of the image the concept is about. Painted is with glass and red cells of the same image
+    (`cytosae.cells.focus.painting.cover`); a concept of just these therefore loses little wherever one paints.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape (H, W, 3)
+        Cells that have the concept, for instance its reference cells.
+    latent : int
+        In 0..m-1.
+    sae : SparseAutoencoder
+        Of m latents.
+    encode : callable
+        Images to tokens, as the tokens of the SAE were made.
+    masks : sequence of ndarray or None, or None
+        Masks [H, W] of the cells, as `cytosae.cells.load_mask` reads them; where None, the cell is found.
+    counted : ndarray of bool, shape (n, T), or None
+        Tokens whose mean is the activation of a cell (`cytosae.tokens.FocusedStore`); None for all.
+    config : GazeConfig or None
+        How many patches are painted out, and how often at random.
+
+    Returns
+    -------
+    list of Gaze
+        One for each image on which the latent is active on a patch; images without it are left out.
+
+    Raises
+    ------
+    UsageError
+        a latent that there is not.
+    """
+    if not 0 <= latent < sae.d_sae:
+        raise UsageError(f"There is no latent {latent}; this SAE has latents 0 to {sae.d_sae - 1}.")
+    watched, config = _Watched(sae, latent, encode), config or GazeConfig()
+    rng = np.random.default_rng(config.seed)
+    found = []
+    for i, image in enumerate(images):
+        cell = known_or_found(image, None if masks is None else masks[i]) > 0
+        own = None if counted is None else counted[i]
+        gaze = _look(image, cell, watched, own, config, rng)
+        found += [] if gaze is None else [gaze]
+    return found
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """One latent, and what makes tokens of images."""
+
+    sae: SparseAutoencoder
+    latent: int
+    encode: Encode
+
+    @torch.no_grad()
+    def __call__(self, images: Images, counted: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+        """Activations [b, T] on every token that counts."""
+        tokens = self.encode(images)
+        mask = None if counted is None else np.tile(counted, (len(images), 1))
+        column = encode_cells(self.sae, tokens, mask).tocsc()[:, [self.latent]]
+        return column.toarray().reshape(tokens.shape[:2]).astype(np.float64)
+
+
+def _look(
+    image: NDArray[np.uint8],
+    cell: NDArray[np.bool_],
+    watched: _Watched,
+    counted: NDArray[np.bool_] | None,
+    config: GazeConfig,
+    rng: np.random.Generator,
+) -> Gaze | None:
+    draws = config.draws
+    before = watched([image], counted)[0]
+    grid = before[1:]
+    strongest = np.argsort(-grid, kind="stable")[: config.marked]
+    strongest = strongest[grid[strongest] > 0]
+    if not len(strongest):
+        return None
+    P, n = len(grid), len(strongest)
+    patch_of = _patch_of_pixel(image.shape[:2], round(P**0.5))
+    share = np.bincount(patch_of.ravel(), cell.ravel(), minlength=P) / np.maximum(
+        np.bincount(patch_of.ravel(), minlength=P), 1
+    )
+    of_cell = np.flatnonzero(share >= OF_CELL)
+    sets = [strongest, *(rng.choice(P, n, replace=False) for _ in range(draws))]
+    if len(of_cell) >= n:
+        sets += [rng.choice(of_cell, n, replace=False) for _ in range(draws)]
+    holes = [np.isin(patch_of, one) for one in sets]
+    painted = [cover(image, hole, cell) for hole in [*holes, ~holes[0]]]
+    gone = 1 - watched(painted, counted).mean(1) / before.mean()
+    n_counted = len(before) if counted is None else int(counted.sum())
+    return Gaze(
+        activation=float(before.sum() / n_counted),
+        patches=n,
+        marked=float(gone[0]),
+        random=gone[1 : 1 + draws],
+        in_cell=gone[1 + draws : -1],
+        left=float(1 - gone[-1]),
+        without=painted[0],
+        alone=painted[-1],
+    )
+
+
+def _patch_of_pixel(shape: tuple[int, int], side: int) -> NDArray[np.intp]:
+    """[H, W] number of the patch that each pixel lies in."""
+    rows, columns = ((np.arange(length) + 0.5) * side // length for length in shape)
+    return (rows[:, None] * side + columns).astype(np.intp)

@@ -1,0 +1,45 @@
+"""Tokens of whole cells to activations, and to the mean of those that count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from cytosae.atlas.matrix import index_type
+
+if TYPE_CHECKING:
+    from cytosae.sae import SparseAutoencoder
+
+
+@torch.no_grad()
+def encode_cells(
+    sae: SparseAutoencoder, tokens: torch.Tensor, counted: NDArray[np.bool_] | None = None
+) -> sp.csr_array:
+    """Activations of whole cells' tokens [b, T, D] as a scipy CSR [b * T, m] float32.
+
+    Of tokens that do not count, where ``counted`` [b, T] says so, there are none: their rows are empty.
+    """
+    b, T, D = tokens.shape
+    flat, positions = tokens.reshape(b * T, D), torch.arange(T).repeat(b)
+    rows = None if counted is None else torch.from_numpy(np.flatnonzero(counted))
+    if rows is not None:
+        flat, positions = flat[rows.to(flat.device)], positions[rows]
+    sparse = sae.encode_sparse(flat, positions=positions).detach().cpu()
+    # torch counts in int64, which would double the memory and the file: 32 bits number any dictionary's latents.
+    indices = sparse.col_indices().to(torch.int32).numpy()
+    offsets = sparse.crow_indices().numpy().astype(index_type(len(indices)))
+    if counted is not None:
+        offsets = offsets[np.concatenate([[0], np.cumsum(counted.ravel())])]
+    return sp.csr_array((sparse.values().float().numpy(), indices, offsets), shape=(b * T, sae.d_sae))
+
+
+def mean_tokens(tokens: torch.Tensor, counted: NDArray[np.bool_] | None = None) -> np.ndarray:
+    """Mean of the tokens [b, T, D] of each cell that count, all where ``counted`` is None: float32 [b, D]."""
+    if counted is None:
+        return tokens.mean(1).cpu().numpy()
+    weight = torch.from_numpy(counted / counted.sum(1, keepdims=True)).to(tokens)
+    return torch.einsum("bt,btd->bd", weight, tokens).cpu().numpy()
