@@ -125,7 +125,7 @@ def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, 
 
 def rival_words(name: str) -> str:
     """What a row that matters is, in words."""
-    return next(words for start, words in RIVALS.items() if name.startswith(start))
+    return next(words for start, words in RIVALS.items() if name.startswith(start.partition(": ")[0]))
 
 
 def doubts_of(result: ClassificationResult) -> tuple[str, ...]:
