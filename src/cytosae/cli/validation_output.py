@@ -37,7 +37,9 @@ def lines_of(found: Validation) -> list[str]:
     lines += [f"Set aside: {name}: {why}." for name, why in found.set_aside.items()]
     for row in found.predictions.to_dict("records"):
         if row["outside"]:
-            lines.append(f"Warning: {row['patient']} lies outside of what the classifier was fitted on: {row['reason']}")
+            lines.append(
+                f"Warning: {row['patient']} lies outside of what the classifier was fitted on: {row['reason']}"
+            )
     return [*lines, *found.notes]
 
 

@@ -163,9 +163,10 @@ def second_look(earlier: Sequence[EarlierLook]) -> str:
     if not earlier:
         return ""
     most, times = max(look.patients for look in earlier), len(earlier)
+    often = {1: "once", 2: "twice"}.get(times, f"{times} times")
     return (
-        f"A second look is no validation: {count(most, 'patient')} of these {'was' if most == 1 else 'were'} looked at "
-        f"before ({'once' if times == 1 else f'{times} times'}, first on {earlier[0].at[:10]})."
+        f"A second look is no validation: {most} of these patients {'was' if most == 1 else 'were'} looked at before "
+        f"({often}, first on {earlier[0].at[:10]})."
     )
 
 
@@ -201,13 +202,13 @@ def _compared(found: Validation, result: ClassificationResult) -> Intervals:
     named = {name: rival_words(name).removesuffix(" alone") for name in _rivals(found, result)}
     rows = found.rows.set_index("model")
     panels = []
-    for title, column in (("promised by cross-validation", "promised_auroc"), ("kept on later patients", "auroc")):
+    for title, column in (("promised", "promised_auroc"), ("kept", "auroc")):
         lines = [IntervalRow("recommended", measured(found.best, column), strong=True)]
         lines += [IntervalRow(words, measured(rows.loc[name], column)) for name, words in named.items()]
         panels.append(IntervalPanel(title, tuple(lines), 0.5))
     words = (
-        "AUROC with its 95 % interval: as cross-validation on the training patients promised it, and as the same models "
-        "keep it on later patients. Dashed: chance."
+        "AUROC with its 95 % interval: as cross-validation on the training patients promised it, and as the same "
+        "models keep it on later patients. Dashed: chance."
     )
     return Intervals(words, Axis("AUROC"), tuple(panels))
 
@@ -244,8 +245,8 @@ def _measures(found: Validation) -> Table | None:
     frame["Promised"] = [measured(best, f"promised_{column}") for column in named]
     frame["Kept"] = [measured(best, column) for column in named]
     words = (
-        f"{found.recommended}, in cross-validation and on the later patients, with 95 % intervals. A dash: no number can "
-        "be given, as for the slope where the decisions part the classes without a mistake."
+        f"{found.recommended}, in cross-validation and on the later patients, with 95 % intervals. A dash: no number "
+        "can be given, as for the slope where the decisions part the classes without a mistake."
     )
     return table_of(frame, words, shown={"Promised": "two", "Kept": "two"})
 
@@ -265,8 +266,8 @@ def _curve(found: Validation) -> Chart:
             lines.append(Series("acting on everybody", series(seen["threshold"]), series(seen["treat_all"])))
     words = (
         "Decision curve: what acting from a probability on is worth, in true positives a patient, false ones counted "
-        f"by the odds of that probability; dashed: acting on nobody. Of patients among whom {_population(found)}. Grey: "
-        "95 % interval."
+        f"by the odds of that probability; dashed: acting on nobody. Of patients among whom {_population(found)}. "
+        "Grey: 95 % interval."
     )
     return Chart(words, Axis("probability from which one acts"), Axis("net benefit"), tuple(lines), level=0.0)
 
@@ -315,8 +316,8 @@ def _facts(row: Mapping[Any, Any]) -> tuple[Fact, ...]:
 def _shift_words(found: Validation) -> str:
     n, shifted = len(found.shifted), int(found.shifted["shifted"].sum())
     words = (
-        f"Of the {count(n, 'concept')} that the decision sums, {shifted} {'is' if shifted == 1 else 'are'} otherwise in "
-        "the later patients than in training patients of the same diagnosis (van Elteren’s rank test, false discovery "
+        f"Of the {count(n, 'concept')} that the decision sums, {shifted} {'is' if shifted == 1 else 'are'} otherwise "
+        "in the later patients than in training patients of the same diagnosis (van Elteren’s rank test, false discovery "
         "rate 5 %). Those that move the decision most, first."
     )
     influence = found.shifted["influence"]

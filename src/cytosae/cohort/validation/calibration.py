@@ -90,7 +90,7 @@ def threshold_at(decision: Array, positive: NDArray[np.bool_], specificity: floa
 
 
 def at_threshold(decision: Array, positive: NDArray[np.bool_], weights: Array, threshold: float) -> tuple[Array, Array]:
-    """Sensitivity and specificity [B] of calling whoever is strictly above a threshold; NaN where a class is missing."""
+    """Sensitivity and specificity [B] of calling who is above a threshold; NaN where a class is missing."""
     called = decision > threshold + 1e-9 * max(1.0, abs(threshold))  # a tie is none by the last digit
     return _share(weights, positive, called & positive), _share(weights, ~positive, ~called & ~positive)
 

@@ -112,7 +112,8 @@ def join(
     groups = [_groups(one, patient, config) for one in (training, later)]
     renamed = _renamed(later, patient)
     shared = [way for way in training.of_cells if way in renamed.of_cells]
-    random = None if None in (training.random, renamed.random) else _patients(training.random, renamed.random)
+    both = training.random is not None and renamed.random is not None
+    random = _patients(training.random, renamed.random) if both else None
     data = gather(
         _patients(training.barcodes, renamed.barcodes),
         _cells(training.atlas, renamed.atlas),

@@ -15,11 +15,6 @@ from cytosae.cohort.design import Design
 from cytosae.cohort.validation.calibration import THRESHOLDS, at_threshold, calibration, net_benefit, threshold_at
 
 Array = NDArray[np.float64]
-MEASURES = (
-    *("auroc", "balanced_accuracy", "macro_f1", "sensitivity", "specificity"),
-    *("calibration_slope", "calibration_intercept", "brier"),
-)
-"""Columns of the rows of a validation, beside the F1 of each class."""
 
 
 def thresholds_of(scores: Scores, design: Design, specificity: float) -> list[float]:

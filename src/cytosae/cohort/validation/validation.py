@@ -66,9 +66,10 @@ class Validation:
     recommended : str
         Row of the saved classifier.
     rows : DataFrame
-        One row a model: model, family; each of `cytosae.cohort.validation.measures.MEASURES` and f1_<class> on the later patients with ``_low`` and
-        ``_high``, and the same beginning with ``promised_`` in cross-validation; difference (AUROC of the recommended
-        less this one's, on the later patients in pairs) with its interval.
+        One row a model: model, family; auroc, balanced_accuracy, macro_f1, f1_<class>, sensitivity, specificity,
+        calibration_slope, calibration_intercept and brier on the later patients with ``_low`` and ``_high``, and the
+        same beginning with ``promised_`` in cross-validation; difference (AUROC of the recommended less this one's, on
+        the later patients in pairs) with its interval.
     predictions : DataFrame
         One row a later patient: patient, diagnosis, call, decision and probabilities, n_cells, outside, reason.
     curves : DataFrame
@@ -315,6 +316,6 @@ def _notes(joined: Joined) -> list[str]:
     if not twice:
         return []
     return [
-        f"{len(twice)} later patients are called as training patients are (first: {min(twice)}), with other images, and "
-        "are taken for other persons; if they are the same, leave them out."
+        f"{len(twice)} later patients are called as training patients are (first: {min(twice)}), with other images, "
+        "and are taken for other persons; if they are the same, leave them out."
     ]
