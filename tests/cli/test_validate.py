@@ -11,7 +11,7 @@ from cytosae.cells.synthetic import synthesize
 from cytosae.cohort import open_validation
 from cytosae.common.artifact import read_artifact
 from cytosae.pipeline import Study
-from cytosae.pipeline.looks import LOOKS, earlier_looks, read_looks, remember_look, sketch
+from cytosae.pipeline.validation_looks import LOOKS, earlier_looks, read_looks, remember_look, sketch
 
 DIAGNOSES = ("control", "PML::RARA-like")
 

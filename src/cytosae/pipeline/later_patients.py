@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cytosae.common.errors import InputError, UsageError
-from cytosae.pipeline.looks import Earlier, earlier_looks, remember_look, sketch
 from cytosae.pipeline.new_patients import describe_cells, find_classifier, read_new_cells, trained_cells
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.study_config import CohortConfig, Dataset
+from cytosae.pipeline.validation_looks import Earlier, earlier_looks, remember_look, sketch
 from cytosae.pipeline.validation_steps import Asked, number_steps, page_step, training_config
 
 if TYPE_CHECKING:

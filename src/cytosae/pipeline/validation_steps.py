@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from cytosae.common.configuration import from_plain
 from cytosae.pipeline.cohort_steps import barcodes_step, colours_step, columns_of, encoded, focus_step
-from cytosae.pipeline.looks import Earlier
 from cytosae.pipeline.patients import Patients
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Step
 from cytosae.pipeline.study_config import CohortConfig
+from cytosae.pipeline.validation_looks import Earlier
 
 if TYPE_CHECKING:
     from cytosae.cohort import PatientData

@@ -317,8 +317,8 @@ def _shift_words(found: Validation) -> str:
     n, shifted = len(found.shifted), int(found.shifted["shifted"].sum())
     words = (
         f"Of the {count(n, 'concept')} that the decision sums, {shifted} {'is' if shifted == 1 else 'are'} otherwise "
-        "in the later patients than in training patients of the same diagnosis (van Elteren’s rank test, false discovery "
-        "rate 5 %). Those that move the decision most, first."
+        "in the later patients than in training patients of the same diagnosis (van Elteren’s rank test, false "
+        "discovery rate 5 %). Those that move the decision most, first."
     )
     influence = found.shifted["influence"]
     total = float(influence.sum())
