@@ -29,10 +29,11 @@ from cytosae.pipeline.later_patients import validate_patients
 from cytosae.pipeline.study_config import CohortConfig
 
 SHOWN = (
-    *("concepts", "cell-type shares", "mean token", "colour alone", "order of imaging", "random-weight SAE (presence)"),
-    *("cell painted out (presence)", "background tokens only (presence)"),
+    *("concepts (presence)", "concepts (mean)", "cell-type shares", "share of promyelocytes", "mean token"),
+    *("colour alone", "order of imaging alone", "random-weight SAE (presence)", "cell painted out (presence)"),
+    *("cell alone (presence)", "background tokens only (presence)"),
 )
-"""Beginnings of the names of the models that are compared."""
+"""The models that are compared, beside the recommended one."""
 LABORATORIES = {"the same laboratory": "reference", "another laboratory": "blue"}
 DRAWN = ("control", "PML::RARA-like")
 
@@ -54,14 +55,8 @@ def within(study: Study, repeats: int) -> pd.DataFrame:
         ),
         config=config,
     )
-    models = [
-        model
-        for model in build_models(data, config)
-        if model.name.startswith(SHOWN)
-        and model.rows is None
-        and "regressed" not in model.name
-        and "elastic" not in model.name
-    ]
+    wanted = {*SHOWN, work.result().recommended.name}
+    models = [model for model in build_models(data, config) if model.name in wanted]
     return promised_and_kept(data, models, splits_of(data), config)
 
 
@@ -93,7 +88,7 @@ def _one_drawn(folder: Path, seed: int, patients: int, cells: int) -> pd.DataFra
             )
             held = validate_patients(study, later).validation
             for row in held.rows.to_dict("records"):
-                if str(row["model"]).startswith((*SHOWN, "share of")):
+                if row["model"] in (*SHOWN, held.recommended):
                     facts = {"model": row["model"], "promised": row["promised_auroc"], "kept": row["auroc"]}
                     rows.append({"laboratory": name, **facts, "recommended": row["model"] == held.recommended})
     return pd.DataFrame(rows)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 from views.view_fixtures import EVIL
 
 from cytosae.report import Pictures, render
@@ -31,8 +32,6 @@ def test_a_painted_out_cell_that_does_as_well_is_said_before_the_finding(validat
     name = validated.recommended.replace("concepts", "cell painted out")
     painted = validated.rows.iloc[[1]].assign(model=name, family="control")
     of_table = classified.table.iloc[[0]].assign(model=name, family="control")
-    import pandas as pd
-
     found = replace(validated, rows=pd.concat([validated.rows, painted]))
     table = pd.concat([classified.table, of_table])
     assert verdict_of(found, replace(classified, table=table)).startswith("The decision may not be about the cells")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -123,12 +123,13 @@ def _set_aside(
                 f"{dataset} has no column {column!r}, or nothing in it; validating needs patients whose diagnosis is "
                 "known (for others: cytosae cohort predict)."
             )
-    known = cells[cells[config.patient].notna()]
-    usable = known[(known["status"] == "ok").to_numpy()] if "status" in known else known
-    owner = usable[config.patient].astype(str)
-    trained = usable["cell_id"].isin(list(trained_cells(study))).groupby(owner).sum()
-    diagnosis = usable.groupby(owner)[config.diagnosis].first()
-    n_cells = owner.value_counts()
+    usable: pd.DataFrame = cells.loc[cells[config.patient].notna().to_numpy()]
+    owner = pd.Series(usable[config.patient]).astype(str)
+    seen = pd.Series(usable["cell_id"]).isin(list(trained_cells(study)))
+    trained = {str(name): int(n) for name, n in seen.groupby(owner).sum().items()}
+    n_cells = {str(name): int(n) for name, n in owner.value_counts().items()}
+    first = pd.Series(usable[config.diagnosis]).astype(object).groupby(owner).first()
+    diagnosis: dict[str, Any] = {str(name): told for name, told in first.items()}
     aside: dict[str, str] = {}
     for name in sorted(set(owner)):
         told = diagnosis[name]
@@ -143,11 +144,11 @@ def _set_aside(
     return aside
 
 
-def _refuse_trained(study: Study, dataset: str, trained: pd.Series) -> None:
+def _refuse_trained(study: Study, dataset: str, trained: Mapping[str, int]) -> None:
     """Refuse patients all of whom were trained on."""
-    if not (trained > 0).to_numpy().all():
+    if not all(trained.values()):
         return
-    first = str(trained.index[0])
+    first = next(iter(trained))
     if dataset in study.trained_on:
         raise InputError(
             f"the SAE of {study.path} was trained on {dataset}, so none of its patients (first: {first}) is a later "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -255,10 +255,10 @@ def _curve(found: Validation) -> Chart:
     own = found.curves.query("model == @found.recommended")
     several, lines = len(found.classes) > 2, []
     for name, rows in own.query("patients == 'later'").groupby("class", sort=False):
-        ends = {} if several else {end: series(rows[end].clip(lower=LEAST_SHOWN)) for end in ("low", "high")}
+        low, high = ((), ()) if several else (_drawn(rows["low"]), _drawn(rows["high"]))
         at = series(rows["threshold"])
-        line = Series(str(name) if several else "later patients", at, _drawn(rows["net_benefit"]), **ends)
-        lines.append(Series(**{**vars(line), "strong": not several}))
+        line = Series(str(name) if several else "later patients", at, _drawn(rows["net_benefit"]), low, high)
+        lines.append(line if several else replace(line, strong=True))
         if not several:
             before = own.query("patients == 'cross-validation'")
             lines.append(Series("cross-validation", series(before["threshold"]), _drawn(before["net_benefit"])))
@@ -339,12 +339,12 @@ def _shifted(first: pd.DataFrame) -> Table | None:
 
 
 def _outside(found: Validation) -> tuple[str, ...]:
-    outside = found.predictions[found.predictions["outside"].astype(bool)]
-    if outside.empty:
+    outside = [row for row in found.predictions.to_dict("records") if row["outside"]]
+    if not outside:
         return ()
     return (
         f"{len(outside)} of {count(len(found.predictions), 'later patient')} lie outside of what the classifier was "
-        f"fitted on (first: {outside['patient'].iloc[0]}: {outside['reason'].iloc[0]}).",
+        f"fitted on (first: {outside[0]['patient']}: {outside[0]['reason']}).",
     )
 
 

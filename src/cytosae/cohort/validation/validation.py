@@ -248,7 +248,8 @@ def refuse_one_class(diagnoses: list[str], classes: tuple[str, ...]) -> None:
 
 def _unknown_diagnoses(later: PatientData, classes: tuple[str, ...], aside: Mapping[str, str]) -> dict[str, str]:
     found = {}
-    for name, diagnosis in later.barcodes.obs["diagnosis"].items():
+    diagnoses: list[Any] = pd.Series(later.barcodes.obs["diagnosis"]).astype(object).tolist()
+    for name, diagnosis in zip(later.barcodes.obs_names, diagnoses, strict=True):
         if str(name) not in aside and (pd.isna(diagnosis) or str(diagnosis) not in classes):
             told = "no diagnosis" if pd.isna(diagnosis) else f"{diagnosis} is none of {', '.join(classes)}"
             found[str(name)] = told
@@ -268,7 +269,7 @@ def _rows(
     of_patient = {name: row for row, name in enumerate(joined.data.patients)}
     best = _aurocs(scores[result.recommended.name], design, weights)
     for name, found in scores.items():
-        own = result.predictions[result.predictions["model"] == name]
+        own: pd.DataFrame = result.predictions.loc[(result.predictions["model"] == name).to_numpy()]
         where = np.array([of_patient[str(patient)] for patient in own["patient"]], dtype=np.intp)
         promised = scores_of(own, result.classes, where)
         limits = thresholds_of(promised, design, config.specificity)
