@@ -132,6 +132,7 @@ def _fit(terms: Array, offset: Array, positive: NDArray[np.bool_], weights: Arra
         curve = np.einsum("bp,pi,pj->bij", weights * p * (1 - p) / total[:, None], terms, terms, optimize=True)
         curve += 1e-10 * np.eye(terms.shape[1])
         step, size = np.linalg.solve(curve, gradient[..., None])[..., 0], np.ones((len(B), 1))
+        after = value
         for _ in range(30):
             after = loss(B - size * step)
             worse = after > value + 1e-15

@@ -117,7 +117,7 @@ def join(
     data = gather(
         _patients(training.barcodes, renamed.barcodes),
         _cells(training.atlas, renamed.atlas),
-        pd.concat([training.colours, later.colours[~later.colours.index.isin(training.colours.index)]]),
+        pd.concat([training.colours, later.colours.drop(index=training.colours.index, errors="ignore")]),
         classes=classes,
         patient=patient,
         retest=retest,
@@ -166,7 +166,7 @@ def _patients(first: Any, second: Any) -> AnnData:
     kinds = [kind for kind in first.layers if kind in second.layers]
     stacked = ad.AnnData(
         obs=_observations(first, second),
-        var=pd.DataFrame(first.var)[[]],
+        var=pd.DataFrame(index=first.var_names),
         layers={kind: np.vstack([first.layers[kind], second.layers[kind]]) for kind in kinds},
         uns=dict(first.uns),
     )
@@ -179,7 +179,7 @@ def _cells(first: AnnData, second: AnnData) -> AnnData:
     stacked = ad.AnnData(
         X=sp.vstack([sp.csr_matrix(first.X), sp.csr_matrix(second.X)], format="csr"),
         obs=_observations(first, second),
-        var=pd.DataFrame(first.var)[[]],
+        var=pd.DataFrame(index=first.var_names),
         uns=dict(first.uns),
     )
     stacked.obsm["X_backbone"] = np.vstack([first.obsm["X_backbone"], second.obsm["X_backbone"]])

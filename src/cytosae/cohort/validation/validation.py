@@ -269,9 +269,9 @@ def _rows(
     of_patient = {name: row for row, name in enumerate(joined.data.patients)}
     best = _aurocs(scores[result.recommended.name], design, weights)
     for name, found in scores.items():
-        own: pd.DataFrame = result.predictions.loc[(result.predictions["model"] == name).to_numpy()]
-        where = np.array([of_patient[str(patient)] for patient in own["patient"]], dtype=np.intp)
-        promised = scores_of(own, result.classes, where)
+        told: pd.DataFrame = result.predictions.loc[(result.predictions["model"] == name).to_numpy()]
+        where = np.array([of_patient[str(patient)] for patient in told["patient"]], dtype=np.intp)
+        promised = scores_of(told, result.classes, where)
         limits = thresholds_of(promised, design, config.specificity)
         draws = draws_of(found, design, weights, config, limits)
         before = with_interval(draws_of(promised, design, weights, config, limits), config.confidence)
