@@ -117,7 +117,7 @@ def join(
     data = gather(
         _patients(training.barcodes, renamed.barcodes),
         _cells(training.atlas, renamed.atlas),
-        pd.concat([training.colours, later.colours.drop(index=training.colours.index, errors="ignore")]),
+        pd.concat([training.colours, later.colours.drop(index=training.colours.index.tolist(), errors="ignore")]),
         classes=classes,
         patient=patient,
         retest=retest,
