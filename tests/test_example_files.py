@@ -6,12 +6,18 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+from sklearn.metrics import f1_score
 
 from cytosae.cells.synthetic import synthesize
 from cytosae.cli import main
+from cytosae.cohort import barcodes, classify, gather
 from cytosae.pipeline import Study, StudyConfig, read_config
 from cytosae.sae import RECIPES
 
@@ -60,6 +66,54 @@ def test_the_laptops_file_runs(few, tmp_path):
     example = EXAMPLES / "laptop.toml"
     assert main(["run", str(few), "--config", str(example), "--study", str(tmp_path / "study"), *QUICK]) == 0
     assert Study(tmp_path / "study").config.sae.sparsity == read_config(example).sae.sparsity
+
+
+def hehr_of_drawn(folder: Path, patients: int) -> Path:
+    """Drawn patients of five diagnoses as AML_Hehr lies: data/<bag_label>/<patient_id>/*.tif with metadata.csv."""
+    classes = {"CBFB::MYH11-like": "CBFB_MYH11", "NPM1-like": "NPM1", "PML::RARA-like": "PML_RARA"}
+    classes |= {"RUNX1::RUNX1T1-like": "RUNX1_RUNX1T1", "control": "control"}
+    drawn = synthesize(folder / "drawn", patients=patients, cells=1, seed=4, diagnoses=tuple(classes), size=64)
+    table = pd.read_csv(drawn / "manifest.csv")
+    rows = []
+    for (patient, diagnosis), cells in table.groupby(["patient", "diagnosis"]):
+        own = folder / "hehr" / "data" / classes[diagnosis] / patient
+        own.mkdir(parents=True)
+        for number, image in enumerate(cells["image"]):
+            with Image.open(drawn / image) as picture:
+                picture.save(own / f"image_{number}.tif")
+        rows.append({"patient_id": patient, "bag_label": classes[diagnosis], "age": 50, "pb_myeloblast": 10.0})
+    pd.DataFrame(rows).to_csv(folder / "hehr" / "metadata.csv", index=False)
+    return folder / "hehr"
+
+
+def test_the_patients_of_hehr_are_classified_as_the_paper_does(few, tmp_path, monkeypatch):
+    example = EXAMPLES / "aml_hehr.toml"
+    config = read_config(example)
+    assert (config.trained_on, config.cohort.dataset) == (("mll23",), "aml_hehr")
+    assert (config.cohort.classification.folds, config.cohort.classification.repeats) == (5, 1)
+    text = example.read_text().replace('"dinobloom-b"\nweights = "weights/DinoBloom-B.pth"', '"tiny"')
+    (tmp_path / "small.toml").write_text(text)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mll23").symlink_to(few)
+    (tmp_path / "data" / "aml_hehr").symlink_to(hehr_of_drawn(tmp_path, patients=189))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--config", "small.toml", "--study", "study", *QUICK]) == 0
+    study = Study(tmp_path / "study")
+    patients = barcodes(study.atlas("aml_hehr"))
+    assert patients.n_obs == 189
+    asked = replace(study.config.cohort.classification, kinds=("presence",), shuffles=0, bootstrap=20, strengths=(1.0,))
+    result = classify(patients, config=asked)
+    assert result.classes == ("CBFB_MYH11", "NPM1", "PML_RARA", "RUNX1_RUNX1T1", "control")
+    best = result.table.set_index("model").loc["concepts (presence)"]
+    own = result.predictions[result.predictions["model"] == "concepts (presence)"].set_index("patient")
+    folds = gather(patients, config=asked).design.folds(5, seed=asked.seed)
+    for name in result.classes:
+        by_fold = []
+        for fold in folds:
+            tested = own.loc[[str(patients.obs_names[row]) for row in fold.test]]
+            by_fold.append(f1_score(tested["diagnosis"] == name, tested["call"] == name, zero_division=0))
+        assert best[f"f1_{name}_folds"] == pytest.approx(np.mean(by_fold))
+        assert best[f"f1_{name}_folds_sd"] == pytest.approx(np.std(by_fold, ddof=1))
 
 
 def test_the_slurm_script_goes_the_whole_way(few, tmp_path, commands):

@@ -6,31 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from cli.conftest import QUICK, run
 
 from cytosae.cells.synthetic import synthesize
-from cytosae.cli import main
 from cytosae.cohort import open_classification, open_classifier, open_retest, retest_reliability
 from cytosae.common.names import file_name
 from cytosae.pipeline import Study
-
-QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
-for name, value in {
-    "folds": 2, "repeats": 1, "inner-folds": 2, "slow-repeats": 1, "shuffles": 1, "bootstrap": 50,
-    "few-concepts": 4, "most-concepts": 4,
-    "attention.most-epochs": 3,
-}.items():  # fmt: skip
-    QUICK += [f"--cohort.classification.{name}", value]
-
-
-def run(*words: object) -> int:
-    return main([str(word) for word in words])
-
-
-@pytest.fixture(scope="module")
-def finished(study_of_cohort, tmp_path_factory):
-    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("finished") / "study")
-    assert run("cohort", "--study", path, *QUICK) == 0
-    return path
 
 
 @pytest.fixture

@@ -40,7 +40,14 @@ from cytosae.cells import CellTable, load_image, load_mask, read_cells, unpack_m
 from cytosae.cells.annotations import read_attributes, read_expert_annotations
 from cytosae.cells.manifest import read_manifest
 from cytosae.cells.stain.colour import open_colours
-from cytosae.cohort import open_classification, open_cohort, open_contrast, open_retest
+from cytosae.cohort import (
+    Validation,
+    open_classification,
+    open_cohort,
+    open_contrast,
+    open_retest,
+    open_validation,
+)
 from cytosae.cohort.classification.classifier import ConceptClassifier, open_classifier, save_classifier
 from cytosae.cohort.classification.novelty import familiar
 from cytosae.cohort.classification.result import FRAMES, ClassificationResult
@@ -306,6 +313,22 @@ def make_classification(folder: Path) -> None:
     result.save(folder / "classification.json")
 
 
+def make_validation(folder: Path) -> None:
+    frame = pd.DataFrame({"model": ["a", "b"], "auroc": [0.5, np.nan], "shifted": [True, False]})
+    found = Validation(
+        classes=("AML", "APL"),
+        patients={"AML": 3, "APL": 4},
+        training={"AML": 5, "APL": 6},
+        recommended="a",
+        **dict.fromkeys(("rows", "predictions", "curves", "reliability", "shifted"), frame),
+        missing={"c": "because"},
+        set_aside={},
+        notes=("a note",),
+        config={"seed": 3},
+    )
+    found.save(folder / "validation.json")
+
+
 def make_classifier(folder: Path) -> None:
     rng = np.random.default_rng(0)
     classifier = ConceptClassifier(
@@ -408,6 +431,7 @@ READERS = [
     of_artifact(make_tables, "colours.parquet", damage_bytes, open_colours),
     of_artifact(make_tables, "in_focus.parquet", damage_bytes, open_tokens_in_focus),
     of_artifact(make_classification, "classification.json", damage_json, open_classification),
+    of_artifact(make_validation, "validation.json", damage_json, open_validation),
     of_artifact(make_classifier, "classifier/classifier.json", damage_json, open_classifier),
     of_artifact(make_classifier, "classifier/classifier.safetensors", damage_safetensors, open_classifier),
     of_artifact(make_localisation, "localisation.json", damage_json, open_localisation),

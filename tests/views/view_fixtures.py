@@ -210,6 +210,65 @@ def cohort_view(shared, patients, contrasted, classified):
 
 
 @pytest.fixture(scope="session")
+def validated(classified):
+    """Twelve later patients to whom the classification keeps less than it promised; the slope has no number."""
+    from cytosae.cohort import Validation
+
+    name = classified.recommended.name
+    measures = ("auroc", "balanced_accuracy", "macro_f1", "sensitivity", "specificity", "brier", "f1_AML", "f1_APL")
+    measures += ("calibration_slope", "calibration_intercept", "difference")
+    one = {f"{before}{m}{end}": 0.6 for before in ("", "promised_") for m in measures for end in ("", "_low", "_high")}
+    one |= {"auroc_low": 0.4, "promised_auroc": 0.97, "calibration_slope": np.nan, "calibration_slope_high": np.nan}
+    rows = [
+        {"model": row, "family": family, **one} for row, family in ((name, "concepts"), ("colour alone", "confounder"))
+    ]
+    own = classified.predictions[classified.predictions["model"] == name].head(12).drop(columns="model")
+    at = {
+        "threshold": [0.2, 0.8],
+        "net_benefit": [0.4, 0.1],
+        "low": [0.3, -2.0],
+        "high": [0.5, 0.2],
+        "treat_all": [0.3, -1.5],
+    }
+    curve = pd.DataFrame({"model": name, "class": "APL", **at})
+    curves = pd.concat([curve.assign(patients="later"), curve.assign(patients="cross-validation")])
+    shifted = {
+        "latent": [5, 9],
+        "influence": [0.4, 0.1],
+        "weight": [2.0, -1.0],
+        "training": [0.2, 0.1],
+        "later": [0.1, 0.1],
+    }
+    return Validation(
+        classes=("AML", "APL"),
+        patients={"AML": 6, "APL": 6},
+        training={"AML": 12, "APL": 12},
+        recommended=name,
+        rows=pd.DataFrame(rows),
+        predictions=own.assign(n_cells=20, outside=[True] + [False] * 11, reason=[EVIL] + [""] * 11),
+        curves=curves,
+        reliability=classified.reliability[classified.reliability["model"] == name],
+        shifted=pd.DataFrame(
+            {**shifted, "delta": [-0.4, 0.0], "p": [0.001, 0.5], "q": [0.002, 0.5], "shifted": [True, False]}
+        ),
+        missing={"order of imaging alone": "a rank does not place them"},
+        set_aside={"P99": EVIL},
+        notes=("a note",),
+    )
+
+
+@pytest.fixture(scope="session")
+def validation_view(shared, validated, classified):
+    from types import SimpleNamespace
+
+    from cytosae.views.validation_view import view_of_validation
+
+    earlier = [SimpleNamespace(at="2026-05-04T10:00:00+00:00", patients=3)]
+    dataset = shared.dataset
+    return view_of_validation(validated, classified, dataset, dataset, earlier=earlier, concepts=2)
+
+
+@pytest.fixture(scope="session")
 def disease_view(shared, contrasted):
     from cytosae.cohort import pathognomonic_cells
     from cytosae.views import Ranking, view_of_disease

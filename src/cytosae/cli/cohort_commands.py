@@ -189,6 +189,60 @@ def predict(
 
 
 @cohort_app.command
+def validate(
+    images: Path | None = None,
+    /,
+    *,
+    study: ExistingStudy,
+    dataset: Annotated[str | None, Parameter(name=("--dataset", "--test-cohort"))] = None,
+    train_cohort: str | None = None,
+    how: HowToRead | None = None,
+    options: RuntimeOptions | None = None,
+    printed: Annotated[Printed | None, Parameter(name="*")] = None,
+) -> None:
+    """Hold the fitted classifier to what it promised, on later patients whose diagnosis is known; fits nothing.
+
+    Parameters
+    ----------
+    images
+        Images of the later patients (a folder or manifest with the columns of patients and diagnoses); without it, a
+        data set of the study is taken.
+    dataset
+        Name of the new data set, or of the one to take.
+    train_cohort
+        Data set whose patients the classifier was fitted on; needed where several have a classifier.
+    """
+    from cytosae.cli.validation_output import counts_of, facts_of_validation, held_row, lines_of
+    from cytosae.pipeline.later_patients import validate_patients
+    from cytosae.views.validation_view import doubts_of_validation, rows_shown, second_look, verdict_of
+
+    printed = printed or Printed()
+    output = Output(as_json=printed.as_json)
+    work = open_study(study, output, asked_for(options=options))
+    with work.alone():
+        new = (how or HowToRead()).of([] if images is None else [images])
+        held = validate_patients(work, new[0] if new else None, dataset, train_cohort)
+    found, result = held.validation, held.result
+    doubts = doubts_of_validation(found, result)
+    output.line(verdict_of(found, result, held.earlier))
+    for doubt in doubts:
+        output.line(f"Warning: {doubt}")
+    few = rows_shown(found, result)
+    rows = [row for row in found.rows.to_dict("records") if printed.every or row["model"] in few]
+    output.table(["model", "AUROC promised", "AUROC kept"], [held_row(row) for row in rows], title=counts_of(found))
+    if len(rows) < len(found.rows):
+        output.line(f"{len(found.rows) - len(rows)} more models were applied; --all prints them.")
+    for row, why in found.missing.items() if printed.every else ():
+        output.line(f"Not applied: {row}: {why}.")
+    for line in lines_of(found):
+        output.line(line)
+    output.line(f"The page is {held.page}; open it in a browser. It is research, not a diagnosis.")
+    output.result(dataset=held.dataset, page=held.page, **facts_of_validation(found))
+    output.result(earlier_looks=held.earlier, second_look=second_look(held.earlier) or None, doubts=doubts)
+    output.finish()
+
+
+@cohort_app.command
 def explain(
     patient: str,
     /,

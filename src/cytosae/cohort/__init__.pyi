@@ -23,6 +23,8 @@ from .patients.diagnoses import REST, near_duplicates
 from .patients.outliers import patient_specific
 from .patients.sessions import Sessions, imaging_sessions
 from .stain.retest import open_retest, retest_reliability, save_retest, stable_directions
+from .validation.joined import PatientData
+from .validation.validation import Validation, open_validation, validate
 
 __all__ = [
     "REST",
@@ -38,10 +40,12 @@ __all__ = [
     "Detail",
     "Intervals",
     "Kind",
+    "PatientData",
     "PatientExplanation",
     "RankingEvaluation",
     "Sessions",
     "Stability",
+    "Validation",
     "attention_scores",
     "barcodes",
     "cell_curve",
@@ -73,6 +77,7 @@ __all__ = [
     "open_cohort",
     "open_contrast",
     "open_retest",
+    "open_validation",
     "pathognomonic_cells",
     "patient_correlation",
     "patient_groups",
@@ -87,4 +92,5 @@ __all__ = [
     "stability",
     "stable_directions",
     "truth_of_labels",
+    "validate",
 ]

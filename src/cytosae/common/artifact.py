@@ -39,6 +39,7 @@ SCHEMAS = {
     "ranking": 1,
     "classification": 1,
     "classifier": 1,
+    "validation": 1,
     "report": 1,
 }
 

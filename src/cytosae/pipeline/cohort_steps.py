@@ -60,10 +60,11 @@ def _read_colours(job: Job) -> None:
 
 def barcodes_step(dataset: str, asked: CohortConfig) -> Step:
     """Sum up the cells of each patient."""
-    return Step(Place("cohort", dataset), _make_barcodes, _columns(asked), (Place("atlas", dataset),))
+    return Step(Place("cohort", dataset), _make_barcodes, columns_of(asked), (Place("atlas", dataset),))
 
 
-def _columns(asked: CohortConfig) -> dict[str, object]:
+def columns_of(asked: CohortConfig) -> dict[str, object]:
+    """What barcodes are made by, whichever SAE makes them."""
     return {"patient": asked.patient, "diagnosis": asked.diagnosis, "min_cells": asked.min_cells}
 
 
@@ -75,11 +76,11 @@ def _make_barcodes(job: Job) -> None:
 
 def control_step(dataset: str, asked: CohortConfig, config: StudyConfig) -> Step:
     """Barcodes by an SAE with random weights, a negative control."""
-    slice_ = {**_columns(asked), "seed": asked.classification.seed, "reading": config.reading}
-    return Step(Place("control", dataset), _make_control, slice_, _encoded(dataset, config))
+    slice_ = {**columns_of(asked), "seed": asked.classification.seed, "reading": config.reading}
+    return Step(Place("control", dataset), _make_control, slice_, encoded(dataset, config))
 
 
-def _encoded(dataset: str, config: StudyConfig) -> tuple[Place, ...]:
+def encoded(dataset: str, config: StudyConfig) -> tuple[Place, ...]:
     """What encoding cells anew takes; the atlas says how it was done before."""
     return (Place("atlas", dataset), *tokens_needed(config, [dataset]), Place("cells", dataset), Place("sae"))
 
@@ -97,12 +98,17 @@ def _barcodes_by(
     sae: SparseAutoencoder, job: Job, dataset: str, columns: dict[str, object], reading: ReadingConfig
 ) -> AnnData:
     """Barcodes of all patients by another SAE, with its own threshold by the same rule."""
-    from cytosae.atlas import open_atlas, write_atlas
-    from cytosae.cohort import barcodes
     from cytosae.pipeline.training import measure_tau
 
+    return barcodes_at(sae, job, dataset, columns, measure_tau(sae, [job.tokens(dataset)], reading))
+
+
+def barcodes_at(sae: SparseAutoencoder, job: Job, dataset: str, columns: dict[str, object], tau: float) -> AnnData:
+    """Barcodes of all patients by another SAE, at a given threshold."""
+    from cytosae.atlas import open_atlas, write_atlas
+    from cytosae.cohort import barcodes
+
     tokens, cells = job.tokens(dataset), job.cells(dataset)
-    tau = measure_tau(sae, [tokens], reading)
     with TemporaryDirectory(prefix=".atlas-", dir=job.context.path) as folder:
         path = write_atlas(Path(folder) / "atlas.h5ad", sae, tokens, cells, tau=tau)
         return barcodes(open_atlas(path, verify=False, backed="r"), **columns)  # pyright: ignore[reportArgumentType]
@@ -111,7 +117,7 @@ def _barcodes_by(
 def retest_step(dataset: str, asked: CohortConfig, config: StudyConfig, context: Context) -> Step:
     """Encode some cells anew in a changed stain, by the SAE and by the control."""
     slice_ = {"patient": asked.patient, "cells": asked.retest_cells, "seed": asked.classification.seed}
-    needs = (*_encoded(dataset, config), Place("cohort", dataset), Place("control", dataset))
+    needs = (*encoded(dataset, config), Place("cohort", dataset), Place("control", dataset))
     sources = {"backbone": backbone_source(context.backbone(config.backbone))}
     return Step(Place("retest", dataset), _retest_stain, slice_, needs, sources)
 
@@ -143,7 +149,7 @@ def focus_step(dataset: str, asked: CohortConfig, config: StudyConfig, context: 
     """Encode cells anew with the cell painted out, and alone."""
     slice_ = {"patient": asked.patient, "diagnosis": asked.diagnosis, "most": asked.painted_cells}
     sources = {"backbone": backbone_source(context.backbone(config.backbone))}
-    needs = (*_encoded(dataset, config), Place("cohort", dataset))
+    needs = (*encoded(dataset, config), Place("cohort", dataset))
     return Step(Place("focus", dataset), _paint_out, slice_, needs, sources)
 
 
@@ -254,7 +260,7 @@ def _strict_barcodes(job: Job, asked: CohortConfig) -> BarcodesOf:
         trained = replace(recipe, train=replace(recipe.train, seed=recipe.train.seed + fold))
         sae = recipe.build(tokens.width, seed=trained.train.seed)
         Trainer(sae, trained.train, fabric=fabric).fit(open_reader([seen], trained, reading, fabric))
-        return _barcodes_by(sae.eval(), job, job.of, _columns(asked), reading)
+        return _barcodes_by(sae.eval(), job, job.of, columns_of(asked), reading)
 
     return barcodes_of
 

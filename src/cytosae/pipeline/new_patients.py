@@ -39,6 +39,13 @@ def read_new_patients(study: Study, images: Path | Dataset, name: str | None = N
 
     A `Dataset`, whose name does not count, says how its images lie.
     """
+    new = read_new_cells(study, images, name)
+    describe_cells(study, new)
+    return new
+
+
+def read_new_cells(study: Study, images: Path | Dataset, name: str | None = None) -> str:
+    """Add a data set to what is asked of a study, not to be trained on, and read its cells. Returns its name."""
     asked = study.config
     known = {dataset.name: dataset.path for dataset in asked.datasets}
     place = (images.path if isinstance(images, Dataset) else images).resolve()
@@ -50,10 +57,21 @@ def read_new_patients(study: Study, images: Path | Dataset, name: str | None = N
     new = named.name if named else next(n for n, path in known.items() if path == place)
     if named is not None:
         study.config = replace(asked, datasets=(*asked.datasets, named), train_on=tuple(study.trained_on))
-    for step in (study.read_cells, study.extract, study.build_atlas):
-        step(new)
-    study.save_config()
+    study.read_cells(new)
     return new
+
+
+def describe_cells(study: Study, dataset: str) -> None:
+    """Tokens and atlas of a data set whose cells are read; from then on ``study.toml`` names it."""
+    study.extract(dataset)
+    study.build_atlas(dataset)
+    study.save_config()
+
+
+def trained_cells(study: Study) -> set[str]:
+    """Every cell that the SAE or a classifier of the study was trained on."""
+    fitted = [name for name in study.datasets if study.place("classifier", name).exists()]
+    return {cell for name in {*study.trained_on, *fitted} for cell in study.cells(name).frame["cell_id"]}
 
 
 def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patient: str) -> pd.DataFrame:
@@ -70,9 +88,7 @@ def predict_patients(study: Study, dataset: str, classifier_path: Path, *, patie
     study.context.run(colours_step(dataset))
     colours = study.read(Place("colours", dataset))
     table = predict(classifier, cohort, atlas=atlas, colours=colours, patient=patient)
-    fitted = [name for name in study.datasets if study.place("classifier", name).exists()]
-    trained = {cell for name in {*study.trained_on, *fitted} for cell in study.cells(name).frame["cell_id"]}
-    seen = pd.Series(atlas.obs_names.isin(list(trained)), index=atlas.obs[patient].astype(str).to_numpy())
+    seen = pd.Series(atlas.obs_names.isin(list(trained_cells(study))), index=atlas.obs[patient].astype(str).to_numpy())
     counts = seen.groupby(level=0).sum().to_dict()
     table["training_images"] = [int(counts.get(name, 0)) for name in table["patient"]]
     return table

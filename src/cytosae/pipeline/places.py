@@ -35,13 +35,15 @@ PLACES = {
     "classification": "cohort/{of}/classification.json",
     "classifier": "cohort/{of}/classifier",
     "cohort_report": "cohort/{of}/report.html",
+    "validation": "cohort/{of}/validation.json",
+    "validation_report": "cohort/{of}/validation.html",
 }
 """Role of an artifact in a study -> where it lies below the study; ``of`` is a data set or a comparison."""
 
 COMPARED = ("contrasts", "ranking")
 """Roles that are about a comparison, whose name is that of a data set and, after a slash, its own."""
 
-KINDS = {"control": "cohort", "cohort_report": "report"}
+KINDS = {"control": "cohort", "cohort_report": "report", "validation_report": "report"}
 """Role -> kind of the artifact, where the two differ."""
 
 READERS = {
@@ -59,6 +61,7 @@ READERS = {
     "ranking": "cytosae.pipeline.cohort_cells:open_ranking",
     "classification": "cytosae.cohort:open_classification",
     "classifier": "cytosae.cohort:open_classifier",
+    "validation": "cytosae.cohort:open_validation",
 }
 """Kind of an artifact -> the function that opens it; what is missing here is for people alone."""
 

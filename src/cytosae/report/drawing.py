@@ -96,7 +96,8 @@ def _(plot: Chart) -> Figure:
         axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=0.8, linestyle=DASHED)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), aspect="equal")
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        shares = max((x for line in plot.series for x in line.xs), default=0) <= 1
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=not shares))
     others = iter(OTHERS * (1 + len(plot.series) // len(OTHERS)))
     for line in plot.series:
         _draw_series(

@@ -19,6 +19,7 @@ from cytosae.report.templating import make_environment, read_template
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views.page_parts import Page
 from cytosae.views.quality_view import QualityView
+from cytosae.views.validation_view import ValidationView
 
 PAGES: dict[type[Page], str] = {
     StudyView: "study.html.j2",
@@ -29,6 +30,7 @@ PAGES: dict[type[Page], str] = {
     CohortView: "cohort.html.j2",
     DiseaseView: "disease.html.j2",
     PatientView: "patient.html.j2",
+    ValidationView: "validation.html.j2",
 }
 """View -> template; a further page is one more line."""
 

@@ -142,7 +142,7 @@ def price_of(result: ClassificationResult) -> dict[str, Any] | None:
 
 def rival_words(name: str) -> str:
     """What a row that matters is, in words."""
-    return next(words for start, words in RIVALS.items() if name.startswith(start))
+    return next(words for start, words in RIVALS.items() if name.startswith(start.partition(": ")[0]))
 
 
 def doubts_of(result: ClassificationResult) -> tuple[str, ...]:

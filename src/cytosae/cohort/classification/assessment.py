@@ -19,7 +19,16 @@ from cytosae.cohort.classification.confounders import (
 )
 from cytosae.cohort.classification.features import Array
 from cytosae.cohort.classification.models import Model
-from cytosae.cohort.classification.scores import Scores, auroc, auroc_of, metric_draws, prior, ranked, summary
+from cytosae.cohort.classification.scores import (
+    Scores,
+    auroc,
+    auroc_of,
+    fold_f1,
+    metric_draws,
+    prior,
+    ranked,
+    summary,
+)
 from cytosae.cohort.config import ClassificationConfig, Odds
 from cytosae.cohort.design import Design, Fold
 
@@ -210,6 +219,12 @@ def describe(measured: Measured, trial: Trial) -> dict[str, float | str | int]:
         spread["auroc_balanced"] = np.array([auroc_of(one, y, len(design.classes), overlap)[0] for one in single])
     row |= summary(draws, spread, config.confidence)
     row |= {name: float(values[0]) for name, values in measured.aurocs.items() if "split" in name}
+    by_fold = fold_f1(scores, design, measured.folds)
+    for k, name in enumerate(design.classes):
+        row |= {
+            f"f1_{name}_folds": float(by_fold[:, k].mean()),
+            f"f1_{name}_folds_sd": float(by_fold[:, k].std(ddof=1)),
+        }
     return row | _confounding(measured, trial)
 
 

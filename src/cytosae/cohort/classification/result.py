@@ -58,7 +58,8 @@ class ClassificationResult:
         One row a model. model, family (concepts, baseline, confounder, control), patients, repeats, kept together
         (which patients its folds, intervals and shuffles do not part: of a site, of an imaging session); each of auroc,
         macro_f1, f1_<class>, balanced_accuracy, brier, sensitivity with ``_low``, ``_high`` (interval over patients)
-        and ``_sd`` (over repetitions); auroc_balanced (patients weighted so that colour tells the classes nothing);
+        and ``_sd`` (over repetitions); f1_<class>_folds and f1_<class>_folds_sd (mean and s.d. of each test
+        fold's own F1); auroc_balanced (patients weighted so that colour tells the classes nothing);
         auroc_split, auroc_split_balanced, split_... (trained on one half of the colour range, tested on the other);
         r2_colour, r2_confounders (share of the decision that they explain, adjusted); auroc_without_colour,
         auroc_without_confounders (of what is left of the decision); auroc_matched (among patients matched by colour);

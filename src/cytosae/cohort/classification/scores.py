@@ -14,7 +14,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cytosae.cohort.config import ClassificationConfig, Odds
-from cytosae.cohort.design import Design
+from cytosae.cohort.design import Design, Fold
 
 Array = NDArray[np.float64]
 BINS = 5
@@ -160,6 +160,16 @@ def metric_draws(scores: Scores, design: Design, weights: Array, config: Classif
     found["brier"] = population @ loss / population.sum(1)
     sensitivities = [sensitivity_at(margins[:, :, k], y == k, weights, config.specificity) for k in ranked(K)]
     return found | {"sensitivity": np.mean(sensitivities, axis=0)}
+
+
+def fold_f1(scores: Scores, design: Design, folds: Sequence[Fold]) -> Array:
+    """F1 of each class in each test fold alone, [J, K], as papers give it with its mean and s.d. over folds."""
+    found = []
+    for fold in folds:
+        index = np.searchsorted(scores.rows, fold.test)
+        calls = scores.decision[fold.repeat, index].argmax(1)[None]
+        found.append(_by_class(calls, design.y[fold.test], len(design.classes), np.ones((1, len(index))))[0][0])
+    return np.array(found)
 
 
 def sensitivity_at(margin: Array, positive: NDArray[np.bool_], weights: Array, specificity: float) -> Array:

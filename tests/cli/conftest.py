@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from cytosae.cli import main
+
+QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
+for name, value in {
+    "folds": 2, "repeats": 1, "inner-folds": 2, "slow-repeats": 1, "shuffles": 1, "bootstrap": 50,
+    "few-concepts": 4, "most-concepts": 4, "attention.most-epochs": 3,
+}.items():  # fmt: skip
+    QUICK += [f"--cohort.classification.{name}", value]
+
+
+def run(*words: object) -> int:
+    """A command as it is typed; its exit code."""
+    return main([str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def finished(study_of_cohort, tmp_path_factory):
+    """The small study with its cohort compared; tests copy it before they change it."""
+    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("finished") / "study")
+    assert run("cohort", "--study", path, *QUICK) == 0
+    return path
