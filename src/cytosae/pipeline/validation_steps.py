@@ -115,7 +115,8 @@ def page_step(asked: Asked, earlier: Sequence[Earlier], config: StudyConfig) -> 
         Place("validation", asked.later),
     ]
     needs += [Place(role, asked.later) for role in ("atlas", "cells")]
-    slice_ = {"asked": asdict(asked), "earlier": [asdict(look) for look in earlier], "concepts": config.cohort.concepts}
+    looks = [asdict(look) for look in earlier]
+    slice_ = {"asked": asdict(asked), "earlier": looks, "concepts": config.cohort.concepts}
     return Step(Place("validation_report", asked.later), _write_page, slice_, tuple(needs))
 
 
