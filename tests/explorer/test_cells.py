@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas.build import encode_cells
+from cytosae.atlas.token_activations import encode_cells
 from cytosae.pipeline import Study
 
 OWN = {"origin": "http://127.0.0.1:8765"}

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
 from cytosae.atlas.matrix import row_blocks
+from cytosae.atlas.token_activations import encode_cells, mean_activation
 from cytosae.sae import SparseAutoencoder
 
 
@@ -65,9 +65,7 @@ def explain_cell(
     """
     side = round((tokens.shape[0] - 1) ** 0.5)
     codes = encode_cells(sae, tokens[None], None if counted is None else counted[None])
-    activation = np.asarray(codes.mean(axis=0)).ravel()
-    if counted is not None:
-        activation = activation * (len(counted) / counted.sum())
+    activation = mean_activation(codes, counted)
     frequency = np.maximum(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1))
     surprise = activation * -np.log(np.minimum(frequency, 1.0))
     top = np.argsort(-surprise, kind="stable")[:concepts]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
+from cytosae.atlas.token_activations import encode_cells
 from cytosae.common.errors import UsageError
 from cytosae.sae import SparseAutoencoder
 

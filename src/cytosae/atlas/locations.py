@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
+from cytosae.atlas.token_activations import encode_cells
 from cytosae.tokens.focus.part_shares import PARTS, shares_of_table
 
 if TYPE_CHECKING:

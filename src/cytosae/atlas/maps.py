@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
+from cytosae.atlas.token_activations import encode_cells
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae import ReluL1
 from cytosae.sae.model.level import refuse_other_level

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.build import encode_cells
+from cytosae.atlas.token_activations import encode_cells
 from cytosae.atlas.unit_search import Localisation, LocalisationConfig, search_units
 from cytosae.cells.decoding.masks import CELL, CYTOPLASM, NUCLEUS
 from cytosae.cells.focus.patch_grid import patch_areas

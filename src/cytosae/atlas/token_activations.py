@@ -37,6 +37,12 @@ def encode_cells(
     return sp.csr_array((sparse.values().float().numpy(), indices, offsets), shape=(b * T, sae.d_sae))
 
 
+def mean_activation(activations: sp.csr_array | sp.csc_array, counted: NDArray[np.bool_] | None = None) -> np.ndarray:
+    """Mean [m] over those tokens of one cell's activations [T, m] that count; the others are to be empty."""
+    mean = np.asarray(activations.mean(axis=0)).ravel()
+    return mean if counted is None else mean * (len(counted) / counted.sum())
+
+
 def mean_tokens(tokens: torch.Tensor, counted: NDArray[np.bool_] | None = None) -> np.ndarray:
     """Mean of the tokens [b, T, D] of each cell that count, all where ``counted`` is None: float32 [b, D]."""
     if counted is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.statistics import cell_means, tokens_above
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
-from cytosae.cells.focus.painting import WAYS, known_or_found
-from cytosae.cells.focus.patch_grid import patch_areas
+from cytosae.cells.focus.painting import WAYS
 from cytosae.cohort import barcodes
 from cytosae.common.progress import Bar, progress
 from cytosae.pipeline.stain_retest import choose_cells
-from cytosae.tokens.extraction.batches import prepared_batches
+from cytosae.tokens.focus.part_shares import PARTS, shares_of_table
 from cytosae.tokens.store.subset import SelectedCells
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def barcodes_without_the_cell(
         for way, change in WAYS.items():
             changed = encoder.forward.over(table, batches, change=change)
             found[way] = _atlas(zip(changed, selected.counted_by(batches), strict=True), encoder, bar)
-        beside = _beside(table, batches, store.side, encoder.forward.config.workers)
+        beside = _beside(table, store.side, size, encoder.forward.config.workers)
         whole = (one for _, one in selected.batches(size))
         usual = None if selected.counted is None else float(selected.counted.sum(1).mean())
         found[BACKGROUND] = _atlas(zip(whole, beside, strict=True), encoder, bar, usual=usual or store.n_tokens)
@@ -92,23 +91,12 @@ def barcodes_without_the_cell(
     return {name: barcodes(atlas, patient=patient, diagnosis=diagnosis) for name, atlas in found.items()}
 
 
-def _beside(table: CellTable, batches: Sequence[Sequence[int]], side: int, workers: int) -> Iterator[NDArray[np.bool_]]:
-    """Which tokens of each cell [b, T] are patches without any of the cell; where there are none, the least covered."""
-    for covers in prepared_batches(table, Covers(side), batches, workers=workers, change=known_or_found):
-        cover = covers.flatten(1).numpy()
+def _beside(table: CellTable, side: int, size: int, workers: int) -> Iterator[NDArray[np.bool_]]:
+    """Which tokens [b, T] of ``size`` cells at a time are patches without the cell; if none is, the least covered."""
+    for shares in shares_of_table(table, side, batch_cells=size, workers=workers):
+        cover = (1 - shares[:, list(PARTS).index("elsewhere")].astype(np.float64)).round(6)
         beside = cover <= np.maximum(cover.min(axis=1, keepdims=True), 0)
         yield np.hstack([np.zeros((len(beside), 1), bool), beside])
-
-
-@dataclass(frozen=True)
-class Covers:
-    """Masks to the share of each patch that is of the cell; small enough to be sent to worker processes."""
-
-    side: int
-
-    def __call__(self, masks: Sequence[Any]) -> torch.Tensor:
-        """Shares [b, side, side] of masks, uint8 arrays [H, W]."""
-        return torch.from_numpy(np.stack([1 - patch_areas(np.asarray(mask), 0, self.side) for mask in masks]).round(6))
 
 
 def _atlas(

@@ -115,7 +115,7 @@ def _set_aside(
     study: Study, cells: pd.DataFrame, dataset: str, config: CohortConfig, classes: tuple[str, ...]
 ) -> dict[str, str]:
     """Patients who do not count -> why; a sentence where too few are left, before anything is encoded."""
-    from cytosae.cohort.validation.validation import refuse_one_class
+    from cytosae.cohort.validation.validation import refuse_one_class, why_unknown
 
     for column in (config.patient, config.diagnosis):
         if column not in cells or not cells[column].notna().to_numpy().any():
@@ -135,8 +135,8 @@ def _set_aside(
         told = diagnosis[name]
         if trained[name]:
             aside[name] = f"{trained[name]:,} of the patient's images are among those that SAE or classifier saw"
-        elif pd.isna(told) or str(told) not in classes:
-            aside[name] = "no diagnosis" if pd.isna(told) else f"{told} is none of {', '.join(classes)}"
+        elif why := why_unknown(told, classes):
+            aside[name] = why
         elif n_cells[name] < config.min_cells:
             aside[name] = f"{n_cells[name]} cells, fewer than {config.min_cells}"
     _refuse_trained(study, dataset, trained)

@@ -120,16 +120,14 @@ def view_of_cell(
     latent : int or None
         Concept whose map is shown first, None for the most surprising.
     """
-    from cytosae.atlas.token_activations import encode_cells, mean_tokens
+    from cytosae.atlas.token_activations import encode_cells, mean_activation, mean_tokens
 
     mask = None if counted is None else counted[None]
     codes: Any = sp.csc_array(encode_cells(dataset.sae, tokens[None], mask))
     side = round((tokens.shape[0] - 1) ** 0.5)
     frequency = dataset.var["activation_frequency"].reindex(range(codes.shape[1])).fillna(0).to_numpy(float)
     rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
-    mean = np.asarray(codes.mean(axis=0)).ravel()
-    if counted is not None:
-        mean = mean * (len(counted) / counted.sum())
+    mean = mean_activation(codes, counted)
     first = _strongest(mean * rarity, CONCEPTS)
     rows = codes.tocsr()[[1 + patch for patch in patches]]
     there = np.asarray(rows.sum(axis=0)).ravel() / max(len(patches), 1)

@@ -71,7 +71,7 @@ def view_of_models(result: ClassificationResult, *, curves: int = 5) -> ModelsVi
         auroc=auroc,
         compared=_compared(result, auroc, rivals),
         key=_table(result, rows_that_matter(result), {"auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}),
-        all=_table(result, _ordered(rows), _columns(result, rows), families=True),
+        all=_table(result, by_family(rows), _columns(result, rows), families=True),
         confounding=_confounding(rows, name),
         roc=_roc(result, rows, curves),
         reliability=_reliability(result),
@@ -121,7 +121,7 @@ def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, 
         "auroc": auroc.value,
         "auroc_interval": [auroc.low, auroc.high],
         "background_auroc": None if painted is None else painted.value,
-        "may_not_be_about_cells": None if painted is None else _as_good(painted, auroc),
+        "may_not_be_about_cells": None if painted is None else as_good(painted, auroc),
         "without_limit": price_of(result),
     }
 
@@ -154,7 +154,7 @@ def doubts_of(result: ClassificationResult) -> tuple[str, ...]:
             f"{two(-price['difference'])}.",
         )
     auroc, rivals = measured(result.table.set_index("model").loc[result.recommended.name], "auroc"), rivals_of(result)
-    equal = {name: other for name, other in rivals.items() if _as_good(other, auroc)}
+    equal = {name: other for name, other in rivals.items() if as_good(other, auroc)}
     if not equal:
         return words
     named = [f"{rival_words(name)} ({say(other.value)})" for name, other in equal.items()]
@@ -172,10 +172,15 @@ def _verdict(classes: tuple[str, ...], auroc: Number, rivals: Mapping[str, Numbe
         first = f"Concepts of the cells are not shown to tell {told}: AUROC {say(auroc)} in cross-validation"
     beside, painted = next(iter(rivals), None), _painted(rivals)
     said = f"{first}; {rival_words(beside)} reach {say(rivals[beside])}." if beside else f"{first}."
-    if painted is not None and _as_good(painted, auroc):
-        reached = f"with the cell painted out of every image the AUROC is {say(painted)}"
-        return f"The decision may not be about the cells: {reached}. {said}"
-    return said
+    return warned(said, painted, auroc)
+
+
+def warned(said: str, painted: Number | None, auroc: Number) -> str:
+    """A verdict, after the warning where the image with the cell ``painted`` out does as well."""
+    if painted is None or not as_good(painted, auroc):
+        return said
+    reached = f"with the cell painted out of every image the AUROC is {say(painted)}"
+    return f"The decision may not be about the cells: {reached}. {said}"
 
 
 def _painted(rivals: Mapping[str, Number]) -> Number | None:
@@ -183,7 +188,7 @@ def _painted(rivals: Mapping[str, Number]) -> Number | None:
     return next((auroc for name, auroc in rivals.items() if name.startswith(PAINTED)), None)
 
 
-def _as_good(other: Number, auroc: Number) -> bool:
+def as_good(other: Number, auroc: Number) -> bool:
     """Whether another AUROC lies within the interval of the recommended model's, or above."""
     least = auroc.value if auroc.low is None else auroc.low
     return least is not None and (other.value or 0.0) >= least
@@ -202,7 +207,8 @@ def _compared(result: ClassificationResult, auroc: Number, rivals: Mapping[str, 
     return Intervals(words, Axis("AUROC"), (IntervalPanel("", tuple(rows), 0.5),))
 
 
-def _ordered(rows: pd.DataFrame) -> list[str]:
+def by_family(rows: pd.DataFrame) -> list[str]:
+    """Names of rows, whose index they are, in the order in which families are shown."""
     families = [*FAMILIES, *sorted(set(rows["family"]) - set(FAMILIES))]
     return [str(name) for family in families for name in rows.index[rows["family"] == family]]
 

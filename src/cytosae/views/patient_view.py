@@ -186,8 +186,8 @@ def _tiles(explanation: PatientExplanation, found: Counterfactual) -> tuple[Fact
 
 def _sum(explanation: PatientExplanation, shared: Shared) -> Table | None:
     """Intercept, the largest concepts, all others in one, and the decision."""
-    rows = len(explanation.concepts) if len(explanation.concepts) <= 2 * ROWS else ROWS
-    first, rest = explanation.concepts.head(rows), explanation.concepts.iloc[rows:]
+    most = len(explanation.concepts) if len(explanation.concepts) <= 2 * ROWS else ROWS
+    first, rest = explanation.concepts.head(most), explanation.concepts.iloc[most:]
     rows = [_part("Intercept; decision of the typical patient", explanation.intercept, explanation.reference_value)]
     for latent, row in zip(first.index.astype(int), first.to_dict("records"), strict=True):
         named = {"concept": f"Latent {latent}", "mostly on": shared.dataset.top_class(latent), "bar": row["difference"]}

@@ -11,14 +11,13 @@ import pandas as pd
 
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.evidence import RESEARCH
-from cytosae.views.models_view import FAMILIES, PAINTED, positive_of, rival_words, rivals_of
+from cytosae.views.models_view import FAMILIES, PAINTED, as_good, by_family, positive_of, rival_words, rivals_of, warned
 from cytosae.views.number_words import count, listed, percent, two
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import (
     Fact,
     Head,
     MadeFrom,
-    Number,
     Page,
     Shown,
     Table,
@@ -121,7 +120,7 @@ def view_of_validation(
         curve=_curve(found),
         reliability=_reliability(found, result),
         measures=_measures(found),
-        all=_table(found, _ordered(found), families=True),
+        all=_table(found, by_family(found.rows.set_index("model")), families=True),
         missing=_pairs(found.missing, "Row", "Why it was not made"),
         concepts_words=_shift_words(found),
         concepts=views_of_concepts(training, latents[:4], facts=facts, others=[later], references=8),
@@ -150,11 +149,8 @@ def verdict_of(found: Validation, result: ClassificationResult, earlier: Sequenc
     else:
         said = f"On {n} concepts tell {told} with AUROC {say(auroc)}"
     said = f"{said}; cross-validation promised {say(promised)}."
-    painted = {name: row for name, row in _rivals(found, result).items() if name.startswith(PAINTED)}
-    for other in painted.values():
-        if _as_good(measured(other, "auroc"), auroc):
-            reached = f"with the cell painted out of every image the AUROC is {say(measured(other, 'auroc'))}"
-            said = f"The decision may not be about the cells: {reached}. {said}"
+    painted = next((row for name, row in _rivals(found, result).items() if name.startswith(PAINTED)), None)
+    said = warned(said, None if painted is None else measured(painted, "auroc"), auroc)
     return f"{second_look(earlier)} {said}".lstrip()
 
 
@@ -173,7 +169,7 @@ def second_look(earlier: Sequence[EarlierLook]) -> str:
 def doubts_of_validation(found: Validation, result: ClassificationResult) -> tuple[str, ...]:
     """What does as well as the classifier on the later patients, within its interval, and has no concepts in it."""
     auroc = measured(found.best, "auroc")
-    equal = {name: row for name, row in _rivals(found, result).items() if _as_good(measured(row, "auroc"), auroc)}
+    equal = {name: row for name, row in _rivals(found, result).items() if as_good(measured(row, "auroc"), auroc)}
     if not equal:
         return ()
     named = [f"{rival_words(name)} ({two(float(row['auroc']))})" for name, row in equal.items()]
@@ -193,11 +189,6 @@ def _rivals(found: Validation, result: ClassificationResult) -> dict[str, Any]:
     return {name: rows.loc[name].to_dict() for name in names}
 
 
-def _as_good(other: Number, auroc: Number) -> bool:
-    least = auroc.value if auroc.low is None else auroc.low
-    return least is not None and (other.value or 0.0) >= least
-
-
 def _compared(found: Validation, result: ClassificationResult) -> Intervals:
     named = {name: rival_words(name).removesuffix(" alone") for name in _rivals(found, result)}
     rows = found.rows.set_index("model")
@@ -211,11 +202,6 @@ def _compared(found: Validation, result: ClassificationResult) -> Intervals:
         "models keep it on later patients. Dashed: chance."
     )
     return Intervals(words, Axis("AUROC"), tuple(panels))
-
-
-def _ordered(found: Validation) -> list[str]:
-    families = [*FAMILIES, *sorted(set(found.rows["family"]) - set(FAMILIES))]
-    return [str(name) for family in families for name in found.rows.loc[found.rows["family"] == family, "model"]]
 
 
 def _table(found: Validation, names: Sequence[str], *, families: bool) -> Table | None:

@@ -17,7 +17,7 @@ from cytosae.cohort.classification.few_curve import chosen_concepts, few_curves,
 from cytosae.cohort.classification.models import FEW_VARIANTS, Model, build_models, strict
 from cytosae.cohort.classification.recommendation import recommend, without_limit
 from cytosae.cohort.classification.result import ClassificationResult
-from cytosae.cohort.classification.scores import auroc_of, bootstrap_p, corrected_t, reliability, verdicts
+from cytosae.cohort.classification.scores import auroc_of, bootstrap_p, corrected_t, ends_of, reliability, verdicts
 from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.common.configuration import to_plain
@@ -183,16 +183,15 @@ def _comparisons(chosen: Measured, measured: list[Measured], trial: Trial) -> pd
         folds = [fold for fold in chosen.folds if fold.repeat < repeats]
         ours, theirs = (auroc_of(scores, design.y, len(design.classes), trial.weights) for scores in pair)
         by_fold = np.subtract(*(fold_aurocs(scores, design, folds) for scores in pair))
-        tail = 100 * (1 - config.confidence) / 2
-        low, high = np.nanpercentile((ours - theirs)[1:], [tail, 100 - tail])
+        low, high = ends_of(ours - theirs, config.confidence)
         n_test = float(np.mean([len(fold.test) for fold in folds]))
         rows.append(
             {
                 "model": other.model.name,
                 "reference": chosen.model.name,
                 "difference": float(ours[0] - theirs[0]),
-                "low": float(low),
-                "high": float(high),
+                "low": low,
+                "high": high,
                 "p_bootstrap": bootstrap_p((ours - theirs)[1:]),
                 "p_t": corrected_t(by_fold, len(design.y) - n_test, n_test),
             }

@@ -64,9 +64,9 @@ class Few(Linear):
         chosen = self.choose(X, design, seed)
         return fit_on(X, design.y, chosen.features)
 
-    def choose(self, X: Array, design: Design, seed: int) -> Order:
-        """Those that the model is made of, the first chosen first."""
-        joined = self.join(X, design.y)
+    def choose(self, X: Array, design: Design, seed: int, joined: Order | None = None) -> Order:
+        """Those that the model is made of, the first chosen first; of families that are ``joined`` where they are."""
+        joined = joined or self.join(X, design.y)
         number = self._number(X[:, joined.features], design, seed)
         return self.order(X, design.y, joined, number)
 

@@ -18,8 +18,8 @@ from cytosae.cohort.classification.features import Array, Features, fixed, mean_
 from cytosae.cohort.classification.few_concepts import Few, Order, fit_on
 from cytosae.cohort.classification.linear import against_shares
 from cytosae.cohort.classification.models import LOOKS, Model
-from cytosae.cohort.classification.scores import Scores, auroc_of, balanced_accuracy
-from cytosae.cohort.classification.settings import Configuration
+from cytosae.cohort.classification.scores import Scores, auroc_of, balanced_accuracy, ends_of
+from cytosae.cohort.classification.settings import Configuration, few_of
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.design import Design
 
@@ -49,7 +49,7 @@ def few_curves(setting: Configuration, trial: Trial, advance: Advance = lambda: 
         (interval over patients); enough: the smallest number whose AUROC is within one standard error of the best.
     """
     config, rows = trial.config, []
-    learner = Few(config.few_concepts, config.likeness, config.few_method, config.inner_folds, config.min_share)
+    learner = few_of(config, config.few_concepts)
     for name, features in _kinds_of_features(setting, trial.data, config):
         found = []
         for number, scores in enumerate(few_scores(features, learner, trial, advance), 1):
@@ -106,7 +106,8 @@ def chosen_concepts(model: Model, trial: Trial, advance: Advance = lambda: None)
         raise ValueError(f"{model.name} does not choose few concepts")
     everyone = np.arange(len(design.y))
     X = model.features(everyone)
-    joined, chosen = learner.join(X, design.y), learner.choose(X, design, config.seed)
+    joined = learner.join(X, design.y)
+    chosen = learner.choose(X, design, config.seed, joined)
     named = {int(j): number for number, family in enumerate(joined.families) for j in family}
 
     def families(order: Order) -> frozenset[int]:
@@ -194,8 +195,8 @@ def _metrics(scores: Scores, trial: Trial) -> tuple[dict[str, float], float]:
     if trial.colours.overlap is not None:
         draws["auroc_balanced"] = auroc_of(scores, y, K, trial.weights * trial.colours.overlap)
     draws["balanced_accuracy"] = balanced_accuracy(scores, y, K, trial.weights)
-    tail, found = 100 * (1 - config.confidence) / 2, {}
+    found: dict[str, float] = {}
     for name, values in draws.items():
-        low, high = np.nanpercentile(values[1:], [tail, 100 - tail])
-        found |= {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+        low, high = ends_of(values, config.confidence)
+        found |= {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
     return found, float(np.nanstd(draws["auroc"][1:]))

@@ -122,14 +122,14 @@ class ClassificationResult:
 
     def to_plain(self) -> dict[str, Any]:
         """JSON values; a missing number is None."""
-        frames = {name: _columns(getattr(self, name)) for name in (*FRAMES, *NEWER)}
+        frames = {name: columns_of(getattr(self, name)) for name in (*FRAMES, *NEWER)}
         return finite({**vars(self), **frames})
 
     @classmethod
     def from_plain(cls, plain: Plain) -> ClassificationResult:
         """The inverse of `to_plain`."""
         fields: dict[str, Any] = {name: plain[name] for name in Plain.__annotations__ if name in plain}
-        fields |= {name: _frame(fields[name]) for name in (*FRAMES, *NEWER) if name in fields}
+        fields |= {name: frame_of(fields[name]) for name in (*FRAMES, *NEWER) if name in fields}
         if "odds" not in plain["config"]:
             fields["predictions"] = _at_equal_odds(fields["predictions"], plain["classes"])
         return cls(**fields)
@@ -159,11 +159,12 @@ def _at_equal_odds(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Data
     return predictions.assign(**{f"probability_{name}": expit(predictions[f"decision_{name}"]) for name in classes})
 
 
-def _columns(frame: pd.DataFrame) -> Columns:
+def columns_of(frame: pd.DataFrame) -> Columns:
+    """A table as JSON has it."""
     return {str(name): frame[name].tolist() for name in frame.columns}
 
 
-def _frame(columns: Columns) -> pd.DataFrame:
+def frame_of(columns: Columns) -> pd.DataFrame:
     """Columns of numbers are of floats where one has a fraction or is missing."""
     frame = pd.DataFrame(dict(columns)).infer_objects()
     empty = [name for name in frame.columns if len(frame) and frame[name].isna().to_numpy().all()]

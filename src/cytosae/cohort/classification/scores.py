@@ -191,13 +191,19 @@ def sensitivity_at(margin: Array, positive: NDArray[np.bool_], weights: Array, s
     return result / len(margin)
 
 
+def ends_of(values: Array, confidence: float) -> tuple[float, float]:
+    """Ends of the interval of ``values[0]``: percentiles of its resamples ``values[1:]``, those without a value out."""
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.nanpercentile(values[1:], [tail, 100 - tail])
+    return float(low), float(high)
+
+
 def summary(draws: dict[str, Array], spread: dict[str, Array], confidence: float) -> dict[str, float]:
     """Table row of metrics: value, ``_low`` and ``_high`` (percentiles of resamples), ``_sd`` (over repetitions)."""
     row: dict[str, float] = {}
-    tail = 100 * (1 - confidence) / 2
     for name, values in draws.items():
         row[name] = float(values[0])
-        row[f"{name}_low"], row[f"{name}_high"] = (float(v) for v in np.nanpercentile(values[1:], [tail, 100 - tail]))
+        row[f"{name}_low"], row[f"{name}_high"] = ends_of(values, confidence)
         row[f"{name}_sd"] = float(np.std(spread[name], ddof=1)) if len(spread[name]) > 1 else float("nan")
     return row
 

@@ -116,11 +116,12 @@ FEW = "few"
 """Learner of at most ``most_concepts`` concepts."""
 
 
-def few_of(config: ClassificationConfig) -> Few:
-    """The learner of few concepts, as asked."""
-    if config.most_concepts < 1:
+def few_of(config: ClassificationConfig, most: int | None = None) -> Few:
+    """The learner of few concepts, as asked; of at most ``most``, by default ``most_concepts``."""
+    most = config.most_concepts if most is None else most
+    if most < 1:
         raise UsageError("most_concepts is 0, no limit; a decision of few concepts needs at least 1.")
-    return Few(config.most_concepts, config.likeness, config.few_method, config.inner_folds, config.min_share)
+    return Few(most, config.likeness, config.few_method, config.inner_folds, config.min_share)
 
 
 RETEST = "the cells in another stain (retest)"

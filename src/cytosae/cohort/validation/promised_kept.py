@@ -13,7 +13,7 @@ from cytosae.cohort.classification.assessment import Advance, cross_validate
 from cytosae.cohort.classification.cohort_arrays import CohortArrays
 from cytosae.cohort.classification.confounders import colour_splits
 from cytosae.cohort.classification.models import Model
-from cytosae.cohort.classification.scores import Scores, auroc_of
+from cytosae.cohort.classification.scores import Scores, auroc_of, ends_of
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.validation.joined import ORDER
 from cytosae.cohort.validation.later_scores import apply_model
@@ -97,11 +97,10 @@ def promised_and_kept(
             if split.pooled:
                 known = [Scores(np.concatenate([one.decision for one in known], axis=1), _rows(known))]
             draws = np.mean([_draws(one, data, config) for one in known], axis=0)
-            tail = 100 * (1 - config.confidence) / 2
-            low, high = np.nanpercentile(draws[1:], [tail, 100 - tail])
+            low, high = ends_of(draws, config.confidence)
             facts = {"split": split.name, "model": model.name, "promised": promised, "kept": float(draws[0])}
             n = len(set(_rows(known).tolist()))
-            rows.append({**facts, "kept_low": float(low), "kept_high": float(high), "patients": n})
+            rows.append({**facts, "kept_low": low, "kept_high": high, "patients": n})
             advance()
     return pd.DataFrame(rows)
 

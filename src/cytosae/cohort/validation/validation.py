@@ -13,7 +13,7 @@ import pandas as pd
 from cytosae.cohort.classification.classifier import ConceptClassifier
 from cytosae.cohort.classification.models import build_models
 from cytosae.cohort.classification.predict import predict
-from cytosae.cohort.classification.result import ClassificationResult, Columns
+from cytosae.cohort.classification.result import ClassificationResult, Columns, columns_of, frame_of
 from cytosae.cohort.classification.scores import Scores, auroc_of, reliability
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.design import Design
@@ -110,20 +110,14 @@ class Validation:
 
     def to_plain(self) -> dict[str, Any]:
         """JSON values; a missing number is None."""
-        frames = {
-            name: {str(column): getattr(self, name)[column].tolist() for column in getattr(self, name)}
-            for name in FRAMES
-        }
+        frames = {name: columns_of(getattr(self, name)) for name in FRAMES}
         return finite({**vars(self), **frames})
 
     @classmethod
     def from_plain(cls, plain: Plain) -> Validation:
         """The inverse of `to_plain`."""
         fields: dict[str, Any] = dict(plain)
-        for name in FRAMES:
-            frame = pd.DataFrame(dict(fields[name])).infer_objects()
-            empty = [column for column in frame if len(frame) and frame[column].isna().to_numpy().all()]
-            fields[name] = frame.astype(dict.fromkeys(empty, np.float64))
+        fields |= {name: frame_of(fields[name]) for name in FRAMES}
         return cls(**fields)
 
     def save(self, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
@@ -250,10 +244,17 @@ def _unknown_diagnoses(later: PatientData, classes: tuple[str, ...], aside: Mapp
     found = {}
     diagnoses: list[Any] = pd.Series(later.barcodes.obs["diagnosis"]).astype(object).tolist()
     for name, diagnosis in zip(later.barcodes.obs_names, diagnoses, strict=True):
-        if str(name) not in aside and (pd.isna(diagnosis) or str(diagnosis) not in classes):
-            told = "no diagnosis" if pd.isna(diagnosis) else f"{diagnosis} is none of {', '.join(classes)}"
-            found[str(name)] = told
+        why = why_unknown(diagnosis, classes)
+        if why and str(name) not in aside:
+            found[str(name)] = why
     return found
+
+
+def why_unknown(diagnosis: Any, classes: tuple[str, ...]) -> str:
+    """Why a patient of this diagnosis cannot count; empty where the classifier knows it."""
+    if pd.isna(diagnosis):
+        return "no diagnosis"
+    return "" if str(diagnosis) in classes else f"{diagnosis} is none of {', '.join(classes)}"
 
 
 def _rows(

@@ -10,17 +10,14 @@ from numpy.typing import NDArray
 
 from cytosae.common.artifact import digest
 from cytosae.common.errors import InputError
-from cytosae.tokens.config import Focus
-from cytosae.tokens.store.token_store import TokenStore
+from cytosae.tokens.store.store_view import StoreView
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cytosae.tokens.store.encoding import Encoding, Memory
-    from cytosae.tokens.store.token_store import Manifest
+    from cytosae.tokens.store.encoding import Memory
+    from cytosae.tokens.store.token_store import TokenStore
 
 
-class SelectedCells(TokenStore):
+class SelectedCells(StoreView):
     """The rows ``rows`` of ``store``, in ascending order; nothing is copied.
 
     Parameters
@@ -36,29 +33,13 @@ class SelectedCells(TokenStore):
         no rows, or rows that the store lacks.
     """
 
-    path: Path
-    manifest: Manifest
-    n_tokens: int
-    width: int
-    side: int
-    dtype: str
-    encoding: Encoding
-    fingerprint: str
-    focus: Focus
-    counted: NDArray[np.bool_] | None
-
     def __init__(self, store: TokenStore, rows: Sequence[int] | NDArray[np.integer]) -> None:
         chosen = np.unique(np.asarray(rows, np.int64))
         if not len(chosen) or chosen[0] < 0 or chosen[-1] >= len(store):
             raise InputError(f"{store.path} has {len(store)} cells; choose at least one of them, by row.")
-        # Everything is read through ``store``; only what a store says of itself is set here.
-        self.path, self.manifest = store.path, store.manifest
-        self.n_tokens, self.width, self.side = store.n_tokens, store.width, store.side
-        self.dtype, self.encoding = store.dtype, store.encoding
-        self.fingerprint = digest([store.fingerprint, chosen.tolist()])
-        self.focus = store.focus
-        self.counted = None if store.counted is None else store.counted[chosen]
-        self._store, self._chosen = store, chosen
+        counted = None if store.counted is None else store.counted[chosen]
+        super().__init__(store, digest([store.fingerprint, chosen.tolist()]), store.focus, counted)
+        self._chosen = chosen
 
     def __len__(self) -> int:
         return len(self._chosen)
