@@ -1,4 +1,4 @@
-"""How long, how sparse, how wide, and why latents fall silent: the default recipe with one thing changed at a time.
+"""How long, how sparse, how wide, normalised how, and why latents fall silent: the default recipe, one thing changed.
 
     python benchmarks/recipe_size.py --data ../shared/data --out runs/recipe_size
 
@@ -33,7 +33,7 @@ from recipes import measure
 
 from cytosae import build_atlas, extract, load_backbone, load_sae, read_cells
 from cytosae.cells import CellTable
-from cytosae.sae import RECIPES, Recipe, SparseAutoencoder, TopK, Trainer, save_sae
+from cytosae.sae import RECIPES, PositionMean, Recipe, SparseAutoencoder, TopK, Trainer, Whitening, save_sae
 from cytosae.sae.model.randomised import randomised
 from cytosae.sae.training.dead_latents import auxk_loss
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore
@@ -57,30 +57,32 @@ class FadingTopK(TopK):
         return self.aux_coefficient * auxk_loss(sae, x, -residual, dead, self.aux_k)
 
 
-def changed(sparsity: TopK | None = None, expansion: int | None = None, **train: Any) -> Recipe:
+def changed(sparsity: TopK | None = None, train: Mapping[str, Any] | None = None, **recipe: Any) -> Recipe:
     """The default recipe, some of it changed."""
-    recipe = RECIPES["default"]
+    default = RECIPES["default"]
     return replace(
-        recipe,
-        sparsity=sparsity or recipe.sparsity,
-        expansion=expansion or recipe.expansion,
-        train=replace(recipe.train, **train),
+        default, sparsity=sparsity or default.sparsity, train=replace(default.train, **(train or {})), **recipe
     )
 
 
 SHORT: Mapping[str, Any] = {"steps": 1500, "batch_tokens": 1024}
 """Trainings that ask why latents fall silent; long enough for it, and a third of the tokens of the others."""
 QUESTIONS: Mapping[str, Mapping[str, Recipe]] = {
-    "steps": {f"{steps:,} steps": changed(steps=steps) for steps in (250, 1000, 4000)},
+    "steps": {f"{steps:,} steps": changed(train={"steps": steps}) for steps in (250, 1000, 4000)},
     "k": {f"k = {k}": changed(TopK(k, 64)) for k in (8, 16, 32, 64)},
     "width": {f"m = {e} d": changed(expansion=e) for e in (4, 16, 32)},
+    "normalisation": {
+        "mean norm": changed(),
+        "position means out": changed(normalisation=PositionMean()),
+        "whitened": changed(normalisation=Whitening()),
+    },
     "silent": {
-        "as it is (window 32, coefficient 1/32)": changed(**SHORT),
-        "no term for dead latents": changed(TopK(32, 0), **SHORT),
-        "window 200": changed(**SHORT, dead_window=200),
-        "term in the tokens' units": changed(FadingTopK(32, 64), **SHORT),
-        "term in the tokens' units, window 200": changed(FadingTopK(32, 64), **SHORT, dead_window=200),
-        "learning rate 3e-4": changed(**SHORT, learning_rate=3e-4),
+        "as it is (window 32, coefficient 1/32)": changed(train=SHORT),
+        "no term for dead latents": changed(TopK(32, 0), SHORT),
+        "window 200": changed(train={**SHORT, "dead_window": 200}),
+        "term in the tokens' units": changed(FadingTopK(32, 64), SHORT),
+        "term in the tokens' units, window 200": changed(FadingTopK(32, 64), {**SHORT, "dead_window": 200}),
+        "learning rate 3e-4": changed(train={**SHORT, "learning_rate": 3e-4}),
     },
 }
 
@@ -120,7 +122,10 @@ def trained(recipe: Recipe, store: TokenStore, folder: Path) -> tuple[SparseAuto
     sparsity = recipe.sparsity
     train = recipe.train
     numbers = [*vars(sparsity).values(), train.steps, train.batch_tokens, train.dead_window, train.learning_rate]
-    place = folder / "-".join([type(sparsity).__name__, f"{recipe.expansion}d", *(f"{number:g}" for number in numbers)])
+    kinds = [type(sparsity).__name__, f"{recipe.expansion}d"]
+    if recipe.normalisation != RECIPES["default"].normalisation:
+        kinds.append(type(recipe.normalisation).__name__)
+    place = folder / "-".join([*kinds, *(f"{number:g}" for number in numbers)])
     if not place.is_dir():
         sae = recipe.build(store.width)
         start = time.perf_counter()
