@@ -118,10 +118,16 @@ def look_at(
 
     Parameters
     ----------
-    images, masks, counted, config
-        As of `where_it_looks`.
+    images : sequence of ndarray of uint8, shape (H, W, 3)
+        Cells.
     watch : callable
         What is watched.
+    masks : sequence of ndarray or None, or None
+        As of `where_it_looks`.
+    counted : ndarray of bool, shape (n, T), or None
+        Tokens that count, None for all.
+    config : GazeConfig or None
+        How many patches are painted out, and how often at random.
 
     Returns
     -------

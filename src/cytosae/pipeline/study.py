@@ -21,6 +21,7 @@ from cytosae.pipeline.study_config import Dataset, StudyConfig, name_datasets, r
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from cytosae.atlas.gaze import Gaze
     from cytosae.atlas.image_explanation import Explanation
@@ -261,7 +262,7 @@ class Study(Opener):
         """
         from cytosae.pipeline.gazes import gazes_of_concept
 
-        return gazes_of_concept(self, latent, dataset, cells)
+        return gazes_of_concept(self, self._encode, latent, dataset, cells)
 
     def where_a_decision_looks(
         self, patient: str, dataset: str, *, cells: int = 4
@@ -282,7 +283,16 @@ class Study(Opener):
         """
         from cytosae.pipeline.gazes import gazes_of_decision
 
-        return gazes_of_decision(self, patient, dataset, cells)
+        if not self.place("classifier", dataset).exists():
+            raise UsageError(f"{dataset} has no classifier; make one with: cytosae cohort --study {self.path}.")
+        column = self.config.cohort.patient
+        return gazes_of_decision(self, self._encode, patient, dataset, column=column, cells=cells)
+
+    def _encode(self, images: Any) -> Tensor:
+        """Tokens [b, T, D] of images, float32, as those of the study were made."""
+        from cytosae.cells.stain.normalisation import prepare_stained
+
+        return self.backbone(prepare_stained(self.backbone.prepare, self.config.extract.stain)(images)).float()
 
     def counted_in(self, image: Any) -> NDArray[np.bool_] | None:
         """Which tokens [T] of an image by itself, uint8 [H, W, 3], count; None where all do."""

@@ -86,11 +86,11 @@ def positive_of(result: ClassificationResult) -> str:
 def rivals_of(result: ClassificationResult) -> dict[str, Number]:
     """Model -> AUROC of the rows that matter beside the recommended one, by the same barcode if there are several."""
     rows = result.table.set_index("model", drop=False)
-    found = {}
+    name, kind, found = result.recommended.name, result.recommended.kind, {}
     for start in RIVALS:
         first = next((str(row) for row in rows.index if str(row).startswith(start)), None)
-        chosen = twin_of(result.recommended, start, rows.index) or first
-        if chosen is not None and chosen != result.recommended.name:
+        chosen = twin_of(name, kind, start, rows.index) or first
+        if chosen is not None and chosen != name:
             found[chosen] = measured(rows.loc[chosen].to_dict(), "auroc")
     return found
 

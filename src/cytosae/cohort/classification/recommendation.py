@@ -62,7 +62,7 @@ def _needs_the_cell(one: Measured, measured: Sequence[Measured], confidence: flo
     """Whether the AUROC with the cell painted out lies below the interval; None where that was not asked."""
     by_name = {other.model.name: other for other in measured}
     setting, draws = one.model.configuration, one.aurocs["auroc"]
-    painted = None if setting is None else twin_of(setting, PAINTED, by_name)
+    painted = None if setting is None else twin_of(setting.name, setting.kind, PAINTED, by_name)
     if painted is None or len(draws) < 2:
         return None
     return bool(by_name[painted].aurocs["auroc"][0] < ends_of(draws, confidence)[0])

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cytosae.cohort.classification.settings import Configuration
 
 FEW = "few"
 """Learner of at most ``most_concepts`` concepts, and end of the names of its rows."""
@@ -16,11 +12,18 @@ PAINTED = LOOKS["painted out"]
 STABLE = "stain-stable directions"
 
 
-def twin_of(setting: Configuration, start: str, names: Collection[str]) -> str | None:
-    """The row that sees by ``start`` what a configuration sees of concepts: the same way, or as nearly as there is one.
+def twin_of(name: str, kind: str, start: str, names: Collection[str]) -> str | None:
+    """The row that sees by ``start`` what a row of concepts sees: the same way, or as nearly as there is one.
 
-    ``start`` is the beginning of the names of rows such as `PAINTED`; None where none of ``names`` fits.
+    Parameters
+    ----------
+    name, kind : str
+        Name of a `Configuration`, and what its barcode counts.
+    start : str
+        Beginning of the names of rows, such as `PAINTED`.
+    names : collection of str
+        The rows that there are; None where none of them fits.
     """
-    same, plain = setting.name.removeprefix("concepts"), f" ({setting.kind})"
-    wanted = (same, *((f"{plain}, {FEW}",) if setting.penalty == FEW else ()), plain)
+    same, plain, few = name.removeprefix("concepts"), f" ({kind})", f", {FEW}"
+    wanted = (same, *((f"{plain}{few}",) if name.endswith(few) else ()), plain)
     return next((f"{start}{end}" for end in wanted if f"{start}{end}" in names), None)

@@ -48,8 +48,12 @@ def where_a_decision_looks(
         Images to tokens, as the tokens of the SAE were made.
     tau : float
         Activation above which a token counts, the classifier's.
-    masks, counted, config
+    masks : sequence of ndarray or None, or None
         As of `cytosae.atlas.where_it_looks`.
+    counted : ndarray of bool, shape (n, T), or None
+        Tokens that count, None for all.
+    config : GazeConfig or None
+        How many patches are painted out, and how often at random.
 
     Returns
     -------
