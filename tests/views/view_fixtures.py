@@ -104,6 +104,21 @@ def comparison_view(datasets):
     return view_of_comparison(compare_atlases(*(one.atlas for one in datasets)), *datasets, concepts=3)
 
 
+@pytest.fixture(scope="session")
+def suppression_view():
+    """Artefacts of made-up cells suppressed."""
+    from evaluation.planted_stains import planted
+
+    from cytosae.evaluation.config import SuppressionConfig
+    from cytosae.evaluation.suppression import measure_suppression
+    from cytosae.views.suppression_view import view_of_suppression
+
+    cells, directions, stained = planted()
+    config = SuppressionConfig(splits=2, controls=2)
+    found = measure_suppression(cells, directions, lambda _: stained, config)
+    return view_of_suppression(found, dataset=EVIL)
+
+
 def write_images(folder, cells):
     """A picture of each cell: a disc whose colour goes with its type."""
     from PIL import Image

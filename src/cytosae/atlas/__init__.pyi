@@ -4,7 +4,7 @@ from .concept_choice import select_concepts, usefulness
 from .config import GazeConfig, LocalisationConfig
 from .drift import Drift, measure_drift
 from .gaze import Gaze, where_it_looks
-from .intervention import Effect, change_concepts, dose_response, interaction
+from .intervention import Effect, change_concepts, dose_response, interaction, token_directions
 from .locations import latent_places
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
@@ -58,6 +58,7 @@ __all__ = [
     "select_concepts",
     "share_atlas",
     "stored_entries",
+    "token_directions",
     "usefulness",
     "where_it_looks",
     "write_atlas",

@@ -120,6 +120,18 @@ def interaction(
     return both - one - two + alone
 
 
+@torch.no_grad()
+def token_directions(sae: SparseAutoencoder) -> NDArray[np.float32]:
+    """(m, D) what an activation of 1 of each latent adds to a token, in the units of the tokens.
+
+    A token without the latents of a set S is x - sum over S of a_j times row j; a mean of tokens changes by the means
+    of their activations, whatever the positions.
+    """
+    start = torch.zeros(sae.d_sae, dtype=torch.long, device=sae.device)
+    undone = sae.normaliser.inverse
+    return (undone(sae.W_dec, start) - undone(torch.zeros_like(sae.W_dec), start)).cpu().numpy()
+
+
 def _delta(
     tokens: torch.Tensor, sae: SparseAutoencoder, factors: Mapping[int, float], patches: Sequence[int] | None
 ) -> torch.Tensor:

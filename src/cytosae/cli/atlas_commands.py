@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
+from cytosae.cli.artefact_commands import suppress, verdicts
 from cytosae.cli.options import changes_of, options_of, some_of
 from cytosae.cli.output import Json, Output
 from cytosae.cli.studies import ExistingStudy, FocusOption, asked_for, open_study
@@ -24,6 +25,9 @@ atlas_app: App = App(
     **cytosae atlas --study DIR** makes the atlases of a study. The other commands work on finished ones.
     """,
 )
+
+atlas_app.command(verdicts)
+atlas_app.command(suppress)
 
 if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     AtlasOptions = Any
@@ -249,6 +253,7 @@ def drift(
         CSV file for the concepts.
     """
     from cytosae.atlas import measure_drift, open_atlas
+    from cytosae.pipeline.artefact_work import looks_of_atlas
 
     output = Output(as_json=as_json)
     atlases = [open_atlas(path) for path in (new, against)]
@@ -277,79 +282,6 @@ def drift(
     )
     output.finish()
     return int(bool(found.concepts["drifted"].any()) or any(bool(one) for one in found.called.values()))
-
-
-def looks_of_atlas(path: Path, atlas: Any, most: int, *, unreconstructed: bool) -> Any:
-    """Looks of at most ``most`` cells of an atlas, spread evenly, and what the SAE leaves of them."""
-    import numpy as np
-    import pandas as pd
-
-    from cytosae.atlas import open_cells
-    from cytosae.atlas.unreconstructed import unreconstructed_shares
-    from cytosae.cells.looks import cell_looks
-
-    cells = open_cells(path, str(atlas.uns["provenance"]["dataset"]))
-    rows = np.unique(np.linspace(0, len(cells) - 1, min(most, len(cells))).astype(int)) if len(cells) and most else []
-    found = cell_looks(cells, (int(row) for row in rows))
-    if unreconstructed:
-        study = path.parent.parent
-        if not (study / "tokens" / path.stem).is_dir():
-            raise UsageError(f"{path} lies beside no tokens; leave --unreconstructed out.")
-        store = cytosae.open_tokens(study / "tokens" / path.stem)
-        some = np.unique(np.linspace(0, len(store) - 1, min(max(most, 1), len(store))).astype(int))
-        shares = unreconstructed_shares(cytosae.load_sae(study / "sae"), store, some)
-        own = pd.DataFrame({"unreconstructed": shares}, index=pd.Index([store.cell_ids[row] for row in some]))
-        found = found.join(own, how="inner") if len(found) else own
-    return found
-
-
-@atlas_app.command
-def verdicts(
-    path: Path, /, *, looks: Annotated[int, Parameter(negative="")] = 2000, out: Path, as_json: Json = False
-) -> None:
-    """Say of each latent whether it goes with the cell (morphology) or with how its image came about (artefact).
-
-    Of the cell tell its type and the attributes of WBCAtt, of the image columns such as laboratory, site or session,
-    and its colours and sharpness, as far as these do not explain them.
-
-    Parameters
-    ----------
-    path
-        The atlas, FILE.h5ad, with the images of its cells at hand.
-    looks
-        At most so many cells, spread evenly.
-    out
-        CSV file for the table.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from cytosae.atlas import open_atlas, read_rows
-    from cytosae.atlas.verdicts import CELL_FACTS, IMAGE_FACTS, VERDICTS, give_verdicts
-
-    output = Output(as_json=as_json)
-    one = open_atlas(path, backed="r")
-    seen = looks_of_atlas(path, one, looks, unreconstructed=False)
-    if seen.empty:
-        raise UsageError(f"the images of {path} are not there, so nothing is known of their colours; bring them back.")
-    rows = np.sort(one.obs_names.get_indexer(seen.index))
-    obs = pd.DataFrame(one.obs).iloc[rows]
-    cell, image = (obs[[name for name in names if name in obs]] for names in (CELL_FACTS, IMAGE_FACTS))
-    patients = pd.factorize(obs["patient"].astype(object))[0] if "patient" in obs else np.full(len(obs), -1)
-    found = give_verdicts(
-        read_rows(one.X, rows),
-        pd.DataFrame(cell),
-        pd.DataFrame(image),
-        looks=seen.loc[obs.index],
-        position_dependence=one.var["position_dependence"].to_numpy(),
-        units=patients if (patients >= 0).all() else None,
-    )
-    found.index = pd.Index(one.var_names.astype(int), name="latent")
-    found.to_csv(out)
-    counts = {name: int((found["verdict"] == name).sum()) for name in VERDICTS}
-    output.line(f"{len(found):,} latents on {len(rows):,} cells: {', '.join(f'{n:,} {v}' for v, n in counts.items())}.")
-    output.result(verdicts=counts, cells=len(rows), table=out)
-    output.finish()
 
 
 def report_of_atlases(paths: Sequence[Path], images: Path | None, out: Path | None, options: Any) -> Path:

@@ -223,3 +223,30 @@ class QualityConfig:
         for name, least in (("cells", 20), ("splits", 2), ("clusters", 2), ("maps", 2), ("sample", 64)):
             if getattr(self, name) < least:
                 raise UsageError(f"quality.{name} is {getattr(self, name)}; it must be at least {least}.")
+
+
+@dataclass(frozen=True)
+class SuppressionConfig:
+    """How the suppression of latents is measured.
+
+    Attributes
+    ----------
+    splits : int
+        Random thirds of the patients: one chooses the latents, on one probes are fitted, on one they are asked.
+    controls : int
+        Sets of as many other latents, matched in activation frequency, in each split.
+    resamples : int
+        Behind the intervals by which latents are chosen.
+    seed : int
+        Of thirds and controls.
+    """
+
+    splits: int = 5
+    controls: int = 20
+    resamples: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("splits", 2), ("controls", 2), ("resamples", 20)):
+            if getattr(self, name) < least:
+                raise UsageError(f"suppression.{name} is {getattr(self, name)}; it must be at least {least}.")

@@ -19,7 +19,7 @@ from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
 from cytosae.evaluation.config import QualityConfig
 from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
-from cytosae.evaluation.unit_scores import pursue
+from cytosae.evaluation.unit_scores import linear_probe, pursue
 from cytosae.evaluation.units import TokenRows, Units
 
 Reconstruct = Callable[[torch.Tensor], torch.Tensor]
@@ -280,11 +280,8 @@ def _rank_auc(ranks: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.fl
 
 def _probe(fitted: NDArray[Any], asked: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_]) -> float:
     """Balanced accuracy on the other half of ``asked`` of a linear probe that was fitted on one half of ``fitted``."""
-    centre, scale = fitted[half].mean(0), fitted[half].std(0)
-    scale = np.where(scale > 0, scale, 1)
-    model = LogisticRegression(C=0.1, max_iter=2000, class_weight="balanced")
-    model.fit((fitted[half] - centre) / scale, y[half])
-    return float(balanced_accuracy_score(y[~half], model.predict((asked[~half] - centre) / scale)))
+    model = linear_probe().fit(fitted[half], y[half])
+    return float(balanced_accuracy_score(y[~half], model.predict(asked[~half])))
 
 
 def _chosen(labels: Sequence[str | None], config: QualityConfig) -> tuple[NDArray[np.intp], NDArray[Any]]:

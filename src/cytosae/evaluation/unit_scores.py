@@ -8,6 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 Array = NDArray[np.float64]
 BLOCK = 256
@@ -184,6 +187,11 @@ def pursue(X: NDArray[np.floating], y: NDArray[np.floating], count: int) -> NDAr
         basis = np.linalg.qr(scaled[:, chosen].astype(np.float64))[0]
         rest = target - basis @ (basis.T @ target)
     return np.array(chosen, np.intp)
+
+
+def linear_probe() -> Pipeline:
+    """Logistic regression on standardised numbers with an L2 penalty (C = 0.1), classes weighed alike; not fitted."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight="balanced"))
 
 
 def cell_weights(n: int, resamples: int, seed: int) -> Array:

@@ -19,6 +19,7 @@ from cytosae.report.templating import make_environment, read_template
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views.page_parts import Page
 from cytosae.views.quality_view import QualityView
+from cytosae.views.suppression_view import SuppressionView
 from cytosae.views.validation_view import ValidationView
 
 PAGES: dict[type[Page], str] = {
@@ -26,6 +27,7 @@ PAGES: dict[type[Page], str] = {
     AtlasView: "atlas.html.j2",
     ComparisonView: "comparison.html.j2",
     QualityView: "quality.html.j2",
+    SuppressionView: "suppression.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
     DiseaseView: "disease.html.j2",
