@@ -42,11 +42,11 @@ def opened(atlas: ad.AnnData, accepted: Mapping[int, str] | None = None) -> Open
 
 
 def test_place_cells_and_what_they_share_make_a_draft(atlas):
-    assert name_of(opened(atlas), 0) == "Cytoplasm of monocyte: cytoplasm vacuole"
+    assert name_of(opened(atlas), 0) == "Cytoplasm of monocyte: vacuoles"
 
 
 def test_a_trait_is_named_only_beyond_chance(atlas):
-    assert common_traits(opened(atlas), 0) == ("cytoplasm vacuole",)  # not granularity, which half of all cells have
+    assert common_traits(opened(atlas), 0) == ("vacuoles",)  # not granularity, which half of all cells have
     assert common_traits(opened(atlas), 1) == ()  # no vacuoles, as nine of ten cells
     few = atlas.copy()
     few.obs["cytoplasm_vacuole"] = [v if i < 9 else None for i, v in enumerate(few.obs["cytoplasm_vacuole"])]
@@ -55,7 +55,7 @@ def test_a_trait_is_named_only_beyond_chance(atlas):
 
 def test_without_places_a_draft_says_where_in_the_image(atlas):
     del atlas.var["lives_in"]
-    assert name_of(opened(atlas), 0) == "Cells: monocyte, in the middle: cytoplasm vacuole"
+    assert name_of(opened(atlas), 0) == "Cells: monocyte, in the middle: vacuoles"
     assert name_of(opened(atlas), 1).startswith("Cells: ")
     assert name_of(opened(atlas), 1).endswith("towards the edge")
 
@@ -66,7 +66,7 @@ def test_the_name_that_people_accepted_comes_first(atlas):
 
 def test_cells_without_labels_are_said_to_be(atlas):
     atlas.obs["label"] = pd.Series([None] * atlas.n_obs, dtype=object).to_numpy()
-    assert name_of(opened(atlas), 0) == "Cytoplasm of unlabelled cells: cytoplasm vacuole"
+    assert name_of(opened(atlas), 0) == "Cytoplasm of unlabelled cells: vacuoles"
 
 
 def test_headlines_count():
@@ -79,9 +79,10 @@ def test_headlines_count():
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("cytoplasm_vacuole", "yes", "cytoplasm vacuole"),
+        ("cytoplasm_vacuole", "yes", "vacuoles"),
         ("cytoplasm_vacuole", "no", "no cytoplasm vacuole"),
-        ("nucleus_shape", "irregular", "nucleus shape irregular"),
+        ("nucleus_shape", "irregular", "irregular or folded nuclear outline"),
+        ("cell_shape", "round", "cell shape round"),
     ],
 )
 def test_values_become_words(column: str, value: str, words: str) -> None:

@@ -28,6 +28,8 @@ class Term:
         What else it is called.
     excludes : tuple of str
         Keys that cannot be said of the same structure.
+    seen_as : tuple of str
+        Values of human attributes that mean it, ``column=value``.
     """
 
     key: str
@@ -35,13 +37,16 @@ class Term:
     words: str
     synonyms: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
+    seen_as: tuple[str, ...] = ()
 
 
 @cache
 def vocabulary() -> dict[str, Term]:
     """Key -> term, in the order of the file."""
     return {
-        key: Term(key, of["family"], of["words"], tuple(of.get("synonyms", ())), tuple(of.get("excludes", ())))
+        key: Term(
+            key, of["family"], of["words"], *(tuple(of.get(name, ())) for name in ("synonyms", "excludes", "seen_as"))
+        )
         for key, of in _file()["terms"].items()
     }
 
@@ -66,6 +71,11 @@ def find_term(said: str) -> Term | None:
     return None
 
 
+def term_of_value(column: str, value: str) -> Term | None:
+    """The term that a value of a human attribute means; None where there is none."""
+    return _seen_as().get(f"{column}={value}")
+
+
 def check_terms(terms: Iterable[str]) -> tuple[str, ...]:
     """Terms as they are stored: each once, in the order of the vocabulary.
 
@@ -84,6 +94,11 @@ def check_terms(terms: Iterable[str]) -> tuple[str, ...]:
                 f"{vocabulary()[term].words!r} and {vocabulary()[clash[0]].words!r} exclude each other; keep one."
             )
     return tuple(key for key in vocabulary() if key in said)
+
+
+@cache
+def _seen_as() -> dict[str, Term]:
+    return {value: term for term in vocabulary().values() for value in term.seen_as}
 
 
 @cache

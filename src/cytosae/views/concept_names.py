@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import hypergeom
 
+from cytosae.reviews.vocabulary import term_of_value
 from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
 from cytosae.views.page_parts import known, text
 
@@ -70,7 +71,10 @@ def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
 
 
 def trait_words(column: str, value: str) -> str:
-    """A value of a column in words: "cytoplasm vacuole", "no granularity", "nucleus shape irregular"."""
+    """A value of a column in words: the vocabulary's ("vacuoles"), else "no cytoplasm vacuole", "cell shape round"."""
+    term = term_of_value(column, value)
+    if term is not None:
+        return term.words
     name = column.replace("_", " ")
     return {"yes": name, "true": name, "no": f"no {name}", "false": f"no {name}"}.get(value.lower(), f"{name} {value}")
 

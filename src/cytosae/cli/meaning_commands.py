@@ -1,4 +1,4 @@
-"""``cytosae atlas verdicts`` and ``suppress``: which latents go with the image, and what goes when they go."""
+"""``cytosae atlas verdicts``, ``suppress`` and ``names``: what latents go with, and what goes when they go."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # types made while running mean nothing to a type checker
     SuppressionOptions = Any
 else:
     SuppressionOptions = some_of(SuppressionConfig, "splits", "controls", "resamples", "seed")
+
+GOES_WELL = 0.8
+"""AUC from which on a concept is counted as going with an attribute well."""
 
 Looks = Annotated[int, Parameter(negative="")]
 
@@ -98,4 +101,51 @@ def suppress(
     output.table([column.words for column in view.measures.columns], rows)
     output.line(f"With pictures: {page}")
     output.result(page=page, measures=found.table.to_dict("records"), facts=found.facts)
+    output.finish()
+
+
+def names(
+    path: Path,
+    /,
+    *,
+    attributes: Path | None = None,
+    second: Path | None = None,
+    out: Path,
+    as_json: Json = False,
+) -> None:
+    """Name every concept of an atlas in words of hematology: drafts, until people have accepted a name.
+
+    A draft says where the concept lives, on which cells, and what these have in common. Beside it stand the human
+    attribute that the concept goes with best, and the family of concepts that are used alike.
+
+    Parameters
+    ----------
+    path
+        The atlas, FILE.h5ad.
+    attributes
+        Table of human attributes, a row an image, such as WBCAtt's; columns of the cells if left out.
+    second
+        The same by a second annotator: how well people agree is the ceiling of every concept.
+    out
+        CSV file for the table.
+    """
+    from cytosae.pipeline.name_work import names_of_atlas
+    from cytosae.reviews import accepted_names
+
+    output = Output(as_json=as_json)
+    study = path.absolute().parent.parent
+    reviewed = accepted_names(study) if (study / "reviews.sqlite").is_file() else {}
+    accepted = {latent: one.name for latent, one in reviewed.items()}
+    found = names_of_atlas(path, attributes=attributes, second=second, accepted=accepted)
+    found.to_csv(out)
+    seen = int(found["value"].notna().sum()) if "value" in found else 0
+    families, several = int(found["family"].nunique()), int((found["family_size"] > 1).sum())
+    drafts = int(found["draft"].sum())
+    well = int((found["auc"] >= GOES_WELL).sum()) if seen else 0
+    output.line(f"{len(found):,} concepts, {drafts:,} with a draft of a name.")
+    output.line(f"{seen:,} go with a human attribute beyond chance, {well:,} with an AUC of {GOES_WELL} or more.")
+    output.line(f"{several:,} of them are used like another: {families:,} families.")
+    output.result(
+        concepts=len(found), drafts=drafts, with_attribute=seen, going_well=well, families=families, table=out
+    )
     output.finish()
