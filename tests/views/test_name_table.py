@@ -11,7 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from atlas.stub_chain import StubSae, make_chain
+from PIL import Image
 
+from cytosae.atlas import build_atlas, cells_place, save_atlas
+from cytosae.cells import read_cells
 from cytosae.cli import main
 from cytosae.reviews.vocabulary import term_of_value, vocabulary
 from cytosae.views.name_table import table_of_names
@@ -61,17 +65,27 @@ def test_every_value_means_one_term_of_the_vocabulary():
     assert term_of_value("granule_colour", "green") is None
 
 
-def test_the_command_joins_two_annotators_by_file_name(study_of_smear, smear, tmp_path, capsys):
-    images = pd.read_csv(smear / "manifest.csv")["image"]
-    said = pd.DataFrame({"image": images, "cytoplasm_vacuole": np.where(np.arange(len(images)) % 3, "no", "yes")})
+def test_the_command_joins_two_annotators_by_file_name(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "smear").mkdir()
+    for i in range(30):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / "smear" / f"{i}.png")
+    said = pd.DataFrame({"image": [f"{i}.png" for i in range(30)], "label": "monocyte"})
+    said.to_csv(tmp_path / "smear" / "manifest.csv", index=False)
+    cells = read_cells(tmp_path / "smear")
+    _, store, _ = make_chain(30)
+    store.cell_ids = cells.frame["cell_id"].tolist()
+    atlas = tmp_path / "smear.h5ad"
+    save_atlas(build_atlas(StubSae(), store, cells), atlas)
+    cells.save(cells_place(atlas))
+    said["cytoplasm_vacuole"] = np.where(np.arange(30) % 2, "no", "yes")
     for name in ("first", "second"):
         said.to_csv(tmp_path / f"{name}.csv", index=False)
-    atlas = study_of_smear / "atlas" / "smear.h5ad"
     call = ["atlas", "names", str(atlas), "--out", str(tmp_path / "names.csv"), "--json"]
     tables = ["--attributes", str(tmp_path / "first.csv"), "--second", str(tmp_path / "second.csv")]
     assert main([*call, *tables]) == 0
     found, table = json.loads(capsys.readouterr().out), pd.read_csv(tmp_path / "names.csv", index_col="latent")
-    assert found["concepts"] == len(table)
+    assert found["concepts"] == len(table) > 10
     assert {"name", "people", "family_name"} <= set(table)
     assert main([*call, "--second", str(tmp_path / "second.csv")]) == 2
     assert "give --attributes" in capsys.readouterr().err
