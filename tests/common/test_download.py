@@ -175,9 +175,9 @@ def test_an_archive_is_unpacked_without_its_litter(tmp_path):
     assert len([path for path in (tmp_path / "to").rglob("*") if path.is_file()]) == 1
 
 
-@pytest.mark.parametrize("name", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "..\\out.txt", "C:\\out.txt"])
+@pytest.mark.parametrize("name", ["../out.txt", "ABSOLUTE/out.txt", "a/../../out.txt", "..\\out.txt", "C:\\out.txt"])
 def test_a_name_that_leads_out_is_refused_before_anything_is_written(tmp_path, name):
-    archive = zipped(tmp_path / "a.zip", **{"good.txt": b"1", name: b"2"})
+    archive = zipped(tmp_path / "a.zip", **{"good.txt": b"1", name.replace("ABSOLUTE", str(tmp_path)): b"2"})
     with pytest.raises(InputError, match="leads out of the folder, so nothing of it was unpacked"):
         unpack_zip(archive, tmp_path / "to")
     assert not (tmp_path / "to").exists()
