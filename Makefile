@@ -1,11 +1,11 @@
-# make setup | demo | test | test-interop | check | bench | docs
+# make setup | demo | test | test-pythons | test-interop | check | bench | docs | release
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 INTEROP := .venv-saelens
 
-.PHONY: setup setup-dev setup-browser setup-postgresql demo test test-interop check bench docs clean
+.PHONY: setup setup-dev setup-browser setup-postgresql demo test test-pythons test-interop check bench docs release clean
 
 setup: $(VENV)/.setup
 setup-dev: $(VENV)/.setup-dev
@@ -34,6 +34,16 @@ demo: setup
 # Two processes share the files of tests; each computes with one thread, so that they do not stand in each other's way.
 test: setup-dev setup-browser setup-postgresql
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The quick tests with the newest versions of everything, on each Python that is at hand.
+PYTHONS ?= 3.11 3.12 3.13
+test-pythons:
+	@for v in $(PYTHONS); do \
+		command -v python$$v >/dev/null || { echo "python$$v is not here; it is left out."; continue; }; \
+		echo "Python $$v:"; test -x .venv-$$v/bin/python || python$$v -m venv .venv-$$v || exit 1; \
+		.venv-$$v/bin/pip --disable-pip-version-check install --quiet -e '.[test]' || exit 1; \
+		OMP_NUM_THREADS=1 .venv-$$v/bin/python -m pytest -q -m "not slow" -n 2 --dist loadfile || exit 1; \
+	done
 
 # sae-lens brings a large stack of its own, so it lives in an environment of its own.
 test-interop: setup-dev $(INTEROP)/.setup
@@ -64,5 +74,11 @@ docs: setup
 	@$(PIP) -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
+# The wheel is the same at every build of the same commit; beside it stands what it is made of (CycloneDX).
+release: setup-dev
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -t wheel -t sdist
+	$(BIN)/python scripts/bill_of_materials.py dist/cytosae.cdx.json explorer onnx postgres
+
 clean:
-	rm -rf $(VENV) $(INTEROP) .venv-peers site runs
+	rm -rf $(VENV) $(INTEROP) .venv-peers $(PYTHONS:%=.venv-%) site runs dist

@@ -93,3 +93,11 @@ def test_oblong_grids_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     save_model("test_vit", tmp_path / "model.safetensors", num_classes=0)
     with pytest.raises(WeightsError, match=r"10 x 8 patches; cytosae needs a square grid"):
         load_backbone("timm:test_vit", tmp_path / "model.safetensors")
+
+
+def test_a_model_in_timms_format_outside_of_its_list_is_loaded_with_its_own_preprocessing(tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", num_classes=0)
+    timm.models.save_for_hf(model, tmp_path / "vit", model_config={"mean": [0.1, 0.2, 0.3]})
+    backbone = load_backbone(f"timm:local-dir:{tmp_path / 'vit'}")
+    assert backbone.n_tokens == 101
+    assert all(torch.equal(value, backbone.model.state_dict()[key]) for key, value in model.state_dict().items())  # pyright: ignore

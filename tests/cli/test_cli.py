@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cytosae.cli import main
+from cytosae.cli import doctor, main
 from cytosae.cli.commands import app
 
 
@@ -197,3 +197,35 @@ def test_the_installed_command_answers(tmp_path):
     command = Path(sys.executable).with_name("cytosae")
     version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
     assert version.strip()[0].isdigit()
+
+
+def test_doctor_says_how_to_mend_what_is_missing(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CYTOSAE_OFFLINE", "1")
+    monkeypatch.setattr("locale.getpreferredencoding", lambda _do_setlocale=True: "ANSI_X3.4-1968")
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10**9}))
+    monkeypatch.chdir(tmp_path)
+    assert run("doctor", "--json") == 0
+    found = {f["what"]: (f["state"], f["detail"]) for f in json.loads(capfd.readouterr().out)["findings"]}
+    for what, mend in {
+        "weights of dinobloom-b": "cytosae model fetch dinobloom-b",
+        "locale": "export PYTHONUTF8=1",
+        "disk": "name a --study on another disk",
+        "network": "unset CYTOSAE_OFFLINE",
+    }.items():
+        assert found[what][0] == "missing"
+        assert mend in found[what][1]
+    assert found["file locks"] == ("ok", f"hold at {tmp_path}")
+    assert "Apache-2.0" in found["weights of dinobloom-b"][1]
+
+
+def test_doctor_finds_locks_that_everybody_is_granted(tmp_path, monkeypatch):
+    class Granted:
+        def __init__(self, *_args: object, **_options: object) -> None: ...
+        def __enter__(self) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(doctor, "FileLock", Granted)
+    (locks,) = [finding for finding in doctor._places(tmp_path) if finding.what == "file locks"]
+    assert locks.state == "broken"
+    assert "put the study on a local disk" in locks.detail

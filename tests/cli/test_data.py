@@ -30,7 +30,15 @@ def images(tmp_path: Path) -> Path:
 def test_list_says_what_there_is_and_how_to_get_it(capfd):
     assert run("data", "list") == 0
     text = capfd.readouterr().out
-    for words in ("MLL23", "171,374", "CC BY 3.0", "https://data.mendeley.com", "cite: ", "unknown"):
+    for words in (
+        "MLL23",
+        "171,374",
+        "CC BY 3.0",
+        "cytosae data fetch acevedo",
+        "https://www.cancerimagingarchive.net",
+        "cite: ",
+        "unknown",
+    ):
         assert words in text
     assert run("data", "list", "--json") == 0
     datasets = json.loads(capfd.readouterr().out)["datasets"]

@@ -20,6 +20,7 @@ from cytosae.backbones.checkpoints import (
     load_strictly,
     read_state,
 )
+from cytosae.backbones.fetched_weights import find_weights
 from cytosae.backbones.former_weights import find_former
 from cytosae.backbones.preprocessing import Preprocessing
 from cytosae.backbones.protocol import AnyBackbone
@@ -37,11 +38,12 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
     ----------
     name : str
         ``tiny`` (shipped), ``dinobloom-s``, ``-b``, ``-l``, ``-g``, or ``timm:<model>``, any vision transformer of
-        timm, ``onnx:<name>``, a file of `export_onnx`, or ``<runtime>:<model>`` of another package (`runtimes`).
+        timm (``timm:hf-hub:<owner>/<name>``: on the hub), ``onnx:<name>``, a file of `export_onnx`, or
+        ``<runtime>:<model>`` of another package (`runtimes`).
     weights : str or Path or None
-        File with the weights: for DinoBloom one as published; for timm a state dict in timm's names (None: fetched
-        through timm); for ONNX the file; for tiny another training of it, or the sha256 of weights that an earlier
-        version bundled (None: the shipped ones).
+        File with the weights: for DinoBloom one as published (None: as `cytosae model fetch` left it in the cache); for
+        timm a state dict in timm's names (None: fetched through timm); for ONNX the file; for tiny another training of
+        it, or the sha256 of weights that an earlier version bundled (None: the shipped ones).
     block : int or None
         The block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second to
         last, as in the paper.
@@ -116,11 +118,13 @@ def _read_metadata(path: Path) -> dict[str, Any]:
 
 def _load_dinobloom(entry: BackboneEntry, path: Path | None, block: int | None) -> Backbone:
     """Load a published DinoBloom checkpoint into timm's DINOv2 of the same size, at 224 px."""
+    path = path or find_weights(entry)
     if path is None:
         known = "".join(f" (sha256 of {file}: {value})" for file, value in entry.sha256.items())
         raise WeightsError(
-            f"The weights of {entry.name} do not come with cytosae: fetch {' or '.join(entry.files)} from "
-            f"{entry.origin}{known}, and pass the file as weights=PATH (--backbone.weights on the command line)."
+            f"The weights of {entry.name} do not come with cytosae: cytosae model fetch {entry.name}, or fetch "
+            f"{' or '.join(entry.files)} from {entry.origin}{known}, and pass the file as weights=PATH "
+            "(--backbone.weights on the command line)."
         )
     loaded = read_state(path)
     found = hash_weights_file(path)

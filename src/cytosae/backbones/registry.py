@@ -31,6 +31,10 @@ class BackboneEntry:
         Checksum of a published file by its name, where known.
     reference : str
         The publication.
+    record : str
+        Address of the Zenodo record of the files, in Zenodo's interface; "" where they come with cytosae.
+    hub : str
+        The same weights in timm's format on the hub, as ``timm:hf-hub:<hub>``; "" where there are none.
     former : mapping of str to str
         Checksum of weights that an earlier version bundled, and the name of their file.
     """
@@ -44,6 +48,8 @@ class BackboneEntry:
     licence: str
     reference: str
     sha256: Mapping[str, str] = field(default_factory=dict)
+    record: str = ""
+    hub: str = ""
     former: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,6 +65,8 @@ def _dinobloom(letter: str, width: int, depth: int, timm_model: str, sha256: str
         licence=_DINOBLOOM_LICENCE,
         reference="Koch et al., DinoBloom: A Foundation Model for Generalizable Cell Embeddings in Hematology, 2024",
         sha256={published: sha256} if sha256 else {},
+        record="https://zenodo.org/api/records/10908163",
+        hub=f"1aurent/{timm_model.removesuffix('_dinov2')}_224.dinobloom",
     )
 
 

@@ -18,7 +18,8 @@ from cytosae.common.errors import UsageError, WeightsError
 def load_timm(asked: str, path: Path | None, block: int | None) -> Backbone:
     """Load ``timm:<asked>``."""
     name = f"timm:{asked}"
-    if not timm.is_model(asked):
+    # hf-hub:OWNER/NAME and local-dir:FOLDER are models in timm's format that its own list does not have
+    if ":" not in asked and not timm.is_model(asked):
         raise UsageError(f"timm has no model {asked!r}; see timm.list_models() for those that it has.")
     try:
         model = timm.create_model(asked, pretrained=path is None, num_classes=0)

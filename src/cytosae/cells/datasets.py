@@ -1,4 +1,4 @@
-"""What is published of the field's data sets: `datasets.toml`, the one table behind `cytosae data list` and `check`."""
+"""What is published of the field's data sets: the table behind `cytosae data list`, `fetch` and `check`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 
 from cytosae.common.errors import UsageError
+from cytosae.common.remote_files import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class PublishedDataset:
         Files that belong to the data set without being images.
     patient_table, patient_column : str
         Table with a row for each patient, and the column of their names; "" without one.
+    record : str
+        Address of the Zenodo record, in Zenodo's interface, that lists the files; "" without one.
+    files : tuple of RemoteFile
+        Those that can be fetched by program, where no record lists them.
+    steps : tuple of str
+        What a person does to get it, where no program can.
     """
 
     name: str
@@ -74,6 +81,14 @@ class PublishedDataset:
     tables: tuple[str, ...] = ()
     patient_table: str = ""
     patient_column: str = ""
+    record: str = ""
+    files: tuple[RemoteFile, ...] = ()
+    steps: tuple[str, ...] = ()
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether it can be fetched by program."""
+        return bool(self.record or self.files)
 
 
 @cache
@@ -82,7 +97,15 @@ def published_datasets() -> dict[str, PublishedDataset]:
     with files("cytosae.cells").joinpath("datasets.toml").open("rb") as file:
         table = tomllib.load(file)
     return {
-        name: PublishedDataset(name=name, **{**entry, "tables": tuple(entry.get("tables", ()))})
+        name: PublishedDataset(
+            name=name,
+            **{
+                **entry,
+                "tables": tuple(entry.get("tables", ())),
+                "steps": tuple(entry.get("steps", ())),
+                "files": tuple(RemoteFile(**file) for file in entry.get("files", ())),
+            },
+        )
         for name, entry in table.items()
     }
 

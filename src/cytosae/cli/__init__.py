@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from cytosae.cli.interruption import EXIT_CODE, SENTENCE, interruptible
+from cytosae.common.cache import is_offline
 from cytosae.common.errors import CytosaeError
 
 
@@ -20,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [word for word in tokens if word != "--debug"]
+    if is_offline():  # read by the hub's client when it is imported
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         with interruptible():
             return _run(tokens)

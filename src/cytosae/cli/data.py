@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from cytosae.cli.fetching import Yes, confirm, file_rows, pinned_line
 from cytosae.cli.output import Json, Output
 from cytosae.cli.studies import HowToRead
 from cytosae.common.errors import InputError, UsageError
@@ -18,7 +19,9 @@ from cytosae.common.errors import InputError, UsageError
 if TYPE_CHECKING:
     from cytosae.cells import CellTable, DatasetCheck, Finding, PublishedDataset
 
-data_app: App = App(name="data", help="Data sets: what there is, whether a download is complete, a synthetic smear.")
+data_app: App = App(
+    name="data", help="Data sets: what there is, fetch one, whether a download is complete, a synthetic smear."
+)
 
 
 @data_app.command(name="list")
@@ -41,10 +44,70 @@ def list_data(*, as_json: Json = False) -> None:
     for dataset in known:
         output.line("")
         output.line(f"{dataset.title}: {dataset.what}.")
-        output.line(f"  get it: {dataset.how}")
+        output.line(f"  get it: {f'cytosae data fetch {dataset.name}' if dataset.fetchable else dataset.how}")
         output.line(f"  cite: {dataset.citation}")
     output.result(datasets=[{**asdict(dataset), "tables": list(dataset.tables)} for dataset in known])
     output.finish()
+
+
+@data_app.command(name="fetch")
+def fetch_data(
+    name: str,
+    directory: Path | None = None,
+    /,
+    *,
+    only: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    yes: Yes = False,
+    as_json: Json = False,
+) -> int:
+    """Fetch a data set of `cytosae data list`; size, licence and free disk are shown before anything starts.
+
+    A download that broke off goes on where it ended; every file is checked by its published checksum, or pinned at its
+    first download where none is published; archives are unpacked. Data sets that no program may fetch (TCIA's): the
+    steps for a person are printed, and when DIRECTORY holds the images they are checked. With CYTOSAE_OFFLINE=1 nothing
+    is asked of the network.
+
+    Parameters
+    ----------
+    name
+        Name of a published data set.
+    directory
+        Folder for it; by default one in the cache (CYTOSAE_CACHE, or the usual place of the system).
+    only
+        Names of files, without which all are fetched, e.g. bloodmnist_224.npz.
+    """
+    from cytosae.cells import fetch_dataset, plan_fetch, published_dataset
+
+    dataset = published_dataset(name)
+    output = Output(as_json=as_json)
+    if not dataset.fetchable:
+        return _fetched_by_hand(output, dataset, directory)
+    plan = plan_fetch(dataset, directory, only=only)
+    output.line(f"{dataset.title}: {dataset.what}.")
+    output.line(f"  licence: {dataset.licence}; cite: {dataset.citation}")
+    if plan.files:
+        output.table(["file", "size", "checksum"], file_rows(plan.files))
+        confirm(output, plan.size, plan.free, plan.place, yes=yes)
+    fetched = fetch_dataset(plan)
+    output.line(pinned_line([name for name, entry in fetched["files"].items() if entry["pinned"]]))
+    output.line(f"{dataset.title} is at {plan.place}; check it with: cytosae data check {dataset.name} {plan.place}")
+    output.result(path=plan.place, licence=dataset.licence, citation=dataset.citation, files=fetched["files"])
+    output.finish()
+    return 0
+
+
+def _fetched_by_hand(output: Output, dataset: PublishedDataset, directory: Path | None) -> int:
+    there = directory is not None and directory.is_dir() and any(directory.iterdir())
+    if not there:
+        place = directory or Path(dataset.name)
+        output.line(f"{dataset.title} ({dataset.licence}) cannot be fetched by program:")
+        for number, step in enumerate(dataset.steps, 1):
+            output.line(f"  {number}. {step}")
+        output.line(f"Then check what is there: cytosae data fetch {dataset.name} {place}")
+        output.result(path=None, steps=dataset.steps, licence=dataset.licence)
+        output.finish()
+        return 1
+    return _report(output, _check_folder(output, Path(dataset.name), directory, HowToRead(), ()))
 
 
 @data_app.command(name="check")
@@ -85,6 +148,10 @@ def check_data(
         findings += _check_folder(output, name_or_path, path, how or HowToRead(), against)
     if study is not None:
         findings += _check_study(output, study)
+    return _report(output, findings)
+
+
+def _report(output: Output, findings: Sequence[Finding]) -> int:
     for finding in findings:
         output.line(f"{'WRONG' if finding.wrong else 'note '}  {finding.sentence}")
     wrong = sum(finding.wrong for finding in findings)

@@ -37,3 +37,7 @@ class TrainingError(CytosaeError):
 
 class ConflictError(CytosaeError):
     """What is to be changed was changed meanwhile by somebody else, who must not be overwritten."""
+
+
+class DownloadError(CytosaeError):
+    """A file could not be fetched, or is not the one that was meant."""

@@ -26,6 +26,7 @@ from cytosae.views.models_view import ModelsView, positive_of, view_of_models
 from cytosae.views.number_words import count, listed, percent, whole
 from cytosae.views.page_parts import Fact, Head, Page, Table, define, series, table_of
 from cytosae.views.plots import Matrix
+from cytosae.views.reporting import answers_of_cohort, reporting_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cytosae.cohort.classification.result import ClassificationResult
     from cytosae.cohort.config import Kind
     from cytosae.cohort.explanation.faithfulness import Stability
+    from cytosae.views.opened_dataset import OpenedAtlas
 
 WORDS = ("Cliff’s delta", "q", "Follows colour", "Reliability in another stain")
 MODEL_WORDS = (
@@ -71,6 +73,7 @@ class CohortView(Page):
     patients: tuple[PatientRow, ...]
     patients_words: str
     correlation: Matrix | None
+    reporting: Table | None
 
 
 def view_of_cohort(
@@ -115,9 +118,14 @@ def view_of_cohort(
         patients=_patients(barcodes, groups, result),
         patients_words=_patients_words(models),
         correlation=_correlation(barcodes, groups, kind) if len(groups) > 1 else None,
+        reporting=None if result is None else reporting_table("cohort", _answers(result, dataset)),
         definitions=define(f"Barcode:{kind}", *WORDS, *(MODEL_WORDS if models is not None else ())),
         made_from=dataset.made_from,
     )
+
+
+def _answers(result: ClassificationResult, dataset: OpenedAtlas) -> dict[str, str]:
+    return answers_of_cohort(result, cells=int(dataset.atlas.n_obs), dataset=dataset.name)
 
 
 def _concepts_words(view: ContrastView) -> str:

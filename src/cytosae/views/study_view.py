@@ -11,7 +11,8 @@ from cytosae.views.dataset_view import DatasetView, view_of_dataset
 from cytosae.views.localisation_view import LocalisationView, view_of_localisation
 from cytosae.views.number_words import count, number, percent, whole
 from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.page_parts import Fact, Head, MadeFrom, Page, Shown, define, facts_of
+from cytosae.views.page_parts import Fact, Head, MadeFrom, Page, Shown, Table, define, facts_of
+from cytosae.views.reporting import answers_of_study, reporting_table
 
 if TYPE_CHECKING:
     from cytosae.atlas import Localisation
@@ -77,6 +78,7 @@ class StudyView(Page):
     sae: tuple[Fact, ...]
     backbone: tuple[Fact, ...]
     times: tuple[Fact, ...]
+    reporting: Table
 
 
 def view_of_study(
@@ -125,6 +127,7 @@ def view_of_study(
         sae=facts_of(described, SAE_FACTS),
         backbone=facts_of(backbone, BACKBONE_FACTS),
         times=tuple(Fact(step, float(seconds), "seconds") for step, seconds in (times or {}).items()),
+        reporting=reporting_table("study", answers_of_study(datasets, views, summary, trained_on)),
         definitions=define(*WORDS, side=first.store.side, tokens=first.store.n_tokens),
         made_from=_made_from(datasets),
     )

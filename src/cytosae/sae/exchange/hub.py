@@ -7,25 +7,27 @@ leaves the machine unless `push_sae` is called.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from cytosae.common.artifact import RECORD, Artifact, read_artifact
+from cytosae.common.cache import is_offline
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError, InputError, WeightsError
 from cytosae.common.records import write_json
 from cytosae.sae.exchange.checkpoint import CONFIG, WEIGHTS, save_sae
+from cytosae.sae.exchange.model_card import CardFacts, model_card
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 
 CARD = "README.md"
+MESSAGE = "Upload a sparse autoencoder with cytosae"
 PUBLIC_DETAILS = ("fingerprint", "backbone", "block", "source_sha256", "weights_hash")
 """Details that go along; the rest of an artifact's details (names of files, places) stays on the machine."""
 
@@ -36,8 +38,8 @@ def push_sae(
     *,
     visibility: str = "private",
     revision: str | None = None,
-    message: str = "Upload a sparse autoencoder with cytosae",
     licence: str | None = None,
+    facts: CardFacts | None = None,
     token: str | None = None,
     endpoint: str | None = None,
 ) -> str:
@@ -55,6 +57,8 @@ def push_sae(
         Branch to write to, "main" by default.
     licence : str or None
         Identifier for the model card (``apache-2.0``, ``cc-by-nc-4.0``, ...), left out by default.
+    facts : CardFacts or None
+        What the study that made it knows of data, controls and failures, for the model card.
     token : str or None
         Of the hub; by default the one that ``hf auth login`` has stored.
     endpoint : str or None
@@ -70,13 +74,13 @@ def push_sae(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "staged"
         artifact = _stage(source, Path(temporary), staged)
-        card = model_card(artifact, repo_id, licence=licence)
+        card = model_card(artifact, repo_id, licence=licence, facts=facts)
         (staged / CARD).write_text(card, encoding="utf-8")
         with _hub_errors(repo_id, "pushed to"):
             api = HfApi(endpoint=endpoint, token=token, library_name="cytosae")
             api.create_repo(repo_id, private=visibility == "private", exist_ok=True)
             commit = api.upload_folder(
-                repo_id=repo_id, folder_path=staged, commit_message=message, revision=revision, repo_type="model"
+                repo_id=repo_id, folder_path=staged, commit_message=MESSAGE, revision=revision, repo_type="model"
             )
     return str(commit.commit_url)
 
@@ -117,6 +121,7 @@ def pull_sae(
                 token=token,
                 endpoint=endpoint,
                 library_name="cytosae",
+                local_files_only=is_offline(),
             )
         )
     _verify(snapshot, repo_id)
@@ -126,62 +131,6 @@ def pull_sae(
     for name in (WEIGHTS, CONFIG, RECORD):
         shutil.copyfile(snapshot / name, Path(out) / name)
     return Path(out)
-
-
-def model_card(artifact: Artifact, repo_id: str, *, licence: str | None = None) -> str:
-    """Text of the model card, from the facts in the artifact alone."""
-    config = json.loads((artifact.path / CONFIG).read_text(encoding="utf-8"))
-    head = ["---", "library_name: cytosae", *([f"license: {json.dumps(licence)}"] if licence else [])]
-    head += ["tags:", "- sparse-autoencoder", "- interpretability", "- hematology", "---"]
-    facts = _facts(config, artifact)
-    metrics = {k: v for k, v in (config.get("metrics") or {}).items() if isinstance(v, (int, float))}
-    lines = [
-        *head,
-        "",
-        f"# {repo_id.rpartition('/')[2]}",
-        "",
-        "A sparse autoencoder on the tokens of a vision transformer for single blood cells, written by",
-        f"cytosae {artifact.package}.",
-        "",
-        "| fact | value |",
-        "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in facts.items()),
-    ]
-    if metrics:
-        lines += ["", "| metric | value |", "|---|---|", *(f"| {k} | {_cell(v)} |" for k, v in metrics.items())]
-    lines += [
-        "",
-        "```python",
-        "import cytosae",
-        "",
-        f"sae = cytosae.load_sae({json.dumps(repo_id)})",
-        "activations = sae.encode(tokens)  # tokens [N, d_in] of the backbone and block named above",
-        "```",
-        "",
-        "Not a medical device: the activations are for research.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _facts(config: Mapping[str, Any], artifact: Artifact) -> dict[str, Any]:
-    facts = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and "type" in value:
-            rest = ", ".join(f"{name} = {_cell(item)}" for name, item in value.items() if name != "type")
-            facts[key] = f"{value['type']}({rest})" if len(rest) < 200 else value["type"]
-        elif isinstance(value, (str, int, float)) and not key.startswith("format"):
-            facts[key] = value
-    for key in ("backbone", "block"):
-        if artifact.details.get(key) is not None:
-            facts[key] = artifact.details[key]
-    facts["fingerprint"] = f"`{artifact.details.get('fingerprint', artifact.fingerprint)}`"
-    facts[f"SHA-256 of {WEIGHTS}"] = f"`{artifact.files[WEIGHTS]['sha256']}`"
-    return facts
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _stage(source: str | Path | SparseAutoencoder, temporary: Path, staged: Path) -> Artifact:
