@@ -19,6 +19,7 @@ from cytosae.views import OpenedAtlas, OpenedDataset
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import AnyBackbone
+    from cytosae.pipeline.concept_changes import ConceptChanges
     from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
@@ -55,6 +56,7 @@ class Library:
         """Names that reviewers accepted, by latent; the reviews' pages keep it up to date."""
         self._atlases: dict[str, OpenedAtlas] = {}
         self._datasets: dict[str, OpenedDataset] = {}
+        self._changes: dict[str, ConceptChanges] = {}
         self._columns: dict[str, Columns] = {}
         self._patients: dict[str, Patients] = {}
         self._comparisons: dict[tuple[str, str], ComparisonView] = {}
@@ -100,6 +102,16 @@ class Library:
                 store, sae = self.study.tokens(atlas.name), self.study.sae()
                 self._datasets[atlas.name] = OpenedDataset(atlas.atlas, atlas.cells, store, sae, accepted=self.accepted)
             return self._datasets[atlas.name]
+
+    def changes(self, name: str | None = None) -> ConceptChanges:
+        """A data set in which concepts are changed, to see what that does."""
+        from cytosae.pipeline.concept_changes import ConceptChanges
+
+        dataset = self.dataset(name)
+        with self.lock:
+            if dataset.name not in self._changes:
+                self._changes[dataset.name] = ConceptChanges(self.study, dataset)
+            return self._changes[dataset.name]
 
     def columns(self, name: str | None = None) -> Columns:
         """The atlas of a data set by latent; made once, and kept beside other things that can be made again."""
