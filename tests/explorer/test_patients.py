@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
+from fastapi.testclient import TestClient
+
+from cytosae.cli import main
+from cytosae.explorer import ExplorerSettings, create_app
+from cytosae.reviews import Database, Design, reviews_url
+from cytosae.reviews.answers import create_session
+from cytosae.reviews.decisions import Decision, decide
+from cytosae.reviews.panels import Panel
 
 
 def test_every_patient_is_listed_and_can_be_filtered(explorer_of_patients):
@@ -39,3 +50,36 @@ def test_a_disease_shows_its_concepts_and_cells(explorer_of_patients):
 def test_without_patients_it_is_said(explorer):
     assert explorer.get("/patients").status_code == 404
     assert "No patients have been classified here" in explorer.get("/api/patients").json()["detail"]
+
+
+def approve(study, latents):
+    """Names for concepts, accepted in a review session that asked about them."""
+    database = Database(reviews_url(study))
+    panels = [Panel("learned", latent, "rare", ("cell",) * 3, ("AA==",) * 3, 1) for latent in latents]
+    design = Design(concepts=len(latents), controls=0, repeats=0, seed=1)
+    number = create_session(
+        database, panels, design, title="T", dataset="patients", atlas="0" * 64, raters=("Ada",), by="coordinator"
+    )
+    for latent in latents:
+        decide(database, number, latent, Decision(True, f"concept {latent}"), by="coordinator")
+    database.close()
+
+
+def test_the_price_of_approval_is_printed_and_shown(study_of_patients, tmp_path, capsys):
+    study = shutil.copytree(study_of_patients, tmp_path / "study")
+    words = ["cohort", "--study", str(study), "--concepts", "approved", "--json"]
+    assert main(words) == 2
+    assert "has been approved" in capsys.readouterr().err
+    client = TestClient(create_app(ExplorerSettings(study=study)), base_url="http://127.0.0.1:8765")
+    assert client.get("/api/patients").json()["approval"] is None
+    name = client.get("/api/patients").json()["patients"][0]["patient"]
+    best = [weighed["concept"]["latent"] for weighed in client.get(f"/api/patients/{name}").json()["concepts"][:3]]
+    approve(study, best)
+    assert main(words) in (0, None)
+    told = json.loads(capsys.readouterr().out)["approval"]
+    assert told["approved"] == len(best)
+    client = TestClient(create_app(ExplorerSettings(study=study)), base_url="http://127.0.0.1:8765")
+    shown = client.get("/api/patients").json()["approval"]
+    assert shown["verdict"] == told["verdict"]
+    assert not shown["outdated"]
+    assert "that reviewers approved" in client.get("/patients").text

@@ -11,25 +11,22 @@ if TYPE_CHECKING:
     from cytosae.cli.output import Output
     from cytosae.pipeline import Study
     from cytosae.views import OpenedDataset
-    from cytosae.views.change_view import ChangeView
 
 
-def change_of_image(study: Study, opened: OpenedDataset, image: Path, latent: int, factor: float) -> ChangeView:
-    """What happens when a concept is multiplied in an image; a cell of the data set is known by its content."""
+def show_change(study: Study, opened: OpenedDataset, image: Path, change: str, output: Output) -> None:
+    """Multiply a concept in an image, and print the sentence, before and after beside random latents, and notes.
+
+    A cell of the data set is known by its content; then its patient's decision is watched, too.
+    """
     from cytosae.cells import load_image
     from cytosae.common.artifact import hash_file
     from cytosae.pipeline.concept_changes import ConceptChanges
-
-    cell = hash_file(image)
-    tokens, counted = study.see(load_image(image))
-    known = cell if cell in opened.atlas.obs_names else ""
-    return ConceptChanges(study, opened).of(tokens, latent, factor, counted=counted, cell=known)
-
-
-def show_change(view: ChangeView, output: Output) -> None:
-    """Print it: the sentence, before and after beside random latents, and what is to be known of the figures."""
     from cytosae.views.change_view import changes_of
 
+    latent, factor = factor_of(change)
+    cell, (tokens, counted) = hash_file(image), study.see(load_image(image))
+    known = cell if cell in opened.atlas.obs_names else ""
+    view = ConceptChanges(study, opened).of(tokens, latent, factor, counted=counted, cell=known)
     output.line(view.verdict)
     if view.types or view.decision:
         columns = ["", "before", "after", f"after a random latent ({view.randoms}: median, range)"]

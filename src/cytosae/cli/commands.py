@@ -239,13 +239,13 @@ def explain(
     concepts
         How many concepts to give.
     change
-        A concept to change in the image, and what it is multiplied by: 12=0 removes it, 12=0.5 halves, 12=2 doubles.
-        Printed is what becomes of the cell's type by a probe and of its patient's decision, beside random latents.
+        A concept to change in the image and its factor, such as 12=0: what becomes of the cell's type by a probe and of
+        its patient's decision is printed, beside random latents.
     out
         HTML page to write, by default STUDY/explained/IMAGE~DIGEST.html, with a digest of the image's content; none if
         the study is read-only.
     """
-    from cytosae.cli.changing import change_of_image, factor_of, show_change
+    from cytosae.cli.changing import show_change
     from cytosae.common.artifact import hash_file
     from cytosae.common.names import short_name
     from cytosae.report import Pictures, write_page
@@ -253,7 +253,7 @@ def explain(
 
     output = Output(as_json=as_json)
     work = open_study(study, output, asked_for(options=options))
-    name, asked = dataset or work.datasets[0], None if change is None else factor_of(change)
+    name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
     opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
     page = out
@@ -271,8 +271,8 @@ def explain(
         [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)],
         title=f"Most alike in {name}",
     )
-    if asked is not None:
-        show_change(change_of_image(work, opened, image, *asked), output)
+    if change is not None:
+        show_change(work, opened, image, change, output)
     read_only = f"{work.path} is read-only, so no page was written; name one with --out."
     output.line(f"With pictures and maps: {page}" if page else read_only)
     output.result(
