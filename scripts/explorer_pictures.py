@@ -35,6 +35,7 @@ def main(study: Path, out: Path) -> None:
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         for suffix, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(180_000)
             for name, path in paths(page, address).items():
                 page.goto(address + path)
                 page.wait_for_load_state("networkidle")

@@ -239,8 +239,7 @@ def explain(
     concepts
         How many concepts to give.
     change
-        A concept to change in the image and its factor, such as 12=0: what becomes of the cell's type by a probe and of
-        its patient's decision is printed, beside random latents.
+        A concept to change and its factor, such as 12=0: its cell type by a probe and its patient's decision move.
     out
         HTML page to write, by default STUDY/explained/IMAGE~DIGEST.html, with a digest of the image's content; none if
         the study is read-only.
@@ -266,11 +265,8 @@ def explain(
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")
     similar = explanation.similar.reset_index()[["label", "similarity", "cell_id"]]
-    output.table(
-        ["label", "similarity", "cell"],
-        [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)],
-        title=f"Most alike in {name}",
-    )
+    alike = [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)]
+    output.table(["label", "similarity", "cell"], alike, title=f"Most alike in {name}")
     if change is not None:
         show_change(work, opened, image, change, output)
     read_only = f"{work.path} is read-only, so no page was written; name one with --out."

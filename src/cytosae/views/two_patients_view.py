@@ -175,6 +175,6 @@ def _verdict(sides: list[Side], differing: tuple[Differing, ...], own: float, us
         f"{a} and {b} differ most in concept {first.concept.latent} ({first.concept.name}): {number(first.a)} and "
         f"{number(first.b)}; {percent(first.as_much)} of all pairs of patients differ as much. Their barcodes, less "
         f"the mean of all patients, are "
-        f"correlated with r = {two(own)}, those of other pairs with {two(usual)} (median). "
+        f"correlated with r = {two(own)}, those of other pairs with {two(round(usual, 2) + 0.0)} (median). "
         f"They have {whole(sides[0].cells)} and {whole(sides[1].cells)} cells."
     )
