@@ -45,15 +45,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the shared data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for tokens, SAEs and tables")
     parser.add_argument("--parts", nargs="*", default=["variants", "cohorts"], choices=["variants", "cohorts"])
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="all by default")
     options = parser.parse_args()
     backbone = load_backbone("tiny")
     config = ConceptsConfig(resamples=500)
     if "variants" in options.parts:
-        saes = train(options.data, options.out, backbone, list(KINDS))
+        saes = train(options.data, options.out, backbone, options.kinds)
         result = measure_concepts(saes, backbone, data=options.data, config=config, work=options.out / "real")
         (options.out / "variants.md").write_text(concepts_markdown(result) + "\n", encoding="utf-8")
     if "cohorts" in options.parts:
-        first = train(options.data, options.out, backbone, list(KINDS)[:1])
+        first = train(options.data, options.out, backbone, options.kinds[:1])
         asked = CohortsConfig(seeds=(0, 1), difficulties=(0.2, 0.8), cells_per_patient=25)
         result = measure_concepts(first, backbone, config=replace(config, cohorts=asked))
         (options.out / "cohorts.md").write_text(concepts_markdown(result) + "\n", encoding="utf-8")

@@ -100,7 +100,7 @@ def published(folder: Path, order: pd.DataFrame) -> References:
 
 
 def acevedo_manifest(data: Path, order: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """Write a manifest of all Acevedo cells at hand, with the 13 types; name under which each was published."""
+    """Write a manifest of all Acevedo cells at hand, with the 13 types; by image below ``data`` its published name."""
     first = sorted((data / "acevedo" / "PBC_dataset_normal_DIB").glob("*/*.jpg"))
     more = pd.read_csv(data / "acevedo_more" / "manifest.csv")
     paths = [*first, *(data / "acevedo_more" / image for image in more["image"])]
@@ -110,7 +110,7 @@ def acevedo_manifest(data: Path, order: pd.DataFrame, out: Path) -> pd.DataFrame
     cells["label"] = cells["file"].map(order.set_index("file")["class"])
     out.mkdir(parents=True, exist_ok=True)
     cells[["image", "label"]].to_csv(out / "manifest.csv", index=False)
-    return cells.set_index("image")
+    return cells.set_index(cells["image"].map(lambda image: Path(image).relative_to(data.resolve()).as_posix()))
 
 
 def attribute_table(data: Path) -> pd.DataFrame:

@@ -21,9 +21,10 @@ import torch
 from cytosae.backbones import load_backbone
 from cytosae.cells import read_cells
 from cytosae.sae import RECIPES, Trainer, evaluate
-from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, encoding, extract, open_tokens
+from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, extract, open_tokens
 from cytosae.tokens.extraction.extract import ExtractConfig
 from cytosae.tokens.extraction.work import Recipe, Work, plan_shards
+from cytosae.tokens.store import encoding
 from cytosae.tokens.store.encoding import bytes_per_token, encoding_of
 
 KINDS = ("float32", "float16", "bfloat16", "uint8")

@@ -13,7 +13,8 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy, tokens_above
+from cytosae.atlas.latent_table import latent_table
+from cytosae.atlas.statistics import LatentStatistics, class_indices, tokens_above
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
@@ -242,7 +243,7 @@ class AtlasPlan:
             "values": statistics.reference_values,
             "cell_ids": np.array(list(self.frame.index), dtype=object),
         }
-        var = _latents(statistics, self.labels, self.classes)
+        var = latent_table(statistics, self.labels, self.classes)
         counted = {"tokens_counted": statistics.tokens_counted} if self.provenance["focus"] != "all" else {}
         return {
             "obs": observations(self.frame),
@@ -331,31 +332,6 @@ def _aligned(cells: CellTable, store: TokenStore) -> pd.DataFrame:
             "extract the tokens of this table again."
         )
     return frame.loc[list(store.cell_ids)]
-
-
-def _latents(s: LatentStatistics, labels: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
-    reference_labels = (
-        np.where(s.reference_rows >= 0, labels[s.reference_rows], -1) if len(labels) else s.reference_rows
-    )
-    class_means = s.class_means()
-    has_class = np.nan_to_num(class_means).max(1, initial=0) > 0
-    top = np.where(has_class, np.nan_to_num(class_means).argmax(1) if classes else 0, -1)
-    return pd.DataFrame(
-        {
-            "activation_frequency": s.activation_frequency(),
-            "token_frequency": s.token_frequency(),
-            "cells_active": s.cells_active,
-            "mean_activation": s.mean_activation(),
-            "max_activation": s.reference_values[:, 0].astype(np.float64),
-            "max_token_activation": s.token_max.astype(np.float64),
-            "label_entropy": label_entropy(s.reference_values, reference_labels, max(len(classes), 1)),
-            "class_selectivity": class_selectivity(class_means),
-            "top_class": pd.Categorical.from_codes(top, classes),
-            "position_dependence": s.position_dependence(),
-            "central_share": s.central_share(),
-        },
-        index=pd.Index([str(latent) for latent in range(s.n_latents)], name="latent"),
-    )
 
 
 def observations(frame: pd.DataFrame) -> pd.DataFrame:

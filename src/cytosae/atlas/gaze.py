@@ -1,4 +1,4 @@
-"""Where a concept looks: what of an image its activation needs, beside where its map lights up."""
+"""Where a concept looks: what of an image its activation, or a decision, needs, beside where its map lights up."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ Images = Sequence[NDArray[np.uint8]]
 Encode = Callable[[Images], torch.Tensor]
 """Images, uint8 [H, W, 3] each, to their tokens, float32 [b, T, D]."""
 
+Watch = Callable[[Images, NDArray[np.bool_] | None], NDArray[np.float64]]
+"""Images, and tokens that count, bool [T] (None: all), to what is watched of each token, float64 [b, T]; tokens sum."""
 OF_CELL = 0.5
 """Share of the pixels of a patch from which on it is one of the cell."""
 
 
 @dataclass(frozen=True)
 class Gaze:
-    """What goes from a concept's activation on one cell with parts of the image; 1 is all of it.
+    """What goes from a concept's activation, or a decision, on one cell with parts of the image; 1 is all of it.
 
     Attributes
     ----------
     activation : float
-        Mean activation of the cell as it is.
+        Mean over the tokens of the cell as it is: its activation; what it adds to a decision by their number.
     patches : int
         Patches that the map marks and that are painted out.
     marked : float
@@ -100,14 +102,44 @@ def where_it_looks(
     """
     if not 0 <= latent < sae.d_sae:
         raise UsageError(f"There is no latent {latent}; this SAE has latents 0 to {sae.d_sae - 1}.")
-    watched, config = _Watched(sae, latent, encode), config or GazeConfig()
+    found = look_at(images, _Watched(sae, latent, encode), masks=masks, counted=counted, config=config)
+    return [gaze for gaze in found if gaze is not None]
+
+
+def look_at(
+    images: Images,
+    watch: Watch,
+    *,
+    masks: Sequence[NDArray[np.uint8] | None] | None = None,
+    counted: NDArray[np.bool_] | None = None,
+    config: GazeConfig | None = None,
+) -> list[Gaze | None]:
+    """Paint out the patches of each image on which what is watched is largest, and see how much of its sum goes.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape (H, W, 3)
+        Cells.
+    watch : callable
+        What is watched.
+    masks : sequence of ndarray or None, or None
+        As of `where_it_looks`.
+    counted : ndarray of bool, shape (n, T), or None
+        Tokens that count, None for all.
+    config : GazeConfig or None
+        How many patches are painted out, and how often at random.
+
+    Returns
+    -------
+    list of Gaze or None
+        One for each image; None where the sum is not above 0, or no patch is.
+    """
+    config = config or GazeConfig()
     rng = np.random.default_rng(config.seed)
     found = []
     for i, image in enumerate(images):
         cell = known_or_found(image, None if masks is None else masks[i]) > 0
-        own = None if counted is None else counted[i]
-        gaze = _look(image, cell, watched, own, config, rng)
-        found += [] if gaze is None else [gaze]
+        found.append(_look(image, cell, watch, None if counted is None else counted[i], config, rng))
     return found
 
 
@@ -131,17 +163,17 @@ class _Watched:
 def _look(
     image: NDArray[np.uint8],
     cell: NDArray[np.bool_],
-    watched: _Watched,
+    watch: Watch,
     counted: NDArray[np.bool_] | None,
     config: GazeConfig,
     rng: np.random.Generator,
 ) -> Gaze | None:
     draws = config.draws
-    before = watched([image], counted)[0]
+    before = watch([image], counted)[0]
     grid = before[1:]
     strongest = np.argsort(-grid, kind="stable")[: config.marked]
     strongest = strongest[grid[strongest] > 0]
-    if not len(strongest):
+    if not len(strongest) or before.sum() <= 0:
         return None
     P, n = len(grid), len(strongest)
     patch_of = _patch_of_pixel(image.shape[:2], round(P**0.5))
@@ -154,7 +186,7 @@ def _look(
         sets += [rng.choice(of_cell, n, replace=False) for _ in range(draws)]
     holes = [np.isin(patch_of, one) for one in sets]
     painted = [cover(image, hole, cell) for hole in [*holes, ~holes[0]]]
-    gone = 1 - watched(painted, counted).mean(1) / before.mean()
+    gone = 1 - watch(painted, counted).mean(1) / before.mean()
     n_counted = len(before) if counted is None else int(counted.sum())
     return Gaze(
         activation=float(before.sum() / n_counted),

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.build import observations
+from cytosae.atlas.latent_table import STATISTICS
 from cytosae.atlas.official_statistics import OfficialStatistics, read_official_statistics
 from cytosae.atlas.published_order import acevedo_order, class_of
 from cytosae.cells import CellTable, read_cells
@@ -251,19 +252,15 @@ def _latents(s: OfficialStatistics) -> pd.DataFrame:
     latents, places = np.nonzero(s.labels >= 0)
     np.add.at(sums, (latents, s.labels[latents, places]), s.values[latents, places])
     top = np.where(s.cells_active > 0, sums.argmax(1), -1)
+    found = {
+        "activation_frequency": s.cells_active / s.cells,
+        "cells_active": s.cells_active,
+        "mean_activation": s.mean,
+        "max_activation": s.values[:, 0].astype(np.float64),
+        "label_entropy": s.entropy,
+        "top_class": pd.Categorical.from_codes(top, s.classes),
+    }
     return pd.DataFrame(
-        {
-            "activation_frequency": s.cells_active / s.cells,
-            "token_frequency": unknown,
-            "cells_active": s.cells_active,
-            "mean_activation": s.mean,
-            "max_activation": s.values[:, 0].astype(np.float64),
-            "max_token_activation": unknown,
-            "label_entropy": s.entropy,
-            "class_selectivity": unknown,
-            "top_class": pd.Categorical.from_codes(top, s.classes),
-            "position_dependence": unknown,
-            "central_share": unknown,
-        },
+        {name: found.get(name, unknown) for name in STATISTICS},
         index=pd.Index([str(latent) for latent in range(m)], name="latent"),
     )

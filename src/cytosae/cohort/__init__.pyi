@@ -14,6 +14,7 @@ from .design import Design, Intervals
 from .explanation.attention import attention_scores
 from .explanation.counterfactual import Counterfactual, counterfactual
 from .explanation.decision import Detail, explain_decision
+from .explanation.decision_gaze import where_a_decision_looks
 from .explanation.faithfulness import Curve, Stability, cell_curve, concept_curve, stability
 from .explanation.pathognomonic import neighbour_scores, pathognomonic_cells
 from .explanation.patient_explanation import PatientExplanation
@@ -97,4 +98,5 @@ __all__ = [
     "stable_directions",
     "truth_of_labels",
     "validate",
+    "where_a_decision_looks",
 ]

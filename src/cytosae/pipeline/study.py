@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cytosae.atlas.gaze import Gaze
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
+    from cytosae.cohort.explanation.patient_explanation import PatientExplanation
     from cytosae.pipeline.plan import RunPlan
 
 
@@ -268,24 +269,39 @@ class Study(Opener):
         dict of str to Gaze
             By ``cell_id``, strongest first; cells on none of whose patches the concept is active are left out.
         """
-        from cytosae.atlas import reference_table, where_it_looks
-        from cytosae.cells import load_image, load_mask
+        from cytosae.pipeline.gazes import gazes_of_concept
+
+        return gazes_of_concept(self, self._encode, latent, dataset, cells)
+
+    def where_a_decision_looks(
+        self, patient: str, dataset: str, *, cells: int = 4
+    ) -> tuple[PatientExplanation, dict[str, Gaze]]:
+        """What the cells that speak most for a patient's decision need to show; see `where_it_looks`.
+
+        Returns
+        -------
+        tuple (PatientExplanation, dict of str to Gaze)
+            The decision, in favour of the diagnosis that is called; by ``cell_id``, the cell that speaks most first.
+
+        Raises
+        ------
+        InputError
+            No such patient.
+        UsageError
+            No classifier was fitted on this data set.
+        """
+        from cytosae.pipeline.gazes import gazes_of_decision
+
+        if not self.place("classifier", dataset).exists():
+            raise UsageError(f"{dataset} has no classifier; make one with: cytosae cohort --study {self.path}.")
+        column = self.config.cohort.patient
+        return gazes_of_decision(self, self._encode, patient, dataset, column=column, cells=cells)
+
+    def _encode(self, images: Any) -> Tensor:
+        """Tokens [b, T, D] of images, float32, as those of the study were made."""
         from cytosae.cells.stain.normalisation import prepare_stained
 
-        prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
-        table, store, found = self.cells(dataset), self.tokens(dataset), {}
-        place = {str(cell): row for row, cell in enumerate(table.frame["cell_id"])}
-        for cell in reference_table(self.atlas(dataset, backed="r"), latent).index[:cells]:
-            mask = table.mask_path(place[cell])
-            found[str(cell)] = where_it_looks(
-                [np.asarray(load_image(table.image_path(place[cell])))],
-                latent,
-                sae=self.sae(),
-                encode=lambda images: self.backbone(prepare(images)).float(),
-                masks=[None if mask is None else load_mask(mask)],
-                counted=None if store.counted is None else store.counted[[store.cell_ids.index(cell)]],
-            )
-        return {cell: gazes[0] for cell, gazes in found.items() if gazes}
+        return self.backbone(prepare_stained(self.backbone.prepare, self.config.extract.stain)(images)).float()
 
     def counted_in(self, image: Any) -> NDArray[np.bool_] | None:
         """Which tokens [T] of an image by itself, uint8 [H, W, 3], count; None where all do."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cytosae.atlas.latent_table import STATISTICS
 from cytosae.views.concept_names import headline, name_of
 from cytosae.views.marks import Mark, Marks
 from cytosae.views.opened_dataset import CellView, OpenedAtlas
@@ -94,26 +95,21 @@ def views_of_concepts(
     return tuple(views)
 
 
+PLACES: dict[str, tuple[str, Shown]] = {
+    "nucleus_share": ("Activation in nuclei", "percent"),
+    "cytoplasm_share": ("Activation in the rest of cells", "percent"),
+    "elsewhere_share": ("Activation elsewhere", "percent"),
+}
+
+
 def atlas_facts(dataset: OpenedAtlas, latent: int) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
     """What the atlas says of a concept: what matters first, and the rest (docs/atlas.md defines them)."""
-    few: dict[str, tuple[str, Shown]] = {
-        "activation_frequency": ("Cells active", "percent"),
-        "mean_activation": ("Mean activation", "number"),
-        "label_entropy": ("Label entropy, nats", "number"),
-        "central_share": ("Central share", "percent"),
-        "lives_in": ("Lives in", "text"),
-    }
-    more: dict[str, tuple[str, Shown]] = {
-        "cells_active": ("Number of cells active", "count"),
-        "token_frequency": ("Tokens active", "percent"),
-        "max_token_activation": ("Strongest token", "number"),
-        "nucleus_share": ("Activation in nuclei", "percent"),
-        "cytoplasm_share": ("Activation in the rest of cells", "percent"),
-        "elsewhere_share": ("Activation elsewhere", "percent"),
-        "class_selectivity": ("Class selectivity", "number"),
-        "position_dependence": ("Position dependence", "number"),
-        "usefulness": ("Usefulness", "number"),
-    }
+    shown: dict[bool, dict[str, tuple[str, Shown]]] = {True: {}, False: {}}
+    for name, statistic in STATISTICS.items():
+        if statistic.title:
+            shown[statistic.first][name] = (statistic.title, statistic.shown)
+    few = {**shown[True], "lives_in": ("Lives in", "text")}
+    more = {**shown[False], **PLACES, "usefulness": ("Usefulness", "number")}
     row = dataset.var.loc[latent]
     return facts_of(row, few), facts_of(row, more)
 

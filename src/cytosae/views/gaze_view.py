@@ -1,4 +1,4 @@
-"""Where a concept looks, beside where it lights up: what goes from its activation with parts of the image."""
+"""Where a concept or a decision looks, beside where it lights up: what goes with parts of the image."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cytosae.views.page_parts import Number, known, text
 
 if TYPE_CHECKING:
     from cytosae.atlas.gaze import Gaze
+    from cytosae.cohort.explanation.patient_explanation import PatientExplanation
 
 CLEARLY = 0.2
 """Share of the activation by which painting out what a map marks has to take more than painting elsewhere."""
@@ -41,10 +42,14 @@ class GazedCell:
 
 @dataclass(frozen=True)
 class GazePage:
-    """Where a concept looks; ``verdict`` first, ``numbers`` are means over the cells."""
+    """Where a concept or a decision looks; ``verdict`` first, ``numbers`` are means over the cells.
+
+    Of a concept ``latent`` is known, of a patient's decision ``patient``.
+    """
 
     dataset: str
-    latent: int
+    latent: int | None
+    patient: str | None
     name: str
     verdict: str
     numbers: str
@@ -65,7 +70,7 @@ def view_of_gaze(atlas: OpenedAtlas, latent: int, found: Mapping[str, Gaze]) -> 
         Cell to what was found on it (`cytosae.atlas.where_it_looks`).
     """
     gazes = list(found.values())
-    verdict, numbers = _said(gazes)
+    verdict, numbers = _said(gazes, CONCEPT)
     place = text(atlas.fact(latent, "lives_in")) if "lives_in" in atlas.var else None
     caution = (
         "The concept lives in the background, and parts are painted over with background of the same image: that "
@@ -73,35 +78,65 @@ def view_of_gaze(atlas: OpenedAtlas, latent: int, found: Mapping[str, Gaze]) -> 
         if place == "background" and gazes
         else ""
     )
-    cells = tuple(
+    return GazePage(atlas.name, latent, None, name_of(atlas, latent), verdict, numbers, caution, _cells(atlas, found))
+
+
+def view_of_decision_gaze(atlas: OpenedAtlas, explanation: PatientExplanation, found: Mapping[str, Gaze]) -> GazePage:
+    """Gather what painting says of a patient's decision; as `view_of_gaze`."""
+    verdict, numbers = _said(list(found.values()), DECISION)
+    name = f"{explanation.patient}: {explanation.target}"
+    return GazePage(atlas.name, None, explanation.patient, name, verdict, numbers, "", _cells(atlas, found))
+
+
+def _cells(atlas: OpenedAtlas, found: Mapping[str, Gaze]) -> tuple[GazedCell, ...]:
+    return tuple(
         GazedCell(
             cell, atlas.labels[cell], one.patches, one.marked, _number(one.random), _number(one.in_cell), one.left
         )
         for cell, one in found.items()
     )
-    return GazePage(atlas.name, latent, name_of(atlas, latent), verdict, numbers, caution, cells)
 
 
-def _said(gazes: list[Gaze]) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Words:
+    """How what is watched is spoken of."""
+
+    none: str
+    looks: str
+    does_not: str
+    part: str
+
+
+CONCEPT = _Words(
+    "The concept is active on no patch of its reference cells, so that there is nothing to paint out.",
+    "It looks where it lights up",
+    "Its map does not say where it looks",
+    "its activation",
+)
+DECISION = _Words(
+    "None of these cells speaks for the decision by a patch, so that there is nothing to paint out.",
+    "The decision looks where its map lies",
+    "The map of the decision does not say where it looks",
+    "what these cells add to it",
+)
+
+
+def _said(gazes: list[Gaze], words: _Words) -> tuple[str, str]:
     if not gazes:
-        return "The concept is active on no patch of its reference cells, so that there is nothing to paint out.", ""
+        return words.none, ""
     marked, random, left = (float(np.mean([getattr(g, n) for g in gazes])) for n in ("marked", "random", "left"))
     of_cells = [float(g.in_cell.mean()) for g in gazes if len(g.in_cell)]
     in_cell = float(np.mean(of_cells)) if of_cells else None
     elsewhere = max(random, in_cell if in_cell is not None else random)
     if marked - elsewhere >= CLEARLY:
-        verdict = (
-            "It looks where it lights up: what its map marks matters more than other parts of the cell and the image."
-        )
+        verdict = f"{words.looks}: what its map marks matters more than other parts of the cell and the image."
         if in_cell is None:
-            verdict = (
-                "It looks where it lights up, rather than elsewhere in the image; the cell has too few other patches."
-            )
+            verdict = f"{words.looks}, rather than elsewhere in the image; the cell has too few other patches."
     else:
-        verdict = "Its map does not say where it looks: painting elsewhere takes about as much of it away."
+        verdict = f"{words.does_not}: painting elsewhere takes about as much of it away."
     cell = "" if in_cell is None else f"as many random patches of the cell {_percent(in_cell)}, "
     numbers = (
-        f"Painting out what its map marks takes {_percent(marked)} of its activation away, {cell}as many random "
+        f"Painting out what its map marks takes {_percent(marked)} of {words.part} away, {cell}as many random "
         f"patches of the image {_percent(random)}. With all else painted out, {_percent(left)} is left."
     )
     return verdict, numbers

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cytosae.cohort.classification.row_names import PAINTED, twin_of
 from cytosae.views.number_words import listed, p_value, percent, two
 from cytosae.views.page_parts import Number, Shown, Table, known, measured, say, series, table_of
 from cytosae.views.plots import Axis, Chart, IntervalPanel, IntervalRow, Intervals, Series
@@ -24,8 +25,6 @@ FAMILIES = {
 }
 """Family in the table of a classification -> words, in the order shown."""
 
-PAINTED = "cell painted out"
-"""Beginning of the names of rows that see every image without its cell."""
 RIVALS = {
     "cell-type shares": "the types of the cells alone",
     PAINTED: "the image with the cell painted out",
@@ -87,15 +86,11 @@ def positive_of(result: ClassificationResult) -> str:
 def rivals_of(result: ClassificationResult) -> dict[str, Number]:
     """Model -> AUROC of the rows that matter beside the recommended one, by the same barcode if there are several."""
     rows = result.table.set_index("model", drop=False)
-    name, kind = result.recommended.name, result.recommended.kind
-    found = {}
+    name, kind, found = result.recommended.name, result.recommended.kind, {}
     for start in RIVALS:
-        named = [str(row) for row in rows.index if str(row).startswith(start)]
-        few = f"{start} ({kind}), few" if result.recommended.penalty == "few" else ""
-        same = f"{start}{name.removeprefix('concepts')}" if start == PAINTED else ""
-        alike = (same, few, f"{start} ({kind})")
-        chosen = next((row for row in (*alike, *named) if row in named), None)
-        if chosen is not None and chosen != result.recommended.name:
+        first = next((str(row) for row in rows.index if str(row).startswith(start)), None)
+        chosen = twin_of(name, kind, start, rows.index) or first
+        if chosen is not None and chosen != name:
             found[chosen] = measured(rows.loc[chosen].to_dict(), "auroc")
     return found
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cytosae.cohort.classification.row_names import PAINTED
 from cytosae.views.concept_view import ConceptView, views_of_concepts
 from cytosae.views.evidence import RESEARCH
-from cytosae.views.models_view import FAMILIES, PAINTED, as_good, by_family, positive_of, rival_words, rivals_of, warned
+from cytosae.views.models_view import FAMILIES, as_good, by_family, positive_of, rival_words, rivals_of, warned
 from cytosae.views.number_words import count, listed, percent, two
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import (

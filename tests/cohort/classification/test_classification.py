@@ -343,6 +343,28 @@ def test_rule_takes_the_highest_robust_auroc_and_of_equal_ones_the_simplest():
     assert recommend([measured(0.99, variant="immature cells"), bad])[0] is bad
     robust = replace(bad, aurocs={"auroc": [0.9], "auroc_balanced": [0.6], "auroc_split_balanced": [0.8]})
     assert robust.robust == pytest.approx(0.7)
+    sessions = replace(robust, aurocs={**robust.aurocs, "auroc_sessions": [0.4]})
+    assert sessions.robust == pytest.approx(0.6)
+
+
+def painted(twin: Measured, auroc: float) -> Measured:
+    name = f"cell painted out{twin.model.name.removeprefix('concepts')}"
+    return replace(twin, model=replace(twin.model, name=name, configuration=None), aurocs={"auroc": np.array([auroc])})
+
+
+def test_rule_prefers_what_does_clearly_better_than_without_the_cell():
+    draws = {"auroc": np.r_[0.8, np.linspace(0.7, 0.9, 201)]}
+    first = replace(measured(0.8), aurocs=draws)
+    second = replace(measured(0.8, "mean"), aurocs=draws)
+    chosen, reason = recommend([first, second, painted(first, 0.75), painted(second, 0.6)])
+    assert chosen is second
+    assert reason.endswith("With the cell painted out of every image it does clearly worse.")
+    chosen, reason = recommend([first, second, painted(first, 0.75), painted(second, 0.85)])
+    assert chosen is first
+    assert "None of them does clearly better than with the cell painted out" in reason
+    assert recommend([first, second, painted(first, 0.75)])[0] is second  # of which it was not asked
+    few = replace(measured(0.8, penalty="few"), aurocs=draws)
+    assert recommend([few, painted(first, 0.75), measured(0.7, "mean")])[0].model.name == "concepts (mean)"
 
 
 def test_barcodes_that_need_the_types_of_new_cells_are_not_recommended(result):

@@ -95,6 +95,13 @@ def test_a_session_that_tells_a_diagnosis_is_seen_and_both_figures_are_named() -
     of = [one.table.set_index("model")["auroc"] for one in (mixed, apart)]
     assert of[0]["concepts (mean)"] > of[1]["concepts (mean)"] + 0.15
     assert of[1]["concepts (mean)"] < 0.65
+    asked = mixed.table.set_index("model").dropna(subset="auroc_sessions")
+    assert set(asked.index) <= set(mixed.table.query("family == 'concepts'")["model"])
+    assert mixed.recommended.name in asked.index
+    assert (asked["auroc_sessions"] < asked["auroc"] - 0.1).loc["concepts (mean), few"]  # the choice is told that
+    assert "imaging sessions are kept together" in mixed.reason
+    assert "auroc_sessions" not in apart.table
+    assert "imaging sessions" not in apart.reason
     assert "order of imaging alone" in of[0].index
     for result, beside, other in ((mixed, "kept together", apart), (apart, "mixed", mixed)):
         name = result.recommended.name

@@ -18,7 +18,7 @@ from cytosae.cohort.classification.confounders import (
     remove_from_decisions,
 )
 from cytosae.cohort.classification.features import Array
-from cytosae.cohort.classification.models import Model
+from cytosae.cohort.classification.models import Model, can_be_recommended
 from cytosae.cohort.classification.scores import (
     Scores,
     auroc,
@@ -34,6 +34,7 @@ from cytosae.cohort.classification.scores import (
 )
 from cytosae.cohort.config import ClassificationConfig, Odds
 from cytosae.cohort.design import Design, Fold
+from cytosae.common.errors import InputError
 
 Advance = Callable[[], object]
 
@@ -68,6 +69,33 @@ class Colours:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """One more repetition of folds, in which the patients of an imaging session are on one side.
+
+    Attributes
+    ----------
+    design : Design
+        The patients, kept together by session.
+    folds : list of Fold
+        Their folds.
+    """
+
+    design: Design
+    folds: list[Fold]
+
+    @classmethod
+    def of(cls, data: CohortArrays, design: Design, config: ClassificationConfig, seed: int) -> Sessions | None:
+        """None where no sessions are known, or the folds of the design keep patients together anyway."""
+        if data.alternative is None or design.grouped or not data.alternative.grouped:
+            return None
+        kept = replace(data.alternative, y=design.y)
+        try:
+            return cls(kept, kept.folds(min(config.folds, kept.most_folds), seed=seed))
+        except InputError:  # dealt out anew, the diagnoses may not allow it
+            return None
+
+
+@dataclass(frozen=True)
 class Trial:
     """What every model goes through alike.
 
@@ -87,6 +115,9 @@ class Trial:
         How it is done.
     seed : int
         Of everything drawn.
+    sessions : Sessions or None
+        Folds that keep imaging sessions together, for what can be recommended; None where `folds` do, or none are
+        known.
     """
 
     data: CohortArrays
@@ -96,13 +127,15 @@ class Trial:
     colours: Colours
     config: ClassificationConfig
     seed: int
+    sessions: Sessions | None = None
 
     @classmethod
     def of(cls, data: CohortArrays, design: Design, config: ClassificationConfig, seed: int) -> Trial:
         """Folds and resamples of a design; `InputError` where there can be none."""
         folds = design.folds(config.folds, repeats=config.repeats, seed=seed)
         weights = design.bootstrap(config.bootstrap, np.random.default_rng(seed))
-        return cls(data, design, folds, weights, Colours.of(data.confounders.get("colour"), design), config, seed)
+        colours = Colours.of(data.confounders.get("colour"), design)
+        return cls(data, design, folds, weights, colours, config, seed, Sessions.of(data, design, config, seed))
 
     def folds_of(self, model: Model) -> list[Fold]:
         """The folds that a model is run in: its repetitions, or folds of its own on its own patients."""
@@ -112,6 +145,10 @@ class Trial:
         own = self.design.take(model.rows)
         made = own.folds(min(self.config.folds, own.most_folds), repeats=repeats, seed=self.seed)
         return [replace(fold, train=model.rows[fold.train], test=model.rows[fold.test]) for fold in made]
+
+    def sessions_of(self, model: Model) -> Sessions | None:
+        """What a model goes through beside its folds, if it can be recommended."""
+        return self.sessions if can_be_recommended(model, self.config) else None
 
 
 @dataclass(frozen=True)
@@ -128,7 +165,7 @@ class Measured:
         That they came from, as row numbers of the cohort.
     aurocs : dict of str to ndarray of float64
         Name -> [1 + B], AUROC in the resamples of patients (first: all): ``auroc``, ``auroc_balanced`` (overlap
-        weights), those of the splits by colour (`split_draws`).
+        weights), ``auroc_sessions`` (imaging sessions kept together), those of the splits by colour (`split_draws`).
     """
 
     model: Model
@@ -138,25 +175,31 @@ class Measured:
 
     @property
     def robust(self) -> float:
-        """What `recommend` goes by.
+        """What `recommend` goes by: the mean of what is kept where the conditions change.
 
-        The mean of two AUROCs in which colour tells the classes nothing (overlap weights): in cross-validation, and
-        trained on one half of the colour range and tested on the other. Where they are not known, the plain ones.
+        Of the AUROC in cross-validation, that trained on one half of the colour range and tested on the other, both
+        with overlap weights where they are known (colour tells the classes nothing), and that with imaging sessions
+        kept together, where folds mix them.
         """
         plain, split = ("auroc", "auroc_split")
         if "auroc_balanced" in self.aurocs and "auroc_split_balanced" in self.aurocs:
             plain, split = ("auroc_balanced", "auroc_split_balanced")
-        return float(np.mean([self.aurocs[name][0] for name in (plain, split) if name in self.aurocs]))
+        kept = (plain, split, "auroc_sessions")
+        return float(np.mean([self.aurocs[name][0] for name in kept if name in self.aurocs]))
 
 
 def run(model: Model, trial: Trial, advance: Advance = lambda: None) -> Measured:
-    """Run one model in its folds and across the colour range."""
+    """Run one model in its folds, with sessions kept together, and across the colour range."""
     folds, design, overlap = trial.folds_of(model), trial.design, trial.colours.overlap
     scores = cross_validate(model, design, folds, odds=trial.config.odds, advance=advance)
     y, weights, K = design.y[scores.rows], trial.weights[:, scores.rows], len(design.classes)
     aurocs = {"auroc": auroc_of(scores, y, K, weights)}
     if overlap is not None:
         aurocs["auroc_balanced"] = auroc_of(scores, y, K, weights * overlap[scores.rows])
+    sessions = trial.sessions_of(model)
+    if sessions is not None:
+        kept = cross_validate(model, sessions.design, sessions.folds, odds=trial.config.odds, advance=advance)
+        aurocs["auroc_sessions"] = auroc_of(kept, design.y[kept.rows], K, trial.weights[:, kept.rows])
     return Measured(model, scores, folds, aurocs | split_draws(model, trial))
 
 
@@ -221,7 +264,7 @@ def describe(measured: Measured, trial: Trial) -> dict[str, float | str | int]:
         draws["auroc_balanced"] = measured.aurocs["auroc_balanced"]
         spread["auroc_balanced"] = np.array([auroc_of(one, y, len(design.classes), overlap)[0] for one in single])
     row |= summary(draws, spread, config.confidence)
-    row |= {name: float(values[0]) for name, values in measured.aurocs.items() if "split" in name}
+    row |= {name: float(values[0]) for name, values in measured.aurocs.items() if name not in row}
     by_fold = fold_f1(scores, design, measured.folds)
     for k, name in enumerate(design.classes):
         row |= {

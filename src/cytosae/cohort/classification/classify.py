@@ -89,10 +89,11 @@ def _run(
 ) -> ClassificationResult:
     data, config = trial.data, trial.config
     candidates = [model for model in models if model.configuration is not None]
-    total = sum(len(trial.folds_of(model)) for model in models) + (0 if other is None else len(other.folds))
-    with progress("Classification", total + len(shuffles) * len(candidates) * config.folds, "fits") as bar:
+    total = sum(_fits(model, trial) for model in models) + (0 if other is None else len(other.folds))
+    again = sum(_fits(model, shuffled) for model in candidates for shuffled in shuffles)
+    with progress("Classification", total + again, "fits") as bar:
         measured = [run(model, trial, bar.advance) for model in models]
-        chosen, reason = recommend(measured)
+        chosen, reason = recommend(measured, config.confidence)
         beside = None if other is None else _beside(run(chosen.model, other, bar.advance), other)
         shuffled = shuffled_diagnoses(candidates, shuffles, bar.advance)
     name, auroc = chosen.model.name, float(chosen.aurocs["auroc"][0])
@@ -129,6 +130,12 @@ def _run(
         unlimited="" if unlimited is None else unlimited.model.name,
         **_few(chosen.model, trial),
     )
+
+
+def _fits(model: Model, trial: Trial) -> int:
+    """How often a model is fitted in folds."""
+    sessions = trial.sessions_of(model)
+    return len(trial.folds_of(model)) + (0 if sessions is None else len(sessions.folds))
 
 
 def _few(chosen: Model, trial: Trial) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from cytosae.cohort.classification.cohort_arrays import CellArrays, CohortArrays
 from cytosae.cohort.classification.features import Array, Features, fixed, mean_by_patient
 from cytosae.cohort.classification.few_concepts import Few, Order, fit_on
 from cytosae.cohort.classification.linear import against_shares
-from cytosae.cohort.classification.models import LOOKS, Model
+from cytosae.cohort.classification.models import Model
+from cytosae.cohort.classification.row_names import PAINTED
 from cytosae.cohort.classification.scores import Scores, auroc_of, balanced_accuracy, ends_of
 from cytosae.cohort.classification.settings import Configuration, few_of
 from cytosae.cohort.config import ClassificationConfig
@@ -157,7 +158,7 @@ def _kinds_of_features(
     if setting.kind in data.random:
         yield f"random-weight SAE ({setting.kind})", fixed(data.random[setting.kind])
     if setting.kind in data.of_cells.get("painted out", {}):
-        yield f"{LOOKS['painted out']} ({setting.kind})", fixed(data.of_cells["painted out"][setting.kind])
+        yield f"{PAINTED} ({setting.kind})", fixed(data.of_cells["painted out"][setting.kind])
     if data.tokens is not None:
         yield "neurons of the mean token", fixed(data.tokens)
     if data.cells is not None:

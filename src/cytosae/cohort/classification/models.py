@@ -18,7 +18,8 @@ from cytosae.cohort.classification.cohort_arrays import BarcodesOf, CellArrays, 
 from cytosae.cohort.classification.confounders import all_confounders, cell_residual, match_by_colour
 from cytosae.cohort.classification.features import Array, Features, fixed, residual
 from cytosae.cohort.classification.mil import Attention
-from cytosae.cohort.classification.settings import FEW, PENALTIES, VARIANTS, Configuration, See, along_stable, few_of
+from cytosae.cohort.classification.row_names import FEW, LOOKS, PAINTED, STABLE
+from cytosae.cohort.classification.settings import PENALTIES, VARIANTS, Configuration, See, along_stable, few_of
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.design import Design, Fold
 from cytosae.common.errors import InputError
@@ -97,6 +98,12 @@ def candidates(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
         if see is not None:
             models.append(Model(setting.name, "concepts", _features(see), learner, repeats, configuration=setting))
     return models
+
+
+def can_be_recommended(model: Model, config: ClassificationConfig) -> bool:
+    """Whether a model needs nothing but images, and is of few concepts where a limit to their number is set."""
+    setting = model.configuration
+    return setting is not None and setting.images_alone and (setting.penalty == FEW or not config.most_concepts)
 
 
 def without_confounders(data: CohortArrays, config: ClassificationConfig) -> list[Model]:
@@ -203,13 +210,10 @@ def about_the_cell(data: CohortArrays, config: ClassificationConfig) -> list[Mod
         if "token" in made:
             seen[f"{name}, mean token"] = fixed(made["token"])
     painted = data.of_cells.get("painted out", {})
-    few = {f"{LOOKS['painted out']} ({kind})": painted[kind] for kind in config.kinds if kind in painted}
+    few = {f"{PAINTED} ({kind})": painted[kind] for kind in config.kinds if kind in painted}
     return [*(Model(name, "control", features, linear) for name, features in seen.items()), *_few_of(few, config)]
 
 
-LOOKS = {"painted out": "cell painted out", "alone": "cell alone", "background": "background tokens only"}
-"""Way to look at cells -> beginning of the names of its rows."""
-STABLE = "stain-stable directions"
 ROWS: tuple[Callable[[CohortArrays, ClassificationConfig], list[Model]], ...] = (
     candidates,
     without_confounders,

@@ -13,6 +13,7 @@ from cytosae.cohort.classification.cohort_arrays import CohortArrays
 from cytosae.cohort.classification.features import Array, mean_by_patient
 from cytosae.cohort.classification.few_concepts import Few
 from cytosae.cohort.classification.linear import L2, ElasticNet, Linear, LinearFit
+from cytosae.cohort.classification.row_names import FEW, STABLE
 from cytosae.cohort.config import ClassificationConfig, Kind
 from cytosae.cohort.design import Design
 from cytosae.cohort.patients.barcodes import KINDS
@@ -112,10 +113,6 @@ def _without(barcode: Array, latents: NDArray[np.bool_]) -> ModelInput:
     return ModelInput(np.where(latents[None], 0.0, barcode))
 
 
-FEW = "few"
-"""Learner of at most ``most_concepts`` concepts."""
-
-
 def few_of(config: ClassificationConfig, most: int | None = None) -> Few:
     """The learner of few concepts, as asked; of at most ``most``, by default ``most_concepts``."""
     most = config.most_concepts if most is None else most
@@ -132,7 +129,7 @@ VARIANTS = {
         Variant("stain-sensitive set aside", _stain_kept, RETEST),
         Variant("colour-following set aside", _colour_free, "colours and types of the cells"),
         Variant("immature cells", _immature, "cells of immature types", images_alone=False),
-        Variant("stain-stable directions", _stable, RETEST),
+        Variant(STABLE, _stable, RETEST),
     )
 }
 """Name -> variant, the simplest first."""
