@@ -20,9 +20,14 @@ $(VENV)/.setup-dev: $(VENV)/.setup
 	@$(PIP) -e '.[test,check]'
 	@touch $@
 
-# Debian's Chromium for the tests that open the report in a browser; those tests skip, saying so, without it.
-setup-browser:
+# Debian's Chromium for the tests that open the report in a browser, and axe-core (MPL-2.0, a tool of the tests, never shipped), which looks for
+# what keeps people from reading a page; tests skip, saying so, without them.
+setup-browser: node_modules/axe-core/axe.min.js
 	@scripts/system_packages.sh chromium
+
+node_modules/axe-core/axe.min.js:
+	@command -v npm >/dev/null 2>&1 && npm install --no-save --no-package-lock --silent axe-core@4.14.1 \
+		|| echo "axe-core is not here, so the test that needs it is skipped; install npm, or put axe.min.js into node_modules/axe-core."
 
 # Debian's PostgreSQL for the tests of reviews, which start a server of their own; they skip, saying so, without it.
 setup-postgresql:

@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,6 +127,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--requests", type=int, default=400, help="most requests of each user")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that server and atlas go, too
     with tempfile.TemporaryDirectory(prefix="cytosae-load-") as name:
         folder = Path(name)
         atlas = make_atlas(asked.cells, asked.latents, asked.active)
@@ -152,6 +154,7 @@ def main() -> None:
                 connection.request("GET", path)
                 connection.getresponse().read()
                 print(f"first {path}: {time.perf_counter() - start:.1f} s")
+            print(f"memory of the server before: {memory(server.pid)}")
             taken: dict = defaultdict(list)
             until = time.monotonic() + asked.seconds
             users = [
@@ -163,7 +166,7 @@ def main() -> None:
             for user in users:
                 user.join()
             report(taken)
-            print(f"memory of the server: {memory(server.pid)}")
+            print(f"memory of the server after: {memory(server.pid)}")
         finally:
             server.terminate()
             server.wait(timeout=30)

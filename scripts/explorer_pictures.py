@@ -35,6 +35,7 @@ def main(study: Path, out: Path) -> None:
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         for suffix, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(180_000)
             for name, path in paths(page, address).items():
                 page.goto(address + path)
                 page.wait_for_load_state("networkidle")
@@ -48,11 +49,14 @@ def paths(page: object, address: str) -> dict[str, str]:
     """Name of a picture -> path; concept, cell and patient are the first that the pages themselves name."""
     ask = page.request  # pyright: ignore
     first = ask.get(f"{address}/api/concepts").json()["cards"][0]
+    cell = first["references"][0]
+    lit = ask.get(f"{address}/api/cells/{cell}").json()["concepts"][0]["latent"]
     found = {
         "overview": "/",
         "concepts": "/concepts",
         "concept": f"/concepts/{first['latent']}",
-        "cell": f"/cells/{first['references'][0]}?patches=119,120,135,136",
+        "cell": f"/cells/{cell}?patches=119,120,135,136",
+        "change": f"/cells/{cell}?change={lit}&by=0&latent={lit}#change",
         "search": f"/search?q=has {first['latent']}",
         "try": "/try",
     }
@@ -61,6 +65,7 @@ def paths(page: object, address: str) -> dict[str, str]:
         told = patients.json()
         found["patients"] = "/patients"
         found["patient"] = f"/patients/{told['patients'][0]['patient']}"
+        found["compare"] = f"/compare?a={told['patients'][0]['patient']}&b={told['patients'][-1]['patient']}"
         found["disease"] = f"/diseases/{told['diseases'][0]}"
     return found
 

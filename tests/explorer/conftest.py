@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,28 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cytosae.explorer import ExplorerSettings, create_app
+from cytosae.pipeline import Study
+from cytosae.pipeline.cohort_work import CohortWork
+
+QUICK = {
+    "retest_cells": 0,
+    "painted_cells": 0,
+    "stability": 0,
+    "pages": 1,
+    "concepts": 2,
+    "classification": {
+        "folds": 3,
+        "inner_folds": 2,
+        "repeats": 1,
+        "slow_repeats": 1,
+        "shuffles": 0,
+        "bootstrap": 20,
+        "strengths": [1.0],
+        "few_concepts": 2,
+        "attention": {"most_epochs": 1, "inner_folds": 2},
+    },
+}
+"""Changes that make a classification quick."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,3 +46,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def explorer(study_of_smear: Path, cache: None) -> TestClient:
     """A client of the explorer of the synthetic smear; it asks as a browser on this machine would."""
     return TestClient(create_app(ExplorerSettings(study=study_of_smear)), base_url="http://127.0.0.1:8765")
+
+
+@pytest.fixture(scope="session")
+def study_of_patients(study_of_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort with its classification; tests read it and leave it as it is."""
+    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("patients") / "study")
+    work = Study.open(path, (), [{"cohort": QUICK}])
+    with work.alone():
+        CohortWork(work).run()
+    return path
+
+
+@pytest.fixture(scope="session")
+def explorer_of_patients(study_of_patients: Path, cache: None) -> TestClient:
+    """A client of the explorer of a classified cohort."""
+    return TestClient(create_app(ExplorerSettings(study=study_of_patients)), base_url="http://127.0.0.1:8765")

@@ -116,6 +116,28 @@ def test_an_image_is_tried(page, address, smear):
     assert "it is not kept" in page.inner_text("main")
 
 
+def test_a_concept_is_changed_by_keyboard_in_a_cell_and_in_an_image_that_is_tried(page, address, smear):
+    page.goto(f"{address}/concepts")
+    page.locator("ol.gallery .card a").first.click()
+    page.locator("ol.cells a").first.click()
+    page.get_by_role("link", name="halve concept").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**change=*by=0.5**")
+    assert "halved" in page.locator("[role=status]").inner_text()
+    page.locator("#change-form select").select_option("doubled")
+    page.get_by_role("button", name="See what happens").press("Enter")
+    page.wait_for_url("**by=2**")
+    page.goto(f"{address}/try")
+    page.set_input_files("#image", str(min(smear.glob("images/**/*.png"))))
+    page.get_by_role("button", name="See its concepts").click()
+    page.get_by_role("button", name="remove concept").first.press("Enter")
+    page.locator("[role=status]").wait_for()
+    assert "removed" in page.locator("[role=status]").inner_text()
+    page.locator("#grid").click(position={"x": 200, "y": 200})
+    page.get_by_role("heading", name="At the patch pointed at").wait_for()
+    assert "removed" in page.locator("[role=status]").inner_text()
+
+
 def test_pages_are_read_by_a_screen_reader_and_fit_a_tablet(browser, address):
     tablet = browser.new_page(viewport={"width": 820, "height": 1180})
     for path in ("/", "/concepts", "/concepts/5", "/search?q=has 5", "/try"):

@@ -2,79 +2,84 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from cytosae.cli import main
 from cytosae.explorer import ExplorerSettings, create_app
-from cytosae.pipeline import Study
-from cytosae.pipeline.cohort_work import CohortWork
-
-QUICK = {
-    "retest_cells": 0,
-    "stability": 0,
-    "pages": 1,
-    "concepts": 2,
-    "classification": {
-        "folds": 3,
-        "inner_folds": 2,
-        "repeats": 1,
-        "slow_repeats": 1,
-        "shuffles": 0,
-        "bootstrap": 20,
-        "strengths": [1.0],
-    },
-}
+from cytosae.reviews import Database, Design, reviews_url
+from cytosae.reviews.answers import create_session
+from cytosae.reviews.decisions import Decision, decide
+from cytosae.reviews.panels import Panel
 
 
-@pytest.fixture(scope="module")
-def study(study_of_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cohort with its classification."""
-    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("patients") / "study")
-    work = Study.open(path, (), [{"cohort": QUICK}])
-    with work.alone():
-        CohortWork(work).run()
-    return path
-
-
-@pytest.fixture(scope="module")
-def client(study: Path, cache: None) -> TestClient:
-    return TestClient(create_app(ExplorerSettings(study=study)), base_url="http://127.0.0.1:8765")
-
-
-def test_every_patient_is_listed_and_can_be_filtered(client):
-    found = client.get("/api/patients").json()
+def test_every_patient_is_listed_and_can_be_filtered(explorer_of_patients):
+    found = explorer_of_patients.get("/api/patients").json()
     assert len(found["patients"]) == 12
     wrong = [row["call"] != row["diagnosis"] for row in found["patients"]]
     assert wrong == sorted(wrong, reverse=True)
-    one = client.get("/api/patients", params={"diagnosis": "control"}).json()
+    one = explorer_of_patients.get("/api/patients", params={"diagnosis": "control"}).json()
     assert {row["diagnosis"] for row in one["patients"]} == {"control"}
-    assert client.get("/patients").status_code == 200
-    assert "No patient matches" in client.get("/patients?q=nobody").text
+    assert explorer_of_patients.get("/patients").status_code == 200
+    assert "No patient matches" in explorer_of_patients.get("/patients?q=nobody").text
 
 
-def test_a_decision_is_the_sum_of_what_is_shown(client):
-    name = client.get("/api/patients").json()["patients"][0]["patient"]
-    page = client.get(f"/api/patients/{name}").json()
+def test_a_decision_is_the_sum_of_what_is_shown(explorer_of_patients):
+    name = explorer_of_patients.get("/api/patients").json()["patients"][0]["patient"]
+    page = explorer_of_patients.get(f"/api/patients/{name}").json()
     parts = sum(weighed["difference"] for weighed in page["concepts"]) + page["others_difference"]
     assert page["typical"] + parts == pytest.approx(page["value"])
-    assert client.get(f"/patients/{name}").status_code == 200
-    assert client.get("/patients/nobody").status_code == 404
-    assert client.get("/api/patients/..%2f..%2fx").status_code == 404
+    assert explorer_of_patients.get(f"/patients/{name}").status_code == 200
+    assert explorer_of_patients.get("/patients/nobody").status_code == 404
+    assert explorer_of_patients.get("/api/patients/..%2f..%2fx").status_code == 404
 
 
-def test_a_disease_shows_its_concepts_and_cells(client):
-    name = client.get("/api/patients").json()["diseases"][0]
-    page = client.get(f"/api/diseases/{name}").json()
+def test_a_disease_shows_its_concepts_and_cells(explorer_of_patients):
+    name = explorer_of_patients.get("/api/patients").json()["diseases"][0]
+    page = explorer_of_patients.get(f"/api/diseases/{name}").json()
     assert page["concepts"]
     cell = page["cells"][0][1][0]["cell"]
-    assert client.get(f"/pictures/{cell}.webp").status_code == 200
-    assert client.get(f"/diseases/{name}").status_code == 200
-    assert client.get("/diseases/plague").status_code == 404
+    assert explorer_of_patients.get(f"/pictures/{cell}.webp").status_code == 200
+    assert explorer_of_patients.get(f"/diseases/{name}").status_code == 200
+    assert explorer_of_patients.get("/diseases/plague").status_code == 404
 
 
 def test_without_patients_it_is_said(explorer):
     assert explorer.get("/patients").status_code == 404
     assert "No patients have been classified here" in explorer.get("/api/patients").json()["detail"]
+
+
+def approve(study, latents):
+    """Names for concepts, accepted in a review session that asked about them."""
+    database = Database(reviews_url(study))
+    panels = [Panel("learned", latent, "rare", ("cell",) * 3, ("AA==",) * 3, 1) for latent in latents]
+    design = Design(concepts=len(latents), controls=0, repeats=0, seed=1)
+    number = create_session(
+        database, panels, design, title="T", dataset="patients", atlas="0" * 64, raters=("Ada",), by="coordinator"
+    )
+    for latent in latents:
+        decide(database, number, latent, Decision(True, f"concept {latent}"), by="coordinator")
+    database.close()
+
+
+def test_the_price_of_approval_is_printed_and_shown(study_of_patients, tmp_path, capsys):
+    study = shutil.copytree(study_of_patients, tmp_path / "study")
+    words = ["cohort", "--study", str(study), "--concepts", "approved", "--json"]
+    assert main(words) == 2
+    assert "has been approved" in capsys.readouterr().err
+    client = TestClient(create_app(ExplorerSettings(study=study)), base_url="http://127.0.0.1:8765")
+    assert client.get("/api/patients").json()["approval"] is None
+    name = client.get("/api/patients").json()["patients"][0]["patient"]
+    best = [weighed["concept"]["latent"] for weighed in client.get(f"/api/patients/{name}").json()["concepts"][:3]]
+    approve(study, best)
+    assert main(words) in (0, None)
+    told = json.loads(capsys.readouterr().out)["approval"]
+    assert told["approved"] == len(best)
+    client = TestClient(create_app(ExplorerSettings(study=study)), base_url="http://127.0.0.1:8765")
+    shown = client.get("/api/patients").json()["approval"]
+    assert shown["verdict"] == told["verdict"]
+    assert not shown["outdated"]
+    assert "that reviewers approved" in client.get("/patients").text

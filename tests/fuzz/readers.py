@@ -41,7 +41,9 @@ from cytosae.cells.annotations import read_attributes, read_expert_annotations
 from cytosae.cells.manifest import read_manifest
 from cytosae.cells.stain.colour import open_colours
 from cytosae.cohort import (
+    Approval,
     Validation,
+    open_approval,
     open_classification,
     open_cohort,
     open_contrast,
@@ -329,6 +331,12 @@ def make_validation(folder: Path) -> None:
     found.save(folder / "validation.json")
 
 
+def make_approval(folder: Path) -> None:
+    frame = pd.DataFrame({"model": ["all concepts", "approved concepts"], "auroc": [0.7, np.nan]})
+    found = Approval("a", (1, 2), 1, frame, {"difference": 0.1, "low": 0.0, "high": 0.2}, (0.5, 0.6))
+    found.save(folder / "approval.json")
+
+
 def make_classifier(folder: Path) -> None:
     rng = np.random.default_rng(0)
     classifier = ConceptClassifier(
@@ -431,6 +439,7 @@ READERS = [
     of_artifact(make_tables, "colours.parquet", damage_bytes, open_colours),
     of_artifact(make_tables, "in_focus.parquet", damage_bytes, open_tokens_in_focus),
     of_artifact(make_classification, "classification.json", damage_json, open_classification),
+    of_artifact(make_approval, "approval.json", damage_json, open_approval),
     of_artifact(make_validation, "validation.json", damage_json, open_validation),
     of_artifact(make_classifier, "classifier/classifier.json", damage_json, open_classifier),
     of_artifact(make_classifier, "classifier/classifier.safetensors", damage_safetensors, open_classifier),

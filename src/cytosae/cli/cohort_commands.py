@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -51,44 +51,66 @@ class Printed:
     as_json: Json = False
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Compared:
+    """What is compared, and by which concepts.
+
+    Attributes
+    ----------
+    dataset : str or None
+        Data set with the patients; needed where several have some.
+    diagnosis : str or None
+        Column with the diagnoses.
+    compare : tuple of str or None
+        Two diagnoses to tell apart, the one to be found first; all that are there if left out.
+    strict : bool
+        Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
+    concepts : {"all", "approved"}
+        approved: also run the recommended model, in the same folds, on the concepts alone whose names reviewers
+        accepted, to see what that costs.
+    reviews_url : str or None
+        Database of the reviews as an SQLAlchemy URL, by default ``reviews.sqlite`` in the study.
+    """
+
+    dataset: str | None = None
+    diagnosis: str | None = None
+    compare: Annotated[tuple[str, str] | None, Parameter(negative="")] = None
+    strict: Annotated[bool, Parameter(negative="")] = False
+    concepts: Literal["all", "approved"] = "all"
+    reviews_url: str | None = None
+
+
 @cohort_app.default
 def cohort(
     *,
     study: ExistingStudy,
-    dataset: Annotated[str | None, Parameter()] = None,
-    diagnosis: Annotated[str | None, Parameter()] = None,
-    compare: Annotated[tuple[str, str] | None, Parameter()] = None,
-    strict: Annotated[bool, Parameter(negative="")] = False,
+    compared: Compared | None = None,
     config: ConfigFile = None,
     options: CohortOptions | None = None,
     printed: Annotated[Printed | None, Parameter(name="*")] = None,
 ) -> None:
-    """Compare diagnoses: barcodes, contrasts, classification, pathognomonic cells, classifier, pages.
-
-    Parameters
-    ----------
-    dataset
-        Data set with the patients; needed where several have some.
-    diagnosis
-        Column with the diagnoses.
-    compare
-        Two diagnoses to tell apart, the one to be found first; all that are there if left out.
-    strict
-        Also train an SAE without the test patients of each fold (as often as there are folds), and classify with it.
-    """
+    """Compare diagnoses: barcodes, contrasts, classification, pathognomonic cells, classifier, pages."""
     from cytosae.cohort import open_classifier
+    from cytosae.pipeline.approval_step import approval_step, approved_concepts
     from cytosae.pipeline.cohort_work import CohortWork
+    from cytosae.views.approval_view import view_of_approval
     from cytosae.views.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
 
     printed = printed or Printed()
     output = Output(as_json=printed.as_json)
-    given = {"dataset": dataset, "diagnosis": diagnosis, "compare": list(compare) if compare else None}
+    compared = compared or Compared()
+    pair = list(compared.compare) if compared.compare else None
+    given = {"dataset": compared.dataset, "diagnosis": compared.diagnosis, "compare": pair}
     asked = {name: value for name, value in given.items() if value is not None}
-    changes = {"cohort": {**asked, **({"strict": True} if strict else {})}}
+    changes = {"cohort": {**asked, **({"strict": True} if compared.strict else {})}}
     work = open_study(study, output, asked_for(config=config, options=options, changes=changes))
+    approved = approved_concepts(work.path, compared.reviews_url) if compared.concepts == "approved" else ()
     with work.alone():
         patients = CohortWork(work)
         patients.run()
+        if approved:
+            work.do([approval_step(patients, approved)])
     result, report = patients.result(), work.place("cohort_report", patients.dataset)
     models = result.table.to_dict("records")
     few = rows_that_matter(result)
@@ -103,6 +125,10 @@ def cohort(
     output.line(f"Recommended: {result.reason}")
     for note in result.notes:
         output.line(note)
+    if approved:
+        price = view_of_approval(patients.approval())
+        output.line(price.verdict)
+        output.result(approval=price)
     output.line(f"The report is {report}; open it in a browser. It is research, not a diagnosis.")
     classifier = open_classifier(work.place("classifier", patients.dataset))
     facts = recommended_facts(result, len(classifier.latents))

@@ -223,6 +223,7 @@ def explain(
     study: ExistingStudy,
     dataset: str | None = None,
     concepts: int = 12,
+    change: str | None = None,
     out: Path | None = None,
     options: RuntimeOptions | None = None,
     as_json: Json = False,
@@ -237,10 +238,13 @@ def explain(
         Data set of the study whose atlas describes the concepts; the first one if left out.
     concepts
         How many concepts to give.
+    change
+        A concept to change and its factor, such as 12=0: its cell type by a probe and its patient's decision move.
     out
         HTML page to write, by default STUDY/explained/IMAGE~DIGEST.html, with a digest of the image's content; none if
         the study is read-only.
     """
+    from cytosae.cli.changing import show_change
     from cytosae.common.artifact import hash_file
     from cytosae.common.names import short_name
     from cytosae.report import Pictures, write_page
@@ -250,22 +254,21 @@ def explain(
     work = open_study(study, output, asked_for(options=options))
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
+    opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
     page = out
     if page is None and os.access(work.path, os.W_OK):
         page = work.path / "explained" / f"{short_name(image.stem)}~{hash_file(image)[:8]}.html"
     if page is not None:
-        opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
         view = view_of_image(image.name, hash_file(image), explanation, opened)
         write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")
     similar = explanation.similar.reset_index()[["label", "similarity", "cell_id"]]
-    output.table(
-        ["label", "similarity", "cell"],
-        [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)],
-        title=f"Most alike in {name}",
-    )
+    alike = [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)]
+    output.table(["label", "similarity", "cell"], alike, title=f"Most alike in {name}")
+    if change is not None:
+        show_change(work, opened, image, change, output)
     read_only = f"{work.path} is read-only, so no page was written; name one with --out."
     output.line(f"With pictures and maps: {page}" if page else read_only)
     output.result(

@@ -1,3 +1,4 @@
+from .classification.approval import Approval, open_approval, price_of_approval
 from .classification.classifier import ConceptClassifier, fit_classifier, open_classifier, save_classifier
 from .classification.classify import classify
 from .classification.cohort_arrays import Controls, cell_types_of, gather, patient_groups
@@ -29,6 +30,7 @@ from .validation.validation import Validation, open_validation, validate
 
 __all__ = [
     "REST",
+    "Approval",
     "AttentionConfig",
     "ClassificationConfig",
     "ClassificationResult",
@@ -72,6 +74,7 @@ __all__ = [
     "model_input",
     "near_duplicates",
     "neighbour_scores",
+    "open_approval",
     "open_cell_controls",
     "open_classification",
     "open_classifier",
@@ -84,6 +87,7 @@ __all__ = [
     "patient_groups",
     "patient_specific",
     "predict",
+    "price_of_approval",
     "retest_reliability",
     "save_cell_controls",
     "save_classifier",

@@ -40,6 +40,7 @@ SCHEMAS = {
     "classification": 1,
     "classifier": 1,
     "validation": 1,
+    "approval": 1,
     "report": 1,
 }
 

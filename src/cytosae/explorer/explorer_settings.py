@@ -26,6 +26,8 @@ class ExplorerSettings:
         An atlas by itself, such as that of the published model.
     images : Path or None
         Folder of the images of that atlas, where they are no longer where they were.
+    beside : tuple of Path
+        Further studies or atlases (FILE.h5ad), such as that of the published model, to compare with.
     host : str
         Address to listen on; any other than this machine's own needs ``accounts`` or ``proxy``.
     port : int
@@ -47,6 +49,7 @@ class ExplorerSettings:
     study: Annotated[Path | None, Parameter(parse=False)] = None
     atlas: Path | None = None
     images: Path | None = None
+    beside: tuple[Path, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8765
     reviews_url: str | None = None
@@ -62,6 +65,9 @@ class ExplorerSettings:
             raise UsageError("name either a STUDY or an atlas: cytosae explore STUDY, or explore --atlas FILE.h5ad.")
         if self.images and self.atlas is None:
             raise UsageError("--images are those of an --atlas; a study knows where its images are.")
+        for path in self.beside:
+            if not path.exists():
+                raise UsageError(f"{path}, given by --beside, does not exist; name a study or an atlas FILE.h5ad.")
         if not 0 <= self.port < 1 << 16:
             raise UsageError(f"port is {self.port}; give 0 to 65535.")
         if self.host not in LOOPBACK and self.accounts is None and self.proxy is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,11 @@ from cytosae.views import OpenedAtlas, OpenedDataset
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import AnyBackbone
+    from cytosae.pipeline.concept_changes import ConceptChanges
     from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.sae import SparseAutoencoder
-    from cytosae.views.comparison_view import ComparisonView
+    from cytosae.views.comparison_view import ComparisonView, MatchedPair
 
 
 LOOK_EVERY = 5.0
@@ -55,11 +57,13 @@ class Library:
         """Names that reviewers accepted, by latent; the reviews' pages keep it up to date."""
         self._atlases: dict[str, OpenedAtlas] = {}
         self._datasets: dict[str, OpenedDataset] = {}
+        self._changes: dict[str, ConceptChanges] = {}
         self._columns: dict[str, Columns] = {}
         self._patients: dict[str, Patients] = {}
-        self._comparisons: dict[tuple[str, str], ComparisonView] = {}
+        self._comparisons: dict[tuple[str, str], tuple[ComparisonView, tuple[MatchedPair, ...]]] = {}
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
+        self.beside  # noqa: B018  refuses at once what cannot be opened
         if not self.names:
             raise ArtifactError(f"{settings.study} has no atlas yet; finish it with: cytosae run --study DIR.")
 
@@ -101,6 +105,16 @@ class Library:
                 self._datasets[atlas.name] = OpenedDataset(atlas.atlas, atlas.cells, store, sae, accepted=self.accepted)
             return self._datasets[atlas.name]
 
+    def changes(self, name: str | None = None) -> ConceptChanges:
+        """A data set in which concepts are changed, to see what that does."""
+        from cytosae.pipeline.concept_changes import ConceptChanges
+
+        dataset = self.dataset(name)
+        with self.lock:
+            if dataset.name not in self._changes:
+                self._changes[dataset.name] = ConceptChanges(self.study, dataset)
+            return self._changes[dataset.name]
+
     def columns(self, name: str | None = None) -> Columns:
         """The atlas of a data set by latent; made once, and kept beside other things that can be made again."""
         from cytosae.atlas.latent_columns import write_columns
@@ -128,17 +142,39 @@ class Library:
                 self._patients[name] = Patients(self.study, name, self.study.config.cohort)
             return self._patients[name]
 
-    def comparison(self, a: str, b: str) -> ComparisonView:
-        """Two data sets side by side; computed once."""
-        from cytosae.atlas import compare_atlases
-        from cytosae.views.comparison_view import view_of_comparison
+    def comparison(self, a: str, b: str) -> tuple[ComparisonView, tuple[MatchedPair, ...]]:
+        """Two data sets of one SAE, or two SAEs on the same cells with the pairs most alike; computed once."""
+        from cytosae.atlas import compare_atlases, match_profiles
+        from cytosae.views.comparison_view import pairs_of, view_of_comparison, view_of_matching
 
-        first, second = self.atlas(a), self.atlas(b)
+        first, second = (self.beside[name] if name in self.beside else self.atlas(name) for name in (a, b))
         with self.lock:
             if (a, b) not in self._comparisons:
-                found = compare_atlases(first.atlas, second.atlas)
-                self._comparisons[a, b] = view_of_comparison(found, first, second)
+                if len({str(one.atlas.uns["provenance"]["sae"]) for one in (first, second)}) == 1:
+                    found = view_of_comparison(compare_atlases(first.atlas, second.atlas), first, second)
+                    self._comparisons[a, b] = found, ()
+                else:
+                    matched = {"correlation over cells": match_profiles(first.atlas, second.atlas)}
+                    view = view_of_matching(matched, first, second)
+                    self._comparisons[a, b] = view, pairs_of(matched, first, second)
             return self._comparisons[a, b]
+
+    @cached_property
+    def beside(self) -> dict[str, OpenedAtlas]:
+        """Atlases of other studies and models by name, to compare with."""
+        from cytosae.atlas import open_atlas, open_cells
+
+        found: dict[str, OpenedAtlas] = {}
+        for path in self.settings.beside:
+            files = sorted((path / "atlas").glob("*.h5ad")) if path.is_dir() else [path]
+            if not files:
+                raise ArtifactError(f"{path} has no atlas; make one with: cytosae atlas --study {path}.")
+            for file in files:
+                atlas = open_atlas(file, backed="r", verify=False)
+                cells = open_cells(file, atlas.uns["provenance"]["dataset"])
+                name = f"{cells.name} in {path.resolve().stem}"
+                found[name] = OpenedAtlas(atlas, replace(cells, name=name))
+        return found
 
     @property
     def has_maps(self) -> bool:
@@ -150,7 +186,9 @@ class Library:
         """The images of all cells, by ``cell_id``."""
         from cytosae.report.pictures import Pictures
 
-        return Pictures([self.atlas(name).cells for name in self.names])
+        return Pictures(
+            [*(self.atlas(name).cells for name in self.names), *(one.cells for one in self.beside.values())]
+        )
 
     def place_of(self, cell: str) -> tuple[OpenedAtlas, int]:
         """The atlas that a cell is in, and its row there."""
@@ -159,6 +197,9 @@ class Library:
             row = atlas.atlas.obs_names.get_indexer([cell])[0]
             if row >= 0:
                 return atlas, int(row)
+        for atlas in self.beside.values():
+            if cell in atlas.atlas.obs_names:
+                return atlas, int(atlas.atlas.obs_names.get_loc(cell))
         raise InputError(f"There is no cell {cell[:80]!r} here; a cell is named by the SHA-256 of its file.")
 
     @property

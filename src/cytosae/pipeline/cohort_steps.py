@@ -203,7 +203,7 @@ def classification_step(work: Patients, config: StudyConfig) -> Step:
     name, asked = work.dataset, work.config
     roles = ["cohort", "control", "colours", "atlas", *(["retest"] if asked.retest_cells else [])]
     roles += ["focus"] if asked.painted_cells else []
-    slice_ = {"cohort": _classified(asked, work.asked), "stain": config.extract.stain}
+    slice_ = {"cohort": classified(asked, work.asked), "stain": config.extract.stain}
     needs = tuple(Place(role, name) for role in roles)
     if asked.strict:
         needs += (*tokens_needed(config, [name]), Place("cells", name))
@@ -211,7 +211,7 @@ def classification_step(work: Patients, config: StudyConfig) -> Step:
     return Step(Place("classification", name), _classify, slice_, needs)
 
 
-def _classified(asked: CohortConfig, classification: ClassificationConfig) -> CohortConfig:
+def classified(asked: CohortConfig, classification: ClassificationConfig) -> CohortConfig:
     """What is asked of a cohort, without what only pages and rankings read."""
     plain = CohortConfig()
     shown = {
@@ -281,7 +281,7 @@ def classifier_step(work: Patients) -> Step:
     """Fit the recommended configuration on all patients, to be applied to new ones."""
     roles = ["classification", "cohort", "colours", "atlas", *(["retest"] if work.config.retest_cells else [])]
     needs = tuple(Place(role, work.dataset) for role in roles)
-    return Step(Place("classifier", work.dataset), _fit, _classified(work.config, work.asked), needs)
+    return Step(Place("classifier", work.dataset), _fit, classified(work.config, work.asked), needs)
 
 
 def _fit(job: Job) -> None:

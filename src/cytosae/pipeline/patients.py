@@ -16,6 +16,7 @@ from cytosae.pipeline.study_config import CohortConfig
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cytosae.cohort.classification.approval import Approval
     from cytosae.cohort.classification.classifier import ConceptClassifier
     from cytosae.cohort.classification.result import ClassificationResult
     from cytosae.cohort.config import ClassificationConfig
@@ -86,6 +87,10 @@ class Patients:
     def classifier(self) -> ConceptClassifier:
         """The fitted classifier that is there."""
         return self.source.read(Place("classifier", self.dataset))
+
+    def approval(self) -> Approval:
+        """What approved concepts alone tell, where that was asked."""
+        return self.source.read(Place("approval", self.dataset))
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -34,6 +34,7 @@ PLACES = {
     "ranking": "cohort/{of}-cells",
     "classification": "cohort/{of}/classification.json",
     "classifier": "cohort/{of}/classifier",
+    "approval": "cohort/{of}/approval.json",
     "cohort_report": "cohort/{of}/report.html",
     "validation": "cohort/{of}/validation.json",
     "validation_report": "cohort/{of}/validation.html",
@@ -61,6 +62,7 @@ READERS = {
     "ranking": "cytosae.pipeline.cohort_cells:open_ranking",
     "classification": "cytosae.cohort:open_classification",
     "classifier": "cytosae.cohort:open_classifier",
+    "approval": "cytosae.cohort:open_approval",
     "validation": "cytosae.cohort:open_validation",
 }
 """Kind of an artifact -> the function that opens it; what is missing here is for people alone."""

@@ -241,16 +241,25 @@ class Study(Opener):
         """One image by the concepts of the atlas of ``dataset``; see `cytosae.atlas.explain_cell`."""
         from cytosae.atlas.image_explanation import explain_cell
         from cytosae.cells import load_image
+
+        tokens, counted = self.see(load_image(Path(image)))
+        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), counted=counted, concepts=concepts)
+
+    def see(self, picture: Any) -> tuple[Tensor, NDArray[np.bool_] | None]:
+        """Tokens (T, D) of an image by itself, float32, and which of them count (None: all).
+
+        Raises
+        ------
+        InputError
+            The SAE reads tokens of another backbone or stain than this study's.
+        """
         from cytosae.cells.stain.normalisation import prepare_stained
         from cytosae.sae.model.level import refuse_other_level
 
         level = {**self.backbone.describe(), "stain": self.config.extract.stain}
         refuse_other_level(self.sae(), level, f"the backbone {self.backbone.name} of this study")
         prepare = prepare_stained(self.backbone.prepare, self.config.extract.stain)
-        picture = load_image(Path(image))
-        tokens = self.backbone(prepare([picture]))[0]
-        counted = self.counted_in(picture)
-        return explain_cell(tokens, self.sae(), self.atlas(dataset, backed="r"), counted=counted, concepts=concepts)
+        return self.backbone(prepare([picture]))[0].cpu(), self.counted_in(picture)
 
     def where_it_looks(self, latent: int, dataset: str, *, cells: int = 4) -> dict[str, Gaze]:
         """What a concept's activation on its first reference cells needs to see; see `cytosae.atlas.where_it_looks`.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
+from cytosae.views.change_view import ChangeView
 from cytosae.views.concept_names import name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas, OpenedDataset
 from cytosae.views.page_parts import Definition, Fact, define, known, text
@@ -72,7 +73,7 @@ class CellPage:
     """A cell of a data set, or an image that is in none (``cell`` is then empty).
 
     ``patches`` are those pointed at, numbered row by row from 0; ``at_patches`` the concepts that are strongest there;
-    ``latent`` the concept whose map is to be shown first.
+    ``latent`` the concept whose map is to be shown first; ``change`` what happens when one is changed.
     """
 
     cell: str
@@ -86,6 +87,7 @@ class CellPage:
     alike: tuple[LikeCell, ...]
     latent: int | None = None
     picture: str = ""
+    change: ChangeView | None = None
     definitions: tuple[Definition, ...] = field(
         default_factory=lambda: define("Surprise", "Map", "Reference cells", "Cells active", side=16, tokens=257)
     )

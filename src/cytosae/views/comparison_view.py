@@ -13,6 +13,7 @@ from cytosae.atlas.carried_latents import FOLD, MARKS, UNUSUAL, AtlasComparison
 from cytosae.atlas.concept_choice import usefulness
 from cytosae.atlas.matching import Matching
 from cytosae.views.concept_view import ConceptView, views_of_concepts
+from cytosae.views.gallery_view import ConceptCard, card_of
 from cytosae.views.number_words import fixed, percent, whole
 from cytosae.views.opened_dataset import CellView, OpenedAtlas
 from cytosae.views.page_parts import Fact, Head, MadeFrom, Page, Shown, Table, define, known, series, table_of
@@ -25,6 +26,8 @@ LISTED = 20
 """Latents of a table."""
 CELLS = 12
 """Unusual cells that are shown."""
+PAIRS = 12
+"""Pairs of latents of two SAEs that are shown with their cells."""
 WORDS = ("Cells active", "Mean activation", "Reference cells", "Label entropy")
 
 
@@ -49,6 +52,15 @@ class ComparisonView(Page):
     unusual: tuple[CellView, ...] = ()
     unusual_words: str = ""
     matched: Table | None = None
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """A latent of one SAE and the one of another that it is paired with, and how alike they are."""
+
+    likeness: float
+    a: ConceptCard
+    b: ConceptCard
 
 
 def view_of_comparison(
@@ -125,6 +137,20 @@ def view_of_matching(
         b=b.name,
         facts=tuple(facts),
         matched=table_of(matching.table.head(LISTED), f"The most alike pairs by {first}."),
+    )
+
+
+def pairs_of(matchings: Mapping[str, Matching], a: OpenedAtlas, b: OpenedAtlas) -> tuple[MatchedPair, ...]:
+    """The most alike pairs that are active on the cells of both, with their reference cells."""
+    table: Any = next(iter(matchings.values())).table
+    active = [
+        one.var["cells_active"] > 0 if "cells_active" in one.var else one.var["activation_frequency"] > 0
+        for one in (a, b)
+    ]
+    both = table[active[0].reindex(table["a"]).to_numpy() & active[1].reindex(table["b"]).to_numpy()].head(PAIRS)
+    return tuple(
+        MatchedPair(float(row["likeness"]), card_of(a, int(row["a"])), card_of(b, int(row["b"])))
+        for row in both.to_dict("records")
     )
 
 

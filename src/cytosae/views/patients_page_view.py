@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.common.errors import InputError
+from cytosae.views.approval_view import ApprovalView
 from cytosae.views.gallery_view import ConceptCard, card_of
 from cytosae.views.models_view import doubts_of, rows_that_matter
 from cytosae.views.number_words import percent, two, whole
@@ -50,7 +51,10 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class PatientsPage:
-    """All patients of a data set, those decided wrongly first, and whether the decisions are to be trusted."""
+    """All patients of a data set, those decided wrongly first, and whether the decisions are to be trusted.
+
+    ``approval`` is the price of concepts that reviewers approved alone, where it was asked for.
+    """
 
     dataset: str
     classes: tuple[str, ...]
@@ -61,6 +65,7 @@ class PatientsPage:
     models: tuple[ModelRow, ...]
     patients: tuple[PatientRow, ...]
     diseases: tuple[str, ...]
+    approval: ApprovalView | None = None
     diagnosis: str = ""
     q: str = ""
 

@@ -23,6 +23,9 @@ from cytosae.cohort.classification.scores import (
     Scores,
     auroc,
     auroc_of,
+    bootstrap_p,
+    corrected_t,
+    ends_of,
     fold_f1,
     metric_draws,
     prior,
@@ -269,6 +272,27 @@ def describe(measured: Measured, trial: Trial) -> dict[str, float | str | int]:
             f"f1_{name}_folds_sd": float(by_fold[:, k].std(ddof=1)),
         }
     return row | _confounding(measured, trial)
+
+
+def compare(one: Measured, other: Measured, trial: Trial) -> dict[str, float | str]:
+    """AUROC of one model less another's, on the repetitions that both were run in, with its interval and p."""
+    design, config = trial.design, trial.config
+    repeats = min(len(one.scores.decision), len(other.scores.decision))
+    pair = [each.scores.first(repeats) for each in (one, other)]
+    folds = [fold for fold in one.folds if fold.repeat < repeats]
+    ours, theirs = (auroc_of(scores, design.y, len(design.classes), trial.weights) for scores in pair)
+    by_fold = np.subtract(*(fold_aurocs(scores, design, folds) for scores in pair))
+    low, high = ends_of(ours - theirs, config.confidence)
+    n_test = float(np.mean([len(fold.test) for fold in folds]))
+    return {
+        "model": other.model.name,
+        "reference": one.model.name,
+        "difference": float(ours[0] - theirs[0]),
+        "low": low,
+        "high": high,
+        "p_bootstrap": bootstrap_p((ours - theirs)[1:]),
+        "p_t": corrected_t(by_fold, len(design.y) - n_test, n_test),
+    }
 
 
 def fold_aurocs(scores: Scores, design: Design, folds: Sequence[Fold]) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytosae.cohort.classification.assessment import Measured, Trial, describe, fold_aurocs, run
+from cytosae.cohort.classification.assessment import Measured, Trial, compare, describe, run
 from cytosae.cohort.classification.cohort_arrays import Controls, gather
 from cytosae.cohort.classification.controls import control_rows, permutation_p, shuffled_diagnoses, shuffled_trials
 from cytosae.cohort.classification.few_concepts import Few
@@ -17,7 +17,7 @@ from cytosae.cohort.classification.few_curve import chosen_concepts, few_curves,
 from cytosae.cohort.classification.models import FEW_VARIANTS, Model, build_models, strict
 from cytosae.cohort.classification.recommendation import recommend, without_limit
 from cytosae.cohort.classification.result import ClassificationResult
-from cytosae.cohort.classification.scores import auroc_of, bootstrap_p, corrected_t, ends_of, reliability, verdicts
+from cytosae.cohort.classification.scores import reliability, verdicts
 from cytosae.cohort.classification.settings import Configuration
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.common.configuration import to_plain
@@ -181,29 +181,8 @@ def _both(chosen: Measured, beside: Measured, trial: Trial) -> str:
 
 def _comparisons(chosen: Measured, measured: list[Measured], trial: Trial) -> pd.DataFrame:
     """The chosen model against each other on the repetitions that both were run in."""
-    design, config, rows = trial.design, trial.config, []
-    for other in measured:
-        if other is chosen or other.model.rows is not None:
-            continue
-        repeats = min(len(chosen.scores.decision), len(other.scores.decision))
-        pair = [one.scores.first(repeats) for one in (chosen, other)]
-        folds = [fold for fold in chosen.folds if fold.repeat < repeats]
-        ours, theirs = (auroc_of(scores, design.y, len(design.classes), trial.weights) for scores in pair)
-        by_fold = np.subtract(*(fold_aurocs(scores, design, folds) for scores in pair))
-        low, high = ends_of(ours - theirs, config.confidence)
-        n_test = float(np.mean([len(fold.test) for fold in folds]))
-        rows.append(
-            {
-                "model": other.model.name,
-                "reference": chosen.model.name,
-                "difference": float(ours[0] - theirs[0]),
-                "low": low,
-                "high": high,
-                "p_bootstrap": bootstrap_p((ours - theirs)[1:]),
-                "p_t": corrected_t(by_fold, len(design.y) - n_test, n_test),
-            }
-        )
-    return pd.DataFrame(rows)
+    others = [other for other in measured if other is not chosen and other.model.rows is None]
+    return pd.DataFrame([compare(chosen, other, trial) for other in others])
 
 
 def _predictions(one: Measured, trial: Trial) -> pd.DataFrame:

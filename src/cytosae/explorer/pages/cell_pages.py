@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from cytosae.common.configuration import finite, to_plain
@@ -20,11 +20,20 @@ pages: Pages = Pages()
 SHOWN = 512
 """Pixels on a side of an image that was dropped in."""
 Patches = Annotated[str, Query(max_length=2000, pattern=r"^(\d{1,5}(,\d{1,5})*)?$", description="numbers, with commas")]
+Change = Annotated[int | None, Query(ge=0, description="concept that is changed in all tokens of the image")]
+By = Annotated[float, Query(ge=0, le=100, description="what it is multiplied by: 0 removes it, 2 doubles it")]
 
 
 @pages.add("/cells/{cell}", "cell.html.j2")
-def cell(library: Library, cell: str, patches: Patches = "", latent: int | None = None) -> CellPage:
-    """One cell: its concepts, those of the patches pointed at, and cells like it."""
+def cell(
+    library: Library,
+    cell: str,
+    patches: Patches = "",
+    latent: int | None = None,
+    change: Change = None,
+    by: By = 0.0,
+) -> CellPage:
+    """One cell: its concepts, those of the patches pointed at, cells like it, and what a change of a concept does."""
     atlas, _ = library.place_of(cell)
     if not library.has_maps:
         raise InputError("A cell's concepts cannot be shown: neither tokens nor the SAE are at hand.")
@@ -36,7 +45,10 @@ def cell(library: Library, cell: str, patches: Patches = "", latent: int | None 
     counted = None if dataset.store.counted is None else dataset.store.counted[row]
     chosen = _patches(patches, tokens.shape[0] - 1)
     name = dataset.labels[cell] or "Unlabelled cell"
-    return view_of_cell(dataset, tokens, counted=counted, cell=cell, title=name, patches=chosen, latent=latent)
+    view = view_of_cell(dataset, tokens, counted=counted, cell=cell, title=name, patches=chosen, latent=latent)
+    if change is None:
+        return view
+    return replace(view, change=library.changes(atlas.name).of(tokens, change, by, counted=counted, cell=cell))
 
 
 @pages.add("/try", "try.html.j2")
@@ -52,23 +64,28 @@ def add_trial(app: FastAPI) -> None:
     app.post("/api/try", response_model=CellPage, tags=["pages"])(try_json)
 
 
-def try_page(
-    request: Request, image: UploadFile, dataset: Annotated[str, Query()] = "", patches: Patches = ""
-) -> HTMLResponse:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of an image that is dropped in."""
+
+    dataset: Annotated[str, Query(max_length=200)] = ""
+    patches: Patches = ""
+    change: Change = None
+    by: By = 0.0
+
+
+def try_page(request: Request, image: UploadFile, asked: Annotated[Asked, Depends()]) -> HTMLResponse:
     """The concepts of an image that is dropped in."""
-    return html(request, "cell.html.j2", _of_upload(request.app.state.library, image, dataset, patches))
+    return html(request, "cell.html.j2", _of_upload(request.app.state.library, image, asked))
 
 
-def try_json(
-    request: Request, image: UploadFile, dataset: Annotated[str, Query()] = "", patches: Patches = ""
-) -> JSONResponse:
+def try_json(request: Request, image: UploadFile, asked: Annotated[Asked, Depends()]) -> JSONResponse:
     """The concepts of an image that is dropped in; it is decoded in memory and kept nowhere."""
-    return JSONResponse(finite(to_plain(_of_upload(request.app.state.library, image, dataset, patches))))
+    return JSONResponse(finite(to_plain(_of_upload(request.app.state.library, image, asked))))
 
 
-def _of_upload(library: Library, upload: UploadFile, dataset: str, patches: str) -> CellPage:
+def _of_upload(library: Library, upload: UploadFile, asked: Asked) -> CellPage:
     from cytosae.cells.decoding.decode import decode_image
-    from cytosae.cells.stain.normalisation import prepare_stained
 
     if not library.has_maps:
         raise InputError("An image cannot be tried: the SAE is not at hand.")
@@ -82,11 +99,14 @@ def _of_upload(library: Library, upload: UploadFile, dataset: str, patches: str)
         raise UsageError(str(problem).partition(";")[0] + ".") from problem
     if picture.shape[0] * picture.shape[1] > library.settings.upload_pixels:
         raise UsageError(f"{name} has too many pixels ({picture.shape[1]} x {picture.shape[0]}); crop it to one cell.")
-    opened, backbone = library.dataset(dataset or None), library.backbone
-    prepare = prepare_stained(backbone.prepare, library.study.config.extract.stain)
-    tokens = backbone(prepare([picture]))[0].cpu()
-    counted = library.study.counted_in(picture)
-    view = view_of_cell(opened, tokens, counted=counted, title=name, patches=_patches(patches, len(tokens) - 1))
+    opened = library.dataset(asked.dataset or None)
+    with library.lock:  # the backbone is loaded at first use
+        tokens, counted = library.study.see(picture)
+    chosen = _patches(asked.patches, len(tokens) - 1)
+    view = view_of_cell(opened, tokens, counted=counted, title=name, patches=chosen)
+    if asked.change is not None:
+        changes = library.changes(opened.name)
+        view = replace(view, change=changes.of(tokens, asked.change, asked.by, counted=counted))
     return replace(view, picture=as_address(scaled(picture, SHOWN)))
 
 

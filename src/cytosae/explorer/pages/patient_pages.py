@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Query
@@ -10,6 +11,7 @@ from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.pipeline.places import Place
+from cytosae.views.approval_view import view_of_approval
 from cytosae.views.patients_page_view import (
     DiseasePage,
     PatientPage,
@@ -28,7 +30,10 @@ def patients(library: Library, dataset: Words = "", diagnosis: Words = "", q: Wo
     """All patients with what was decided of them."""
     found = library.patients(dataset or None)
     diseases = [a for a, _ in found.comparisons]
-    return view_of_patients(found.result(), found.dataset, diseases=diseases, diagnosis=diagnosis, q=q)
+    page = view_of_patients(found.result(), found.dataset, diseases=diseases, diagnosis=diagnosis, q=q)
+    if not library.study.place("approval", found.dataset).is_file():
+        return page
+    return replace(page, approval=view_of_approval(found.approval(), library.accepted or None))
 
 
 @pages.add("/patients/{patient}", "patient.html.j2")

@@ -10,6 +10,41 @@ const go = (changes) => {
   location.assign(url);
 };
 
+// An image that is tried is held by this page alone: whatever is asked of it next is asked with the image again.
+let tried = null;
+const ask = async (changes) => {
+  if (!tried) return go(changes);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null) tried.query.delete(name);
+    else tried.query.set(name, value);
+  }
+  const body = new FormData();
+  body.append("image", tried.file);
+  const answer = await fetch(`/try?${tried.query}`, { method: "POST", body });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.querySelector("main").replaceWith(page.querySelector("main"));
+  document.title = page.title;
+  startMaps();
+  startCell();
+  const place = document.getElementById("change" in changes ? "change" : "grid");
+  if (place) place.focus();
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-change]");
+  if (button) ask({ change: button.dataset.change, by: button.dataset.by });
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.id === "drop") {
+    tried = { file: event.target.querySelector("input[type=file]").files[0], query: new URLSearchParams() };
+    event.preventDefault();
+    ask({});
+  } else if (tried && event.target.id === "change-form") {
+    event.preventDefault();
+    const asked = new FormData(event.target);
+    ask({ change: asked.get("change"), by: asked.get("by") });
+  }
+});
+
 // Left and right arrow: the previous and the next page or concept.
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea, [data-keys]") || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -19,8 +54,9 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Maps: on or off, opacity, colour scale; remembered for this tab.
-const overlay = document.querySelector("form.overlay");
-if (overlay) {
+function startMaps() {
+  const overlay = document.querySelector("form.overlay");
+  if (!overlay) return;
   const [on, opacity, scale] = ["map-on", "map-opacity", "map-scale"].map((id) => document.getElementById(id));
   const known = JSON.parse(sessionStorage.getItem("maps") || "{}");
   if ("on" in known) [on.checked, opacity.value, scale.value] = [known.on, known.opacity, known.scale];
@@ -39,6 +75,7 @@ if (overlay) {
   overlay.addEventListener("submit", (event) => event.preventDefault());
   apply();
 }
+startMaps();
 
 // Dragging over the plot of all concepts bounds what is shown.
 const density = document.getElementById("density");
@@ -80,8 +117,9 @@ if (density) {
 }
 
 // A cell: pointing at patches, and the map of the concept that is chosen, drawn here from the values in the page.
-const grid = document.getElementById("grid");
-if (grid) {
+function startCell() {
+  const grid = document.getElementById("grid");
+  if (!grid) return;
   const side = +grid.dataset.side;
   const canvas = document.getElementById("map");
   const cursor = document.getElementById("cursor");
@@ -142,17 +180,14 @@ if (grid) {
       for (let x = Math.min(x0, x1); x <= Math.max(x0, x1); x++) found.push(y * side + x);
     return found;
   };
-  const choose = (patches) => {
-    if (location.pathname === "/try") return; // an image that is kept nowhere has no address
-    go({ patches: patches.length ? patches.join(",") : null });
-  };
+  const choose = (patches) => ask({ patches: patches.length ? patches.join(",") : null });
   let [from, at] = [null, [side >> 1, side >> 1]];
   place(at);
   grid.addEventListener("pointerdown", (event) => {
     from = patch(event);
     grid.setPointerCapture(event.pointerId);
     event.preventDefault();
-    grid.focus();
+    grid.focus({ preventScroll: true }); // else the patch under the pointer would be another one when it is let go
   });
   grid.addEventListener("pointermove", (event) => {
     at = patch(event);
@@ -179,6 +214,7 @@ if (grid) {
     } else if (event.key === "Escape") choose([]);
   });
 }
+startCell();
 
 // An image can be dropped onto the form.
 const drop = document.getElementById("drop");

@@ -1,0 +1,188 @@
+"""Concepts changed in an image, and what is watched: the cell's type by a probe, and the decision about its patient."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cytosae.atlas.cell_type_probe import CellTypeProbe, fit_probe
+from cytosae.atlas.intervention import Outcome, change_concepts
+from cytosae.atlas.token_activations import encode_cells, mean_activation
+from cytosae.backbones import Backbone
+from cytosae.common.errors import CytosaeError, InputError, UsageError
+from cytosae.pipeline.patients import Patients
+from cytosae.views.change_view import ChangeView, Watched, view_of_change
+from cytosae.views.concept_names import name_of
+from cytosae.views.number_words import percent, whole
+from cytosae.views.opened_dataset import OpenedDataset
+from cytosae.views.page_parts import text
+
+if TYPE_CHECKING:
+    from cytosae.cohort import ConceptClassifier
+    from cytosae.pipeline.study import Study
+
+CONTROLS = 12
+"""Random latents beside a concept."""
+CELLS_AT_ONCE = 32
+
+
+class ConceptChanges:
+    """A data set of a study in which concepts are changed; probe and classifier are made ready at first use.
+
+    Parameters
+    ----------
+    study : Study
+        Finished.
+    dataset : OpenedDataset
+        One of its data sets.
+    """
+
+    study: Study
+    dataset: OpenedDataset
+
+    def __init__(self, study: Study, dataset: OpenedDataset) -> None:
+        self.study, self.dataset, self._making = study, dataset, threading.Lock()
+
+    def of(
+        self,
+        tokens: torch.Tensor,
+        latent: int,
+        factor: float,
+        *,
+        counted: NDArray[np.bool_] | None = None,
+        cell: str = "",
+    ) -> ChangeView:
+        """Multiply a concept in an image.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (T, D), float32
+            Of the image.
+        latent : int
+            The concept.
+        factor : float
+            0 removes it, 0.5 halves it, 2 doubles it.
+        counted : ndarray of bool, shape (T,), or None
+            Tokens that count; only these are changed.
+        cell : str
+            The cell of the data set that the image is, empty for none.
+
+        Raises
+        ------
+        UsageError
+            There is no such latent, or the factor is below 0.
+        """
+        sae = self.dataset.sae
+        if latent not in self.dataset.var.index:
+            raise UsageError(f"There is no concept {latent} here; they are 0 to {self.dataset.var.index.max()}.")
+        if not 0 <= factor <= 100:
+            raise UsageError(f"A concept cannot be multiplied by {factor:g}; give a number from 0 to 100.")
+        codes = encode_cells(sae, tokens[None], None if counted is None else counted[None])
+        activation = float(mean_activation(codes, counted)[latent])
+        types, of_type = self._types(cell)
+        decision, of_decision, patient = self._decision(cell, counted)
+        watched = [one for one in (of_type, of_decision) if one is not None]
+        effect = None
+        if activation > 0 and watched:
+            patches = None if counted is None else np.flatnonzero(counted[1:]).tolist()
+            effect = change_concepts(
+                tokens, sae, _together(watched), {latent: factor}, patches=patches, controls=CONTROLS, seed=latent
+            )
+        return view_of_change(
+            effect,
+            (latent, name_of(self.dataset, latent), factor),
+            activation=activation,
+            types=types,
+            decision=decision,
+            patient=patient,
+        )
+
+    def _types(self, cell: str) -> tuple[Watched, Outcome | None]:
+        """The probe of the cell type; where there is none, the words say why."""
+        with self._making:  # pages are made by several threads at once
+            probe = self._probe
+        if isinstance(probe, str):
+            return Watched(note=probe), None
+        half = probe.unseen(self._row.get(cell))
+        note = (
+            f"By a probe fitted on {whole(probe.cells)} cells of {self.dataset.name}, each asked of the half that its "
+            f"patient is not in: balanced accuracy {percent(probe.accuracy)}, by chance "
+            f"{percent(1 / len(probe.types))}."
+        )
+        return Watched(probe.types, note), lambda batch: half.probabilities(self._ends_of(batch))
+
+    def _decision(self, cell: str, counted: NDArray[np.bool_] | None) -> tuple[Watched, Outcome | None, str]:
+        """The decision about the cell's patient; where there is none, the words say why."""
+        from cytosae.cohort.explanation.changed_cell import decision_with
+        from cytosae.cohort.explanation.decision import explain_decision
+
+        obs, column = pd.DataFrame(self.dataset.atlas.obs), self.study.config.cohort.patient
+        patient = text(obs.at[cell, column]) if cell and column in obs else None
+        if patient is None:
+            return Watched(note="No patient is known for this image, so no decision can move."), None, ""
+        if self._classifier is None:
+            words = "No patients have been classified here; do it with: cytosae cohort --study DIR."
+            return Watched(note=words), None, patient
+        try:
+            found = explain_decision(self._classifier, self.dataset.atlas, patient, column=column)
+        except CytosaeError as problem:
+            return Watched(note=str(problem)), None, patient
+        if cell not in found.cells.index:
+            return Watched(note="The model does not count cells of this type."), None, patient
+        names = ("the decision", "this cell alone")
+        note = (
+            f"{patient} has {whole(len(found.cells))} cells that count; the decision is the mean of what each says "
+            f"alone, and is above 0 for {found.target}, below for {found.against or 'the others'}. The model was "
+            "fitted with this patient among the others."
+        )
+        outcome = decision_with(self._classifier, found, self.dataset.sae, cell, counted)
+        return Watched(names, note), outcome, patient
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {str(cell): row for row, cell in enumerate(self.dataset.atlas.obs_names)}
+
+    @cached_property
+    def _probe(self) -> CellTypeProbe | str:
+        obs, column = pd.DataFrame(self.dataset.atlas.obs), self.study.config.cohort.patient
+        labels = [self.dataset.labels[str(cell)] for cell in obs.index]
+        groups = (
+            obs.index.to_series() if column not in obs else obs[column].astype(object).fillna(obs.index.to_series())
+        )
+        try:
+            return fit_probe(labels, self._ends, groups=[str(group) for group in groups])
+        except InputError as problem:
+            return str(problem)
+
+    @cached_property
+    def _classifier(self) -> ConceptClassifier | None:
+        if not self.study.place("classifier", self.dataset.name).is_dir():
+            return None
+        return Patients(self.study, self.dataset.name, self.study.config.cohort).classifier()
+
+    def _ends(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """CLS at the end of the backbone, of cells of the data set by their rows in the atlas."""
+        store, names = self.dataset.store, self.dataset.atlas.obs_names
+        places = [self.dataset.row_in_store[str(names[row])] for row in rows]
+        blocks = [places[i : i + CELLS_AT_ONCE] for i in range(0, len(places), CELLS_AT_ONCE)]
+        return np.concatenate(
+            [self._ends_of(torch.cat([store.read(at, at + 1).float() for at in block])) for block in blocks]
+        )
+
+    @torch.no_grad()
+    def _ends_of(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+        backbone = self.study.backbone
+        if not isinstance(backbone, Backbone):
+            raise InputError(f"There is no probe of the cell type: {backbone.name} runs elsewhere than in torch.")
+        return backbone.finish(tokens)[:, 0].cpu().numpy()
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    return lambda batch: np.concatenate([one(batch) for one in outcomes], axis=1)

@@ -1,0 +1,56 @@
+"""The price of approval as it is shown: what is left when a decision may use approved concepts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytosae.views.number_words import count, percent, two
+from cytosae.views.page_parts import Number, known, measured, say
+
+if TYPE_CHECKING:
+    from cytosae.cohort.classification.approval import Approval
+
+
+@dataclass(frozen=True)
+class ApprovalView:
+    """AUROC on all concepts, on the ``approved`` ones alone and on as many others drawn at random (median, range).
+
+    ``difference`` is all less approved; ``outdated``: other concepts have been approved since.
+    """
+
+    model: str
+    approved: int
+    verdict: str
+    all: Number
+    restricted: Number
+    difference: Number
+    random: Number | None
+    outdated: bool = False
+
+
+def view_of_approval(found: Approval, accepted: Collection[int] | None = None) -> ApprovalView:
+    """Gather it; ``accepted`` are the concepts that are approved now, where they are known."""
+    rows = found.table.set_index("model", drop=False)
+    whole, own = (measured(rows.loc[name].to_dict(), "auroc") for name in ("all concepts", "approved concepts"))
+    less = Number(*(known(found.comparison[name]) for name in ("difference", "low", "high")))
+    random = None
+    if found.random:
+        random = Number(float(np.median(found.random)), min(found.random), max(found.random))
+    n = len(found.approved)
+    cost = "clearly worse" if (less.low or 0) > 0 else "clearly better" if (less.high or 0) < 0 else "not clearly worse"
+    verdict = (
+        f"On the {count(n, 'concept')} that reviewers approved alone, {found.model} reaches AUROC {say(own)}, on all "
+        f"concepts {say(whole)}: {cost} (difference {say(less)})."
+    )
+    if random is not None:
+        beaten = float(np.mean(np.asarray(found.random) >= (own.value or 0)))
+        verdict += (
+            f" As many other concepts drawn at random reach {two(random.value)} ({two(random.low)} to "
+            f"{two(random.high)}); {percent(beaten)} of the draws do as well as the approved."
+        )
+    outdated = accepted is not None and set(accepted) != set(found.approved)
+    return ApprovalView(found.model, n, verdict, whole, own, less, random, outdated)
