@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
 
+from cytosae.atlas import concept_layout
 from cytosae.explorer import ExplorerSettings, create_app
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -18,13 +21,13 @@ CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: make setup-browser")
 
 
-@pytest.fixture(scope="module")
-def address(study_of_smear: Path, cache: None) -> Iterator[str]:
-    """The explorer on a free port of this machine."""
+@contextmanager
+def served(study: Path) -> Iterator[str]:
+    """The explorer of a study on a free port of this machine."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     server = uvicorn.Server(
-        uvicorn.Config(create_app(ExplorerSettings(study=study_of_smear)), log_level="error", ws="none", lifespan="off")
+        uvicorn.Config(create_app(ExplorerSettings(study=study)), log_level="error", ws="none", lifespan="off")
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -36,6 +39,13 @@ def address(study_of_smear: Path, cache: None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def address(study_of_smear: Path, cache: None) -> Iterator[str]:
+    """The explorer of the smear."""
+    with served(study_of_smear) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as started:
         made = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
@@ -43,8 +53,8 @@ def browser() -> Iterator[object]:
         made.close()
 
 
-@pytest.fixture
-def page(browser, address):
+@contextmanager
+def opened(browser, address):
     """A page that fails the test on errors of the script and on requests to elsewhere."""
     made = browser.new_page(viewport={"width": 1280, "height": 800})
     wrong: list[str] = []
@@ -54,6 +64,12 @@ def page(browser, address):
     yield made
     made.close()
     assert wrong == []
+
+
+@pytest.fixture
+def page(browser, address):
+    with opened(browser, address) as made:
+        yield made
 
 
 def test_from_the_overview_to_a_concept_and_on_by_keyboard(page, address):
@@ -140,7 +156,7 @@ def test_a_concept_is_changed_by_keyboard_in_a_cell_and_in_an_image_that_is_trie
 
 def test_pages_are_read_by_a_screen_reader_and_fit_a_tablet(browser, address):
     tablet = browser.new_page(viewport={"width": 820, "height": 1180})
-    for path in ("/", "/concepts", "/concepts/5", "/search?q=has 5", "/try"):
+    for path in ("/", "/concepts", "/concepts?as=table", "/concepts/5", "/lists", "/search?q=has 5", "/try"):
         tablet.goto(address + path)
         assert tablet.locator("h1").count() == 1
         assert tablet.locator("main img:not([alt])").count() == 0
@@ -148,3 +164,45 @@ def test_pages_are_read_by_a_screen_reader_and_fit_a_tablet(browser, address):
         assert tablet.evaluate(f"{nameless}.length") == 0
         assert tablet.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tablet.close()
+
+
+def test_the_map_is_walked_by_keyboard_and_a_region_is_kept_as_a_list(browser, study_of_smear, tmp_path, monkeypatch):
+    monkeypatch.setattr(concept_layout, "LANDMARKS", 60)
+    copy = shutil.copytree(study_of_smear, tmp_path / "study")
+    with served(copy) as address, opened(browser, address) as page:
+        page.goto(f"{address}/concepts/map?by=cells")
+        page.wait_for_selector("#concept-map[data-points]")
+        page.locator("#concept-map").focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector("#pointed strong")
+        name = page.inner_text("#pointed strong")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/concepts/*?dataset=smear")
+        assert page.inner_text("h1") == name
+        page.go_back()
+        page.wait_for_selector("#concept-map[data-points]")
+        box = page.locator("#concept-map").bounding_box()
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
+        page.mouse.up()
+        page.wait_for_url("**left=0.*")
+        inside = page.inner_text("#inside")
+        page.get_by_placeholder("name of the list").fill("A region")
+        page.get_by_role("button", name="Keep").click()
+        page.wait_for_url("**/lists/*")
+        assert page.inner_text("h1") == "A region"
+        assert inside.split()[0] in page.inner_text("main p")
+
+
+def test_a_comment_is_said_and_help_is_opened(browser, study_of_smear, tmp_path):
+    copy = shutil.copytree(study_of_smear, tmp_path / "study")
+    with served(copy) as address, opened(browser, address) as page:
+        page.goto(f"{address}/concepts/5")
+        page.get_by_label("What is meant by Cells active").first.click()
+        assert page.get_by_text("Share of cells whose mean activation is above 0").is_visible()
+        page.get_by_label("Your name").fill("Dr. A")
+        page.get_by_label("Comment").fill("Vacuoles, <b>surely</b>.")
+        page.get_by_role("button", name="Say it").click()
+        page.get_by_text("Vacuoles, <b>surely</b>.").wait_for()
+        assert "Dr. A" in page.inner_text(".comment")

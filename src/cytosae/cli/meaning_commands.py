@@ -37,7 +37,7 @@ def verdicts(path: Path, /, *, looks: Looks = 2000, out: Path, as_json: Json = F
     looks
         At most so many cells, spread evenly.
     out
-        CSV file for the table.
+        CSV file for the table; the explorer shows that at STUDY/quality/DATASET_verdicts.csv.
     """
     from cytosae.atlas.verdicts import VERDICTS
     from cytosae.pipeline.artefact_work import verdicts_of_atlas

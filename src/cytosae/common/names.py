@@ -30,3 +30,8 @@ def short_name(text: str) -> str:
 
 def _plain(text: str, keep: str = "") -> str:
     return re.sub(rf"[^\w.{keep}-]+", "_", text, flags=re.ASCII).strip("._~-")
+
+
+def spreadsheet_text(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

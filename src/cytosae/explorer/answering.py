@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
@@ -19,7 +19,7 @@ from cytosae.common.configuration import finite, to_plain
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.explorer.library import Library
 from cytosae.report.templating import make_environment
-from cytosae.views.page_parts import Page
+from cytosae.views.page_parts import Definition, Page, meaning_of
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -30,6 +30,7 @@ NAVIGATION = {
     "/search": "Search",
     "/compare": "Compare",
     "/try": "Try an image",
+    "/lists": "Lists",
     "/reviews": "Reviews",
 }
 """Path -> words, in their order; those that are not served are left out."""
@@ -98,6 +99,7 @@ def html(request: Request, template: str, view: Any, *, status: int = 200) -> HT
             known=known,
             package=package_version(),
             embed=lambda view: embedded(library, view),
+            explained=explained,
         )
     )
     return HTMLResponse(text, status_code=status)
@@ -108,6 +110,13 @@ def embedded(library: Library, view: Page) -> Markup:
     from cytosae.report.pages import render
 
     return Markup(render(view, library.pictures, embedded=True))  # noqa: S704  made by our own templates, which escape
+
+
+def explained(words: str, own: Iterable[Definition] = ()) -> tuple[Definition, ...]:
+    """What a figure's words mean, by the page's ``own`` definitions or by those of all pages; a unit is left aside."""
+    word = words.split(",")[0].strip().casefold()
+    found = next((d for d in own if d.word.casefold() == word), None) or meaning_of(word)
+    return () if found is None else (found,)
 
 
 def add_errors(app: FastAPI) -> None:

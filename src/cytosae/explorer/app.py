@@ -15,6 +15,8 @@ from cytosae.explorer.pages import (
     cell_pages,
     compare_pages,
     concept_pages,
+    list_pages,
+    map_pages,
     overview_page,
     patient_pages,
     review_pages,
@@ -26,13 +28,15 @@ from cytosae.explorer.security import add_security
 
 PAGES: tuple[Pages, ...] = (
     overview_page.pages,
+    map_pages.pages,
     concept_pages.pages,
     cell_pages.pages,
     patient_pages.pages,
     search_pages.pages,
     compare_pages.pages,
+    list_pages.pages,
 )
-"""The pages of each module."""
+"""The pages of each module; what matches first is served."""
 
 
 def create_app(settings: ExplorerSettings) -> FastAPI:
@@ -54,8 +58,10 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     add_security(app, settings)
     signing_in_page.add_signing_in(app)
     cell_pages.add_trial(app)
+    concept_pages.add_table(app)
     compare_pages.add_style(app)
     review_pages.add_reviews(app)
+    list_pages.add_lists(app)
     add_pictures(app)
     add_errors(app)
     return app

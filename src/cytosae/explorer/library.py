@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +14,18 @@ from cytosae.common.artifact import read_artifact
 from cytosae.common.cache import cache_folder
 from cytosae.common.errors import ArtifactError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
+from cytosae.explorer.remembering import Remembered
 from cytosae.pipeline import Study, index
 from cytosae.views import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
+    from cytosae.atlas.cell_type_probe import CellTypeProbe
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.concept_changes import ConceptChanges
     from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
+    from cytosae.reviews import Database
     from cytosae.sae import SparseAutoencoder
     from cytosae.views.comparison_view import ComparisonView, MatchedPair
 
@@ -61,6 +64,12 @@ class Library:
         self._columns: dict[str, Columns] = {}
         self._patients: dict[str, Patients] = {}
         self._comparisons: dict[tuple[str, str], tuple[ComparisonView, tuple[MatchedPair, ...]]] = {}
+        self._prints: dict[str, str] = {}
+        self._probes: dict[str, CellTypeProbe | str] = {}
+        self.reviews: Callable[[], Database | None] = lambda: None
+        """The database of the reviews if there is one; their pages say how it is opened."""
+        self.remembered = Remembered()
+        """What takes seconds to compute, by the fingerprint of the atlas."""
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
         self.beside  # noqa: B018  refuses at once what cannot be opened
@@ -122,10 +131,27 @@ class Library:
         atlas = self.atlas(name)
         with self.lock:
             if atlas.name not in self._columns:
-                place = self.settings.atlas or self.study.place("atlas", atlas.name)
-                fingerprint = read_artifact(place, "atlas", verify=False).fingerprint
-                self._columns[atlas.name] = write_columns(atlas.atlas.X, cache_folder() / "columns" / fingerprint[:24])
+                folder = cache_folder() / "columns" / self.fingerprint(atlas.name)[:24]
+                self._columns[atlas.name] = write_columns(atlas.atlas.X, folder)
             return self._columns[atlas.name]
+
+    def fingerprint(self, name: str) -> str:
+        """Fingerprint of the atlas of a data set, as it was when a page first needed it."""
+        with self.lock:
+            if name not in self._prints:
+                place = self.settings.atlas or self.study.place("atlas", name)
+                self._prints[name] = read_artifact(place, "atlas", verify=False).fingerprint
+            return self._prints[name]
+
+    def probe(self, name: str) -> CellTypeProbe | str:
+        """A probe of the cell type, fitted when a page first needs it; where there is none, a sentence why."""
+        from cytosae.pipeline.concept_evidence_work import make_probe
+
+        dataset = self.dataset(name)
+        with self.lock:
+            if name not in self._probes:
+                self._probes[name] = make_probe(self.study, dataset)
+            return self._probes[name]
 
     def patients(self, name: str | None = None) -> Patients:
         """The patients of a data set, the first one that has been classified if none is named."""

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from cytosae.common.configuration import finite, to_plain
+from cytosae.common.names import spreadsheet_text
 from cytosae.reviews.agreement import Estimate
 from cytosae.reviews.answers import find_session
 from cytosae.reviews.database import Database
@@ -32,8 +33,8 @@ def ratings_csv(database: Database, number: int) -> str:
         a = r.answer
         writer.writerow(
             [
-                *(_cell(r.rater), r.panel, r.kind, r.unit, _cell(r.stratum), r.repeat_of or ""),
-                *(a.verdict, ";".join(a.terms), _cell(a.words), a.place, a.confidence or ""),
+                *(spreadsheet_text(r.rater), r.panel, r.kind, r.unit, spreadsheet_text(r.stratum), r.repeat_of or ""),
+                *(a.verdict, ";".join(a.terms), spreadsheet_text(a.words), a.place, a.confidence or ""),
                 *(";".join(str(cell + 1) for cell in a.misfits), f"{r.seconds:.1f}", r.version),
             ]
         )
@@ -107,11 +108,6 @@ def _said(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f} (too few panels for an interval)"
     return f"{estimate.value:.2f} (95 % interval {estimate.low:.2f} to {estimate.high:.2f}, n = {estimate.n})"
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _flat(text: str) -> str:

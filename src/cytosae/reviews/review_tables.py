@@ -99,6 +99,37 @@ class DecisionRow(Base):
     changed: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
 
 
+class KeptListRow(Base):
+    """A list of concepts or cells that somebody keeps, and how it was made."""
+
+    __tablename__ = "kept_lists"
+    __table_args__: Any = (CheckConstraint("kind IN ('concepts', 'cells')", name="kind_is_known"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    title: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(16))
+    dataset: Mapped[str] = mapped_column(String(200))
+    atlas: Mapped[str] = mapped_column(String(64))
+    """Fingerprint of the atlas whose numbers and cells these are."""
+    made_from: Mapped[str] = mapped_column(Text)
+    items: Mapped[list[str]] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    created_by: Mapped[str] = mapped_column(String(64))
+
+
+class CommentRow(Base):
+    """What somebody said of a concept."""
+
+    __tablename__ = "comments"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(200))
+    latent: Mapped[int] = mapped_column(Integer, index=True)
+    text: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    said_by: Mapped[str] = mapped_column(String(64))
+
+
 class AuditRow(Base):
     """One thing that was done. Rows are only ever added: the database refuses to change or delete one."""
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_rows
+from cytosae.reviews.comments import Comment
+from cytosae.views.concept_evidence_view import EvidencePage, KnownOfConcept
 from cytosae.views.concept_names import headline, name_of, reference_ids
 from cytosae.views.concept_view import atlas_facts
 from cytosae.views.gallery_view import live_latents
@@ -96,7 +98,10 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class ConceptPage:
-    """A concept; ``previous`` and ``next`` by number among the latents that are active."""
+    """A concept; ``previous`` and ``next`` by number among the latents that are active.
+
+    ``known`` is what steps of the study have measured, ``evidence`` and ``gaze`` what was computed on demand before.
+    """
 
     dataset: str
     datasets: tuple[str, ...]
@@ -116,6 +121,10 @@ class ConceptPage:
     previous: int | None
     next: int | None
     has_maps: bool
+    known: KnownOfConcept = field(default_factory=lambda: KnownOfConcept((), ()))
+    evidence: EvidencePage | None = None
+    gaze: str | None = None
+    comments: tuple[Comment, ...] = ()
     definitions: tuple[Definition, ...] = field(
         default_factory=lambda: define(
             *("Cells active", "Mean activation", "Mean activation of a cell", "Reference cells", "Label entropy"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,9 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.common.names import spreadsheet_text
 from cytosae.views.concept_names import CENTRAL, headline, name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas
-from cytosae.views.page_parts import Definition, Fact, define, known
+from cytosae.views.page_parts import Definition, Fact, Shown, define, known, text
 
 SORTS: dict[str, tuple[str, str, bool]] = {
     "usefulness": ("most useful first", "usefulness", False),
@@ -20,16 +24,33 @@ SORTS: dict[str, tuple[str, str, bool]] = {
     "strength": ("strongest first", "mean_activation", False),
     "purity": ("reference cells most alike first", "label_entropy", True),
     "central": ("in the middle of the image first", "central_share", False),
+    "selectivity": ("most selective for a class first", "class_selectivity", False),
+    "place_bound": ("those that depend most on the place in the image first", "position_dependence", False),
     "number": ("by number", "latent", True),
 }
 """Name -> words, the column sorted by, and whether it ascends."""
-Sort = Literal["usefulness", "frequency", "rarity", "strength", "purity", "central", "number"]
+Sort = Literal[
+    "usefulness", "frequency", "rarity", "strength", "purity", "central", "selectivity", "place_bound", "number"
+]
+Shape = Literal["pictures", "table"]
+COLUMNS: tuple[tuple[str, str, Shown, str], ...] = (
+    ("Cells active", "activation_frequency", "percent", "frequency"),
+    ("Mean activation", "mean_activation", "number", "strength"),
+    ("Label entropy", "label_entropy", "two", "purity"),
+    ("Class selectivity", "class_selectivity", "two", "selectivity"),
+    ("Position dependence", "position_dependence", "two", "place_bound"),
+    ("Central share", "central_share", "percent", "central"),
+    ("Usefulness", "usefulness", "number", "usefulness"),
+)
+"""Columns of the table: words, what of the atlas, how it is printed, and the order that its head leads to."""
 PLACES = {"centre": "mostly in the middle of the image", "edge": "mostly at its edge"}
 Where = Literal["centre", "edge", ""]
 Verdict = Literal["named", "unnamed", ""]
 REFERENCES = 6
 BINS = 40
-WORDS = ("Cells active", "Mean activation", "Reference cells", "Label entropy", "Central share", "Usefulness")
+CHUNK = 1 << 15
+"""Characters of CSV that are sent at a time."""
+WORDS = (*(words for words, *_ in COLUMNS), "Reference cells")
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,7 @@ class GalleryQuery:
     """What is asked of the gallery; empty and None ask for nothing.
 
     ``verdict`` asks for concepts that reviewers have named, or have not; ``low_frequency`` to ``high_activation`` bound
-    the activation frequency (0 to 1) and the mean activation.
+    the activation frequency (0 to 1) and the mean activation; ``shape`` is how they are shown.
     """
 
     dataset: str = ""
@@ -52,6 +73,18 @@ class GalleryQuery:
     low_activation: float | None = None
     high_activation: float | None = None
     verdict: Verdict = ""
+    shape: Shape = "pictures"
+
+
+@dataclass(frozen=True)
+class ConceptRow:
+    """A concept in the table: its name, its class, where it lives, and the figures of `COLUMNS`."""
+
+    latent: int
+    name: str
+    top_class: str
+    lives_in: str
+    facts: tuple[Fact, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +126,7 @@ class ClassHeat:
 
 @dataclass(frozen=True)
 class GalleryView:
-    """A page of the gallery, and what lies around it."""
+    """A page of the gallery, as ``cards`` or as ``rows``, and what lies around it."""
 
     query: GalleryQuery
     dataset: str
@@ -103,6 +136,7 @@ class GalleryView:
     total: int
     pages: int
     cards: tuple[ConceptCard, ...]
+    rows: tuple[ConceptRow, ...]
     density: Density
     heat: ClassHeat
     definitions: tuple[Definition, ...] = field(default_factory=lambda: define(*WORDS, side=16, tokens=257))
@@ -110,12 +144,10 @@ class GalleryView:
 
 def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[str, ...] = ()) -> GalleryView:
     """The page of the gallery that is asked for; a page beyond the last is empty."""
-    var = live_latents(atlas)
-    matching: Any = var[_matches(atlas, var, query)]
-    _, column, ascending = SORTS[query.sort]
-    values: Any = matching.index.to_series() if column == "latent" else matching[column]
-    order = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
-    shown = [int(latent) for latent in order[(query.page - 1) * query.size : query.page * query.size]]
+    var, order = live_latents(atlas), ordered(atlas, query)
+    matching: Any = var.loc[order]
+    shown = order[(query.page - 1) * query.size : query.page * query.size]
+    table = query.shape == "table"
     return GalleryView(
         query=query,
         dataset=atlas.name,
@@ -124,10 +156,46 @@ def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[
         alive=len(var),
         total=len(matching),
         pages=max(1, -(-len(matching) // query.size)),
-        cards=tuple(card_of(atlas, latent) for latent in shown),
+        cards=() if table else tuple(card_of(atlas, latent) for latent in shown),
+        rows=tuple(row_of(atlas, latent) for latent in shown) if table else (),
         density=_density(var, matching),
         heat=_heat(atlas, shown),
     )
+
+
+def ordered(atlas: OpenedAtlas, query: GalleryQuery) -> list[int]:
+    """All latents that match, in the order that is asked for."""
+    var = live_latents(atlas)
+    matching: Any = var[_matches(atlas, var, query)]
+    _, column, ascending = SORTS[query.sort]
+    values: Any = matching.index.to_series() if column == "latent" else matching[column]
+    order = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
+    return [int(latent) for latent in order]
+
+
+def row_of(atlas: OpenedAtlas, latent: int) -> ConceptRow:
+    """A concept as a row of the table."""
+    row = atlas.var.loc[latent]
+    facts = tuple(Fact(words, known(row[column]), shown) for words, column, shown, _ in COLUMNS)
+    lives = text(row["lives_in"]) if "lives_in" in row else None
+    return ConceptRow(latent, name_of(atlas, latent), text(row["top_class"]) or "", lives or "", facts)
+
+
+def table_csv(atlas: OpenedAtlas, query: GalleryQuery) -> Iterator[str]:
+    """All concepts that match, as lines of CSV; figures as they are, not as they are printed."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = [column for _, column, *_ in COLUMNS]
+    writer.writerow(["latent", "name", "top_class", "lives_in", *columns])
+    for latent in ordered(atlas, query):
+        row = row_of(atlas, latent)
+        words = [spreadsheet_text(said) for said in (row.name, row.top_class, row.lives_in)]
+        writer.writerow([latent, *words, *("" if fact.value is None else fact.value for fact in row.facts)])
+        if buffer.tell() > CHUNK:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
 
 
 def live_latents(atlas: OpenedAtlas) -> pd.DataFrame:
@@ -141,10 +209,10 @@ def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> Co
     cells = reference_ids(atlas, latent)
     row = atlas.var.loc[latent]
     facts = (
-        Fact("on cells", known(row["activation_frequency"]), "percent"),
-        Fact("entropy, nats", known(row["label_entropy"]), "two"),
-        Fact("strength", known(row["mean_activation"]), "number"),
-        Fact("central", known(row["central_share"]), "percent"),
+        Fact("Cells active", known(row["activation_frequency"]), "percent"),
+        Fact("Label entropy", known(row["label_entropy"]), "two"),
+        Fact("Mean activation", known(row["mean_activation"]), "number"),
+        Fact("Central share", known(row["central_share"]), "percent"),
     )
     labels = [atlas.labels[cell] for cell in cells]
     return ConceptCard(latent, name_of(atlas, latent), headline(labels), tuple(cells[:references]), facts)

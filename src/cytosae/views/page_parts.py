@@ -194,6 +194,17 @@ def define(*words: str, **filled: object) -> tuple[Definition, ...]:
     return tuple(Definition(word.split(":")[0], _meanings()[word].format(**filled)) for word in words)
 
 
+def meaning_of(word: str) -> Definition | None:
+    """What a word means, whatever its case; None where it is not defined, or where more has to be filled in."""
+    return _by_word().get(word.casefold())
+
+
+@cache
+def _by_word() -> dict[str, Definition]:
+    whole = {word: meaning for word, meaning in _meanings().items() if ":" not in word and "{" not in meaning}
+    return {word.casefold(): Definition(word, meaning) for word, meaning in whole.items()}
+
+
 def _shown(frame: pd.DataFrame, name: str) -> Shown:
     if f"{name}_low" in frame:
         return "two"

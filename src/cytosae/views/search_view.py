@@ -115,6 +115,23 @@ def view_of_search(
     )
 
 
+def all_cells(atlas: OpenedAtlas, columns: Columns, *, q: str = "", like: str = "") -> list[str]:
+    """``cell_id`` of all cells that `view_of_search` finds a page at a time, best first.
+
+    Raises
+    ------
+    UsageError
+        The conditions are not understood, or none is asked for.
+    """
+    if like:
+        return [found.cell for found in _like(atlas, like)]
+    if not any(character.isdigit() for character in q):
+        raise UsageError("No cells are asked for; name concepts by number, such as: has 12 and 40, not 7.")
+    numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
+    hits, _ = search_cells(parse_conditions(q), columns.of, **numbers)
+    return [str(atlas.atlas.obs_names[hit.row]) for hit in hits]
+
+
 def _like(atlas: OpenedAtlas, cell: str) -> tuple[FoundCell, ...]:
     row = atlas.atlas.obs_names.get_indexer([cell])[0]
     if row < 0:

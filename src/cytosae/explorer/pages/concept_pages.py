@@ -6,22 +6,41 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
-from fastapi import Depends, Query
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator, Field
 
 from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import as_address
 from cytosae.report.pictures import scaled
+from cytosae.reviews.comments import comments_on
+from cytosae.views.concept_evidence_view import EvidencePage
+from cytosae.views.concept_names import name_of
 from cytosae.views.concept_page_view import ConceptPage, view_of_concept
-from cytosae.views.gallery_view import GalleryQuery, GalleryView, Sort, Verdict, Where, view_of_gallery
+from cytosae.views.gallery_view import (
+    GalleryQuery,
+    GalleryView,
+    Shape,
+    Sort,
+    Verdict,
+    Where,
+    table_csv,
+    view_of_gallery,
+)
 from cytosae.views.gaze_view import GazePage, view_of_gaze
 from cytosae.views.opened_dataset import OpenedAtlas
 
 pages: Pages = Pages()
 PAINTED = 160
 """Pixels on a side of a picture that is painted over."""
-Bound = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
+Bound = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+    BeforeValidator(lambda said: None if said == "" else said),
+    Query(),
+]
+"""A bound; a field of the form that is left empty asks for nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,7 @@ class Asked:
     low_activation: Bound = None
     high_activation: Bound = None
     verdict: Verdict = ""
+    shape: Annotated[Shape, Query(alias="as")] = "pictures"
 
 
 @pages.add("/concepts", "concepts.html.j2")
@@ -49,12 +69,27 @@ def concepts(library: Library, asked: Annotated[Asked, Depends()]) -> GalleryVie
     return view_of_gallery(library.atlas(asked.dataset or None), query, datasets=tuple(library.names))
 
 
+def add_table(app: FastAPI) -> None:
+    """Give the app all concepts that match as a table for spreadsheets."""
+    app.get("/concepts.csv", response_class=StreamingResponse, tags=["files"])(concepts_csv)
+
+
+def concepts_csv(request: Request, asked: Annotated[Asked, Depends()]) -> StreamingResponse:
+    """All concepts that match, in order, as CSV; pages do not matter."""
+    library: Library = request.app.state.library
+    atlas = library.atlas(asked.dataset or None)
+    lines = table_csv(atlas, GalleryQuery(**vars(asked)))
+    kept = {"content-disposition": 'attachment; filename="concepts.csv"'}
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=kept)
+
+
 @pages.add("/concepts/{latent}", "concept.html.j2")
 def concept(library: Library, latent: int, dataset: str = "") -> ConceptPage:
     """One concept in depth."""
-    atlas = _with_latent(library, dataset, latent)
+    atlas = with_latent(library, dataset, latent)
     decoder = library.sae.W_dec.detach().cpu().numpy() if library.has_maps else None
-    return view_of_concept(
+    database = library.reviews()
+    view = view_of_concept(
         atlas,
         library.columns(atlas.name),
         latent,
@@ -62,14 +97,51 @@ def concept(library: Library, latent: int, dataset: str = "") -> ConceptPage:
         others=[library.atlas(name) for name in library.names if name != atlas.name],
         has_maps=library.has_maps,
     )
+    view = replace(view, comments=comments_on(database, atlas.name, latent) if database else ())
+    if not library.has_maps:
+        return view
+    from cytosae.pipeline.concept_evidence_work import known_of_concept
+
+    kept, print_of = library.remembered, library.fingerprint(atlas.name)
+    seen = kept.peek(GazePage, print_of, str(latent))
+    return replace(
+        view,
+        known=known_of_concept(library.study, atlas.name, latent),
+        evidence=kept.peek(EvidencePage, print_of, _with_images(atlas, latent)),
+        gaze=seen and f"{seen.verdict} {seen.numbers}",
+    )
+
+
+@pages.add("/concepts/{latent}/evidence", "evidence.html.j2")
+def evidence(library: Library, latent: int, dataset: str = "") -> EvidencePage:
+    """Is it real? A concept beside random latents, and cells without it; computed once."""
+    from cytosae.pipeline.concept_evidence_work import evidence_of
+
+    atlas = with_latent(library, dataset, latent)
+    if not library.has_maps:
+        raise InputError("Whether a concept is real cannot be shown: neither tokens nor the SAE are at hand.")
+
+    def make() -> EvidencePage:
+        opened, columns = library.dataset(atlas.name), library.columns(atlas.name)
+        return evidence_of(library.study, opened, columns, latent, library.probe(atlas.name))
+
+    found = library.remembered.get(EvidencePage, library.fingerprint(atlas.name), _with_images(atlas, latent), make)
+    return replace(found, name=name_of(atlas, latent))
 
 
 @pages.add("/concepts/{latent}/gaze", "gaze.html.j2")
 def gaze(library: Library, latent: int, dataset: str = "") -> GazePage:
-    """Where one concept looks: parts of its reference cells are painted out and encoded anew."""
-    atlas = _with_latent(library, dataset, latent)
+    """Where one concept looks: parts of its reference cells are painted out and encoded anew; computed once."""
+    atlas = with_latent(library, dataset, latent)
     if not library.has_maps:
         raise InputError("Where a concept looks cannot be shown: neither tokens nor the SAE are at hand.")
+    found = library.remembered.get(
+        GazePage, library.fingerprint(atlas.name), str(latent), lambda: _gaze(library, atlas, latent)
+    )
+    return replace(found, name=name_of(atlas, latent))
+
+
+def _gaze(library: Library, atlas: OpenedAtlas, latent: int) -> GazePage:
     found = library.study.where_it_looks(latent, atlas.name)
     view = view_of_gaze(atlas, latent, found)
     pictures = {
@@ -80,7 +152,13 @@ def gaze(library: Library, latent: int, dataset: str = "") -> GazePage:
     return replace(view, cells=tuple(cells))
 
 
-def _with_latent(library: Library, dataset: str, latent: int) -> OpenedAtlas:
+def _with_images(atlas: OpenedAtlas, latent: int) -> str:
+    """Name under which evidence is kept: where the images are away, less is found."""
+    return str(latent) if atlas.cells.root.is_dir() else f"{latent}-without-images"
+
+
+def with_latent(library: Library, dataset: str, latent: int) -> OpenedAtlas:
+    """The atlas of a data set, which has this latent."""
     atlas = library.atlas(dataset or None)
     if latent not in atlas.var.index:
         raise InputError(f"There is no latent {latent} here; they are 0 to {atlas.var.index.max()}.")

@@ -114,6 +114,12 @@ class Reviewing:
                 show_names(library, self._database)
             return self._database
 
+    def known(self, library: Library) -> Database | None:
+        """The database if there is one; to look at a page makes none."""
+        settings = library.settings
+        there = settings.reviews_url or (settings.study and (settings.study / "reviews.sqlite").is_file())
+        return self.of(library) if there else None
+
 
 def show_names(library: Library, database: Database) -> None:
     """Let every page call concepts by the names that are accepted now."""
@@ -123,9 +129,9 @@ def show_names(library: Library, database: Database) -> None:
 
 def add_reviews(app: FastAPI) -> None:
     """Give the app its reviews, as pages and as JSON."""
-    app.state.reviewing, library, settings = Reviewing(), app.state.library, app.state.settings
-    if settings.reviews_url or (settings.study and (settings.study / "reviews.sqlite").is_file()):
-        app.state.reviewing.of(library)  # a database that cannot be opened is told before anything is served
+    reviewing, library = Reviewing(), app.state.library
+    reviewing.known(library)  # a database that cannot be opened is told before anything is served
+    app.state.reviewing, library.reviews = reviewing, lambda: reviewing.known(library)
     environment().globals["review_form"] = offered
     pages: list[tuple[str, Any, str, Any]] = [
         ("/reviews", sessions, "reviews.html.j2", ReviewList),

@@ -1,0 +1,54 @@
+"""What takes seconds to compute is kept on disk, and computed once for the same study."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from cytosae.common.artifact import package_version
+from cytosae.common.cache import cache_folder
+from cytosae.common.configuration import finite, from_plain
+from cytosae.common.disk import write_durably
+from cytosae.common.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Remembered:
+    """Views as JSON files below the cache, by kind, fingerprint of what they are made from, and name.
+
+    Two pages that need the same wait for one computation; another version of the program computes anew.
+    """
+
+    def __init__(self) -> None:
+        self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self._lock = threading.Lock()
+
+    def get(self, kind: type[T], fingerprint: str, name: str, make: Callable[[], T]) -> T:
+        """The view of this name, made where it is not kept yet."""
+        file = _place(kind, fingerprint, name)
+        with self._lock:
+            own = self._locks[file]
+        with own:
+            known = self.peek(kind, fingerprint, name)
+            if known is not None:
+                return known
+            made = make()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(file, json.dumps(finite(made)).encode())
+            return made
+
+    def peek(self, kind: type[T], fingerprint: str, name: str) -> T | None:
+        """The view of this name if it is kept, and whole."""
+        try:
+            return from_plain(kind, json.loads(_place(kind, fingerprint, name).read_text(encoding="utf-8")))
+        except (OSError, ValueError, UsageError):
+            return None
+
+
+def _place(kind: type, fingerprint: str, name: str) -> Path:
+    return cache_folder() / "views" / package_version() / kind.__name__ / fingerprint[:24] / f"{name}.json"

@@ -1,0 +1,196 @@
+"""What speaks for one concept of a study: beside random latents, taken out of cells, and what steps have measured."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cytosae.atlas.cell_type_probe import CellTypeProbe, fit_probe
+from cytosae.atlas.intervention import Effect, change_concepts
+from cytosae.backbones import Backbone
+from cytosae.common.errors import InputError
+from cytosae.evaluation.concept_evidence import Latent, beside_random, strongest
+from cytosae.tokens.focus.part_shares import shares_of_table
+from cytosae.views.concept_evidence_view import (
+    Compared,
+    EvidencePage,
+    KnownOfConcept,
+    view_of_effects,
+    view_of_quality_beside,
+)
+from cytosae.views.concept_names import name_of, reference_ids
+from cytosae.views.number_words import percent, whole
+from cytosae.views.opened_dataset import OpenedDataset
+from cytosae.views.page_parts import Fact, Number, known
+
+if TYPE_CHECKING:
+    from cytosae.atlas.latent_columns import Columns
+    from cytosae.pipeline.study import Study
+
+CHANGED, CONTROLS = 6, 20
+"""Reference cells that a concept is taken out of, and random latents beside it."""
+CELLS_AT_ONCE = 32
+
+
+def evidence_of(
+    study: Study, dataset: OpenedDataset, columns: Columns, latent: int, probe: CellTypeProbe | str
+) -> EvidencePage:
+    """Compare a concept with random latents, and take it out of its reference cells; takes some seconds.
+
+    Parameters
+    ----------
+    study : Study
+        Finished.
+    dataset : OpenedDataset
+        One of its data sets.
+    columns : Columns
+        The atlas of the data set by latent.
+    latent : int
+        The concept.
+    probe : CellTypeProbe or str
+        What `make_probe` made.
+    """
+    names = dataset.atlas.obs_names
+    place = names.get_indexer(pd.Index(dataset.store.cell_ids))
+    rows, values = columns.of(latent)
+    dense = np.zeros(len(names), np.float32)
+    dense[rows] = values
+    frequency = float(dataset.fact(latent, "token_frequency"))
+    one = Latent(latent, dense[place], frequency)
+    labels = [dataset.labels[str(cell)] for cell in dataset.store.cell_ids]
+    areas = _areas(dataset, strongest(dataset.store, one))
+    quality = view_of_quality_beside(beside_random(dataset.sae, dataset.store, one, labels, areas=areas, seed=latent))
+    effect = _effect(study, dataset, latent, probe)
+    return EvidencePage(dataset.name, latent, name_of(dataset, latent), quality, effect)
+
+
+def known_of_concept(study: Study, dataset: str, latent: int) -> KnownOfConcept:
+    """What `cytosae atlas quality` and `cytosae atlas verdicts` have left in the study about a concept."""
+    folder = study.path / "quality"
+    facts: list[Fact] = []
+    missing: list[str] = []
+    stability = _row(folder / f"{dataset}_stability.csv", latent)
+    if stability is None:
+        missing.append(
+            "Whether the concept comes back when the SAE is trained from another seed is not known; find out with: "
+            "cytosae atlas quality --study STUDY."
+        )
+    else:
+        chance = _chance(folder / f"{dataset}.csv")
+        words = "" if chance is None else "random directions"
+        facts.append(Fact("Stability", known(float(stability["stability"])), "two", chance, words))
+    verdict = _row(folder / f"{dataset}_verdicts.csv", latent)
+    if verdict is None:
+        missing.append(
+            "Whether the concept goes with the cell or with how its image came about is not known; find out with: "
+            f"cytosae atlas verdicts STUDY/atlas/{dataset}.h5ad --out STUDY/quality/{dataset}_verdicts.csv."
+        )
+    else:
+        facts.append(Fact("Artefact or morphology", verdict["verdict"]))
+        for name, words in (("morphology", "Explained by the cell"), ("artefact", "Explained by the image")):
+            ends = [known(float(verdict[f"{name}{end}"])) for end in ("", "_low", "_high")]
+            facts.append(Fact(words, Number(*ends), "percent"))
+    return KnownOfConcept(tuple(facts), tuple(missing))
+
+
+def make_probe(study: Study, dataset: OpenedDataset) -> CellTypeProbe | str:
+    """A probe of the cell type behind the remaining blocks; where there is none, a sentence that says why."""
+    obs, column = pd.DataFrame(dataset.atlas.obs), study.config.cohort.patient
+    labels = [dataset.labels[str(cell)] for cell in obs.index]
+    cells = obs.index.to_series()
+    groups = cells if column not in obs else obs[column].astype(object).fillna(cells)
+
+    def ends(rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        places = [dataset.row_in_store[str(obs.index[row])] for row in rows]
+        blocks = [places[at : at + CELLS_AT_ONCE] for at in range(0, len(places), CELLS_AT_ONCE)]
+        read = (torch.cat([dataset.store.read(at, at + 1).float() for at in block]) for block in blocks)
+        return np.concatenate([_ends(study, tokens) for tokens in read])
+
+    try:
+        return fit_probe(labels, ends, groups=[str(group) for group in groups])
+    except InputError as problem:
+        return str(problem)
+
+
+def _effect(study: Study, dataset: OpenedDataset, latent: int, probe: CellTypeProbe | str) -> Compared:
+    """What the model makes of the reference cells of a concept without it, by the image token and by the probe."""
+    if not isinstance(study.backbone, Backbone):
+        return Compared(
+            f"What removing it does cannot be seen: {study.backbone.name} runs elsewhere than in torch.", ()
+        )
+    row_in_atlas = {str(cell): row for row, cell in enumerate(dataset.atlas.obs_names)}
+    ends: list[Effect] = []
+    types: list[Effect] = []
+    own = []
+    for cell in reference_ids(dataset, latent)[:CHANGED]:
+        at = dataset.row_in_store[cell]
+        tokens = dataset.store.read(at, at + 1)[0].float()
+        counted = None if dataset.store.counted is None else np.flatnonzero(dataset.store.counted[at][1:]).tolist()
+        half = None if isinstance(probe, str) else probe.unseen(row_in_atlas[cell])
+        effect = change_concepts(
+            *(tokens, dataset.sae, lambda batch: _ends(study, batch), {latent: 0.0}),
+            patches=counted,
+            controls=CONTROLS,
+            seed=latent,
+        )
+        ends.append(effect)
+        if half is not None:
+            before, after = half.probabilities(np.stack([effect.before, effect.after]))
+            types.append(Effect(before, after, half.probabilities(effect.before + effect.random) - before))
+            own.append(dataset.labels[cell])
+    if isinstance(probe, str):
+        return view_of_effects(ends, (), (), (), probe)
+    note = (
+        f"The type is read by a probe fitted on {whole(probe.cells)} cells of other patients: balanced accuracy "
+        f"{percent(probe.accuracy)}, by chance {percent(1 / len(probe.types))}. Random latents change every token "
+        "by as much, along another direction of the decoder."
+    )
+    return view_of_effects(ends, types, probe.types, own, note)
+
+
+@torch.no_grad()
+def _ends(study: Study, tokens: torch.Tensor) -> NDArray[np.float32]:
+    """CLS at the end of the backbone."""
+    backbone = study.backbone
+    if not isinstance(backbone, Backbone):
+        raise InputError(f"There is no probe of the cell type: {backbone.name} runs elsewhere than in torch.")
+    return backbone.finish(tokens)[:, 0].cpu().numpy()
+
+
+def _areas(dataset: OpenedDataset, rows: NDArray[np.intp]) -> dict[int, NDArray[np.float32]] | None:
+    """Share of each patch that nucleus and the rest of the cell cover, (2, P) a row; None without images."""
+    if not len(rows) or not dataset.cells.root.is_dir():
+        return None
+    of_cell = pd.Index(dataset.cells.frame["cell_id"]).get_indexer(pd.Index([dataset.store.cell_ids[r] for r in rows]))
+    try:
+        shares = np.concatenate(list(shares_of_table(dataset.cells.subset(of_cell), dataset.store.side)))
+    except InputError:
+        return None
+    return {int(row): own[:2] for row, own in zip(rows, shares, strict=True)}
+
+
+def _row(file: Path, latent: int) -> dict[str, str] | None:
+    """The row of a latent in a table that a command has left, None where there is none."""
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            head = next(lines)
+            line = next((one for one in lines if one.startswith(f"{latent},")), None)
+    except (OSError, StopIteration, UnicodeDecodeError):
+        return None
+    return None if line is None else next(csv.DictReader([head, line]))
+
+
+def _chance(file: Path) -> float | None:
+    """Stability of random directions, in the table of measures."""
+    try:
+        table = pd.read_csv(file)
+    except (OSError, ValueError):
+        return None
+    found = table.loc[(table["measure"] == "stability") & (table["family"] == "random directions"), "value"]
+    return known(found.iloc[0]) if len(found) else None
