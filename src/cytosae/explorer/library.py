@@ -19,7 +19,6 @@ from cytosae.pipeline import Study, index
 from cytosae.views import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
-    from cytosae.atlas.cell_type_probe import CellTypeProbe
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.concept_changes import ConceptChanges
@@ -65,7 +64,6 @@ class Library:
         self._patients: dict[str, Patients] = {}
         self._comparisons: dict[tuple[str, str], tuple[ComparisonView, tuple[MatchedPair, ...]]] = {}
         self._prints: dict[str, str] = {}
-        self._probes: dict[str, CellTypeProbe | str] = {}
         self.reviews: Callable[[], Database | None] = lambda: None
         """The database of the reviews if there is one; their pages say how it is opened."""
         self.remembered = Remembered()
@@ -142,16 +140,6 @@ class Library:
                 place = self.settings.atlas or self.study.place("atlas", name)
                 self._prints[name] = read_artifact(place, "atlas", verify=False).fingerprint
             return self._prints[name]
-
-    def probe(self, name: str) -> CellTypeProbe | str:
-        """A probe of the cell type, fitted when a page first needs it; where there is none, a sentence why."""
-        from cytosae.pipeline.concept_evidence_work import make_probe
-
-        dataset = self.dataset(name)
-        with self.lock:
-            if name not in self._probes:
-                self._probes[name] = make_probe(self.study, dataset)
-            return self._probes[name]
 
     def patients(self, name: str | None = None) -> Patients:
         """The patients of a data set, the first one that has been classified if none is named."""

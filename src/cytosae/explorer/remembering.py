@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cytosae.common.artifact import package_version
 from cytosae.common.cache import cache_folder
@@ -16,6 +16,8 @@ from cytosae.common.disk import write_durably
 from cytosae.common.errors import UsageError
 
 T = TypeVar("T")
+HELD = 256
+"""Views that are held in memory, too."""
 
 
 class Remembered:
@@ -25,29 +27,44 @@ class Remembered:
     """
 
     def __init__(self) -> None:
-        self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self._held: OrderedDict[Path, Any] = OrderedDict()
+        self._making: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     def get(self, kind: type[T], fingerprint: str, name: str, make: Callable[[], T]) -> T:
         """The view of this name, made where it is not kept yet."""
         file = _place(kind, fingerprint, name)
         with self._lock:
-            own = self._locks[file]
-        with own:
+            making = self._making[file]
+        with making:
             known = self.peek(kind, fingerprint, name)
             if known is not None:
                 return known
             made = make()
             file.parent.mkdir(parents=True, exist_ok=True)
             write_durably(file, json.dumps(finite(made)).encode())
+            self._hold(file, made)
             return made
 
     def peek(self, kind: type[T], fingerprint: str, name: str) -> T | None:
         """The view of this name if it is kept, and whole."""
+        file = _place(kind, fingerprint, name)
+        with self._lock:
+            if file in self._held:
+                self._held.move_to_end(file)
+                return self._held[file]
         try:
-            return from_plain(kind, json.loads(_place(kind, fingerprint, name).read_text(encoding="utf-8")))
+            found = from_plain(kind, json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, UsageError):
             return None
+        self._hold(file, found)
+        return found
+
+    def _hold(self, file: Path, view: Any) -> None:
+        with self._lock:
+            self._held[file] = view
+            while len(self._held) > HELD:
+                self._held.popitem(last=False)
 
 
 def _place(kind: type, fingerprint: str, name: str) -> Path:

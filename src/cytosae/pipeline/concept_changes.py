@@ -104,10 +104,15 @@ class ConceptChanges:
             patient=patient,
         )
 
+    @property
+    def probe(self) -> CellTypeProbe | str:
+        """The probe of the cell type; where there is none, a sentence that says why."""
+        with self._making:  # pages are made by several threads at once
+            return self._probe
+
     def _types(self, cell: str) -> tuple[Watched, Outcome | None]:
         """The probe of the cell type; where there is none, the words say why."""
-        with self._making:  # pages are made by several threads at once
-            probe = self._probe
+        probe = self.probe
         if isinstance(probe, str):
             return Watched(note=probe), None
         half = probe.unseen(self._row.get(cell))
@@ -116,7 +121,7 @@ class ConceptChanges:
             f"patient is not in: balanced accuracy {percent(probe.accuracy)}, by chance "
             f"{percent(1 / len(probe.types))}."
         )
-        return Watched(probe.types, note), lambda batch: half.probabilities(self._ends_of(batch))
+        return Watched(probe.types, note), lambda batch: half.probabilities(self.ends_of(batch))
 
     def _decision(self, cell: str, counted: NDArray[np.bool_] | None) -> tuple[Watched, Outcome | None, str]:
         """The decision about the cell's patient; where there is none, the words say why."""
@@ -173,11 +178,12 @@ class ConceptChanges:
         places = [self.dataset.row_in_store[str(names[row])] for row in rows]
         blocks = [places[i : i + CELLS_AT_ONCE] for i in range(0, len(places), CELLS_AT_ONCE)]
         return np.concatenate(
-            [self._ends_of(torch.cat([store.read(at, at + 1).float() for at in block])) for block in blocks]
+            [self.ends_of(torch.cat([store.read(at, at + 1).float() for at in block])) for block in blocks]
         )
 
     @torch.no_grad()
-    def _ends_of(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+    def ends_of(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+        """CLS at the end of the backbone, (B, D), of tokens (B, T, D) of the hooked block."""
         backbone = self.study.backbone
         if not isinstance(backbone, Backbone):
             raise InputError(f"There is no probe of the cell type: {backbone.name} runs elsewhere than in torch.")

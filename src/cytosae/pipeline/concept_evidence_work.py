@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.cell_type_probe import CellTypeProbe, fit_probe
 from cytosae.atlas.intervention import Effect, change_concepts
 from cytosae.backbones import Backbone
 from cytosae.common.errors import InputError
@@ -31,31 +29,26 @@ from cytosae.views.page_parts import Fact, Number, known
 
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
+    from cytosae.pipeline.concept_changes import ConceptChanges
     from cytosae.pipeline.study import Study
 
 CHANGED, CONTROLS = 6, 20
 """Reference cells that a concept is taken out of, and random latents beside it."""
-CELLS_AT_ONCE = 32
 
 
-def evidence_of(
-    study: Study, dataset: OpenedDataset, columns: Columns, latent: int, probe: CellTypeProbe | str
-) -> EvidencePage:
+def evidence_of(changes: ConceptChanges, columns: Columns, latent: int) -> EvidencePage:
     """Compare a concept with random latents, and take it out of its reference cells; takes some seconds.
 
     Parameters
     ----------
-    study : Study
-        Finished.
-    dataset : OpenedDataset
-        One of its data sets.
+    changes : ConceptChanges
+        The data set.
     columns : Columns
         The atlas of the data set by latent.
     latent : int
         The concept.
-    probe : CellTypeProbe or str
-        What `make_probe` made.
     """
+    dataset = changes.dataset
     names = dataset.atlas.obs_names
     place = names.get_indexer(pd.Index(dataset.store.cell_ids))
     rows, values = columns.of(latent)
@@ -66,7 +59,7 @@ def evidence_of(
     labels = [dataset.labels[str(cell)] for cell in dataset.store.cell_ids]
     areas = _areas(dataset, strongest(dataset.store, one))
     quality = view_of_quality_beside(beside_random(dataset.sae, dataset.store, one, labels, areas=areas, seed=latent))
-    effect = _effect(study, dataset, latent, probe)
+    effect = _effect(changes, latent)
     return EvidencePage(dataset.name, latent, name_of(dataset, latent), quality, effect)
 
 
@@ -99,31 +92,11 @@ def known_of_concept(study: Study, dataset: str, latent: int) -> KnownOfConcept:
     return KnownOfConcept(tuple(facts), tuple(missing))
 
 
-def make_probe(study: Study, dataset: OpenedDataset) -> CellTypeProbe | str:
-    """A probe of the cell type behind the remaining blocks; where there is none, a sentence that says why."""
-    obs, column = pd.DataFrame(dataset.atlas.obs), study.config.cohort.patient
-    labels = [dataset.labels[str(cell)] for cell in obs.index]
-    cells = obs.index.to_series()
-    groups = cells if column not in obs else obs[column].astype(object).fillna(cells)
-
-    def ends(rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        places = [dataset.row_in_store[str(obs.index[row])] for row in rows]
-        blocks = [places[at : at + CELLS_AT_ONCE] for at in range(0, len(places), CELLS_AT_ONCE)]
-        read = (torch.cat([dataset.store.read(at, at + 1).float() for at in block]) for block in blocks)
-        return np.concatenate([_ends(study, tokens) for tokens in read])
-
-    try:
-        return fit_probe(labels, ends, groups=[str(group) for group in groups])
-    except InputError as problem:
-        return str(problem)
-
-
-def _effect(study: Study, dataset: OpenedDataset, latent: int, probe: CellTypeProbe | str) -> Compared:
+def _effect(changes: ConceptChanges, latent: int) -> Compared:
     """What the model makes of the reference cells of a concept without it, by the image token and by the probe."""
-    if not isinstance(study.backbone, Backbone):
-        return Compared(
-            f"What removing it does cannot be seen: {study.backbone.name} runs elsewhere than in torch.", ()
-        )
+    dataset, probe, backbone = changes.dataset, changes.probe, changes.study.backbone
+    if not isinstance(backbone, Backbone):
+        return Compared(f"What removing it does cannot be seen: {backbone.name} runs elsewhere than in torch.", ())
     row_in_atlas = {str(cell): row for row, cell in enumerate(dataset.atlas.obs_names)}
     ends: list[Effect] = []
     types: list[Effect] = []
@@ -134,7 +107,7 @@ def _effect(study: Study, dataset: OpenedDataset, latent: int, probe: CellTypePr
         counted = None if dataset.store.counted is None else np.flatnonzero(dataset.store.counted[at][1:]).tolist()
         half = None if isinstance(probe, str) else probe.unseen(row_in_atlas[cell])
         effect = change_concepts(
-            *(tokens, dataset.sae, lambda batch: _ends(study, batch), {latent: 0.0}),
+            *(tokens, dataset.sae, changes.ends_of, {latent: 0.0}),
             patches=counted,
             controls=CONTROLS,
             seed=latent,
@@ -152,15 +125,6 @@ def _effect(study: Study, dataset: OpenedDataset, latent: int, probe: CellTypePr
         "by as much, along another direction of the decoder."
     )
     return view_of_effects(ends, types, probe.types, own, note)
-
-
-@torch.no_grad()
-def _ends(study: Study, tokens: torch.Tensor) -> NDArray[np.float32]:
-    """CLS at the end of the backbone."""
-    backbone = study.backbone
-    if not isinstance(backbone, Backbone):
-        raise InputError(f"There is no probe of the cell type: {backbone.name} runs elsewhere than in torch.")
-    return backbone.finish(tokens)[:, 0].cpu().numpy()
 
 
 def _areas(dataset: OpenedDataset, rows: NDArray[np.intp]) -> dict[int, NDArray[np.float32]] | None:

@@ -86,6 +86,14 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class Near:
+    """The latents that are nearest to one, nearest first, and how near they are."""
+
+    latents: tuple[int, ...]
+    nearness: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Elsewhere:
     """The same latent on another data set."""
 
@@ -143,6 +151,7 @@ def view_of_concept(
     decoder: NDArray[np.float32] | None = None,
     others: Sequence[OpenedAtlas] = (),
     has_maps: bool = False,
+    together: Near | None = None,
 ) -> ConceptPage:
     """Gather all that the atlas tells of a latent.
 
@@ -160,6 +169,8 @@ def view_of_concept(
         Other data sets of the same SAE.
     has_maps : bool
         Whether maps can be computed.
+    together : Near or None
+        What `find_together` has found, None to find it now.
     """
     rows, values = columns.of(latent)
     few, more = atlas_facts(atlas, latent)
@@ -182,7 +193,7 @@ def view_of_concept(
         histogram_ends=(float(10.0 ** edges[0]), float(10.0 ** edges[-1])),
         profiles=tuple(_profiles(atlas, rows, values)),
         alike=_alike(atlas, latent, decoder),
-        together=_together(atlas, latent, rows, values),
+        together=_shown(atlas, together or find_together(atlas, columns, latent)),
         elsewhere=tuple(_elsewhere(other, latent) for other in others),
         previous=int(live[at - 1]) if at > 0 else None,
         next=int(live[beyond]) if beyond < len(live) else None,
@@ -268,18 +279,17 @@ def _alike(atlas: OpenedAtlas, latent: int, decoder: NDArray[np.float32] | None)
         return ()
     lengths = np.linalg.norm(decoder, axis=1)
     cosine = decoder @ decoder[latent] / np.maximum(lengths * lengths[latent], 1e-12)
-    return _nearest(atlas, latent, cosine)
+    return _shown(atlas, _nearest(atlas, latent, cosine))
 
 
-def _together(
-    atlas: OpenedAtlas, latent: int, rows: NDArray[np.integer], values: NDArray[np.float32]
-) -> tuple[Neighbour, ...]:
+def find_together(atlas: OpenedAtlas, columns: Columns, latent: int) -> Near:
     """Latents that are active on the cells where this one is strongest, more often than elsewhere.
 
     Nearness is (share of these cells that have the other - its share of all cells) / (1 - the latter), as in kappa.
     """
+    rows, values = columns.of(latent)
     if not len(rows):
-        return ()
+        return Near((), ())
     strongest = np.sort(rows[np.argsort(-values, kind="stable")[:TOGETHER]])
     there = np.bincount(read_rows(atlas.atlas.X, strongest).indices, minlength=atlas.atlas.n_vars) / len(strongest)
     usual = np.zeros(atlas.atlas.n_vars)
@@ -287,15 +297,19 @@ def _together(
     return _nearest(atlas, latent, np.where(usual < 0.95, (there - usual) / (1 - usual + 1e-9), 0))
 
 
-def _nearest(atlas: OpenedAtlas, latent: int, nearness: NDArray[np.floating]) -> tuple[Neighbour, ...]:
+def _nearest(atlas: OpenedAtlas, latent: int, nearness: NDArray[np.floating]) -> Near:
     alive = np.zeros(len(nearness), bool)
     alive[live_latents(atlas).index.to_numpy()] = True
     alive[latent] = False
     best = np.argsort(-np.where(alive, nearness, -np.inf), kind="stable")[:NEIGHBOURS]
+    found = [int(k) for k in best if alive[k] and nearness[k] > 0]
+    return Near(tuple(found), tuple(float(f"{nearness[k]:.3g}") for k in found))
+
+
+def _shown(atlas: OpenedAtlas, found: Near) -> tuple[Neighbour, ...]:
     return tuple(
-        Neighbour(int(k), name_of(atlas, int(k)), float(f"{nearness[k]:.3g}"), tuple(reference_ids(atlas, int(k))[:3]))
-        for k in best
-        if alive[k] and nearness[k] > 0
+        Neighbour(k, name_of(atlas, k), near, tuple(reference_ids(atlas, k)[:3]))
+        for k, near in zip(found.latents, found.nearness, strict=True)
     )
 
 

@@ -38,7 +38,7 @@ COLUMNS: tuple[tuple[str, str, Shown, str], ...] = (
     ("Mean activation", "mean_activation", "number", "strength"),
     ("Label entropy", "label_entropy", "two", "purity"),
     ("Class selectivity", "class_selectivity", "two", "selectivity"),
-    ("Position dependence", "position_dependence", "two", "place_bound"),
+    ("Position dependence", "position_dependence", "number", "place_bound"),
     ("Central share", "central_share", "percent", "central"),
     ("Usefulness", "usefulness", "number", "usefulness"),
 )

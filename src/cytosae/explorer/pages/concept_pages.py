@@ -18,7 +18,7 @@ from cytosae.report.pictures import scaled
 from cytosae.reviews.comments import comments_on
 from cytosae.views.concept_evidence_view import EvidencePage
 from cytosae.views.concept_names import name_of
-from cytosae.views.concept_page_view import ConceptPage, view_of_concept
+from cytosae.views.concept_page_view import ConceptPage, Near, find_together, view_of_concept
 from cytosae.views.gallery_view import (
     GalleryQuery,
     GalleryView,
@@ -88,21 +88,22 @@ def concept(library: Library, latent: int, dataset: str = "") -> ConceptPage:
     """One concept in depth."""
     atlas = with_latent(library, dataset, latent)
     decoder = library.sae.W_dec.detach().cpu().numpy() if library.has_maps else None
-    database = library.reviews()
+    database, columns = library.reviews(), library.columns(atlas.name)
+    kept, print_of = library.remembered, library.fingerprint(atlas.name)
     view = view_of_concept(
         atlas,
-        library.columns(atlas.name),
+        columns,
         latent,
         decoder=decoder,
         others=[library.atlas(name) for name in library.names if name != atlas.name],
         has_maps=library.has_maps,
+        together=kept.get(Near, print_of, f"{latent}-on-cells", lambda: find_together(atlas, columns, latent)),
     )
     view = replace(view, comments=comments_on(database, atlas.name, latent) if database else ())
     if not library.has_maps:
         return view
     from cytosae.pipeline.concept_evidence_work import known_of_concept
 
-    kept, print_of = library.remembered, library.fingerprint(atlas.name)
     seen = kept.peek(GazePage, print_of, str(latent))
     return replace(
         view,
@@ -122,8 +123,7 @@ def evidence(library: Library, latent: int, dataset: str = "") -> EvidencePage:
         raise InputError("Whether a concept is real cannot be shown: neither tokens nor the SAE are at hand.")
 
     def make() -> EvidencePage:
-        opened, columns = library.dataset(atlas.name), library.columns(atlas.name)
-        return evidence_of(library.study, opened, columns, latent, library.probe(atlas.name))
+        return evidence_of(library.changes(atlas.name), library.columns(atlas.name), latent)
 
     found = library.remembered.get(EvidencePage, library.fingerprint(atlas.name), _with_images(atlas, latent), make)
     return replace(found, name=name_of(atlas, latent))

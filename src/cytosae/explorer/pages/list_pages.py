@@ -33,7 +33,7 @@ from cytosae.views.gallery_view import ConceptCard, GalleryQuery, card_of, order
 from cytosae.views.search_view import all_cells
 
 pages: Pages = Pages()
-SHOWN = 60
+SHOWN = 24
 """Concepts or cells of a list that its page shows."""
 LONGEST_QUERY = 2000
 Number = Annotated[int, Path(ge=1, lt=1 << 31)]
