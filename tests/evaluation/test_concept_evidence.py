@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cytosae.atlas import Effect
 from cytosae.evaluation.concept_evidence import MEASURES, Latent, beside_random, strongest
 from cytosae.sae import ReluL1, SparseAutoencoder
+from cytosae.views.concept_evidence_view import view_of_effects, view_of_quality_beside
 
 CELLS, SIDE, WIDTH = 120, 8, 24
 
@@ -84,3 +86,25 @@ def test_random_latents_are_active_as_often(store):
     scores, _ = _scores(sae, store, np.arange(CELLS), _directions(sae, 0))
     active = (scores > _thresholds(scores, None, 0.03)).mean((0, 1))
     assert active == pytest.approx(0.03, abs=2e-4)
+
+
+def test_of_a_latent_that_is_on_no_cell_nothing_is_said(store):
+    sae = sae_with(np.eye(WIDTH)[0], -1e3)
+    latent = Latent(1, np.zeros(CELLS, np.float32), 0.0)
+    found = beside_random(sae, store, latent, ["with", "without"] * (CELLS // 2), areas={})
+    view = view_of_quality_beside(found)
+    assert view.verdict == "Nothing can be compared: the concept is on none of the cells looked at."
+    assert all(row.value is None and row.note for row in view.rows)
+    assert "nothing to remove" in view_of_effects([], (), (), (), "").verdict
+
+
+def test_what_removing_does_stands_out_only_beyond_random_latents():
+    random = np.random.default_rng(0).normal(0, 0.01, (20, 2))
+    inside = Effect(np.array([0.4, 0.6]), np.array([0.401, 0.599]), random)
+    beyond = Effect(np.array([0.4, 0.6]), np.array([0.9, 0.1]), random)
+    names, own = ("blast", "smudge"), ("smudge",)
+    assert "no more than random latents" in view_of_effects([inside], [inside], names, own, "").verdict
+    found = view_of_effects([beyond], [beyond], names, own, "")
+    assert [row.stands_out for row in found.rows] == [True, True]
+    assert found.rows[1].value == pytest.approx(-0.5)
+    assert len(view_of_effects([beyond], [beyond], names, (None,), "").rows) == 1

@@ -136,3 +136,27 @@ def test_with_accounts_what_is_written_bears_the_name_and_readers_do_not_write(s
     assert ben.post(f"{number}/drop", headers=OWN).status_code == 403
     assert anna.post(f"{number}/drop", headers=OWN).status_code == 200
     assert TestClient(app, base_url=HERE).get("/api/lists").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/lists/0",
+        "/lists/99999999999999999999",
+        "/lists/1'%20OR%201=1",
+        "/lists/..%2f..%2fstudy.toml",
+        "/lists/1/export/..%2f..%2f..%2fstudy.toml",
+        "/lists/1/export/reviews.sqlite",
+        "/concepts.csv?dataset=../../study",
+        "/concepts.csv?class=%00&sort=number%27",
+        "/concepts/map?dataset=..%2F..%2Fsae",
+        "/concepts/map?by=../cells",
+        "/concepts/5/evidence?dataset=..%2Fsae",
+        "/concepts/-1/evidence",
+        "/concepts/5%2F..%2F..%2Fsae/evidence",
+    ],
+)
+def test_a_hostile_address_reaches_no_file_and_no_failure(client, path):
+    answer = client.get(path)
+    assert answer.status_code in (400, 404, 405, 422)
+    assert not any(secret in answer.text for secret in ("[cohort]", "/tmp/", "Traceback", "SELECT", "SQLite format"))

@@ -134,7 +134,7 @@ def beside_random(
         at = np.searchsorted(rows, own)
         found["localisation"] = _overlaps(marked > 0, scores[at, 1:], np.array([areas[int(row)] for row in own]))
     return ConceptEvidence(
-        {name: float(of[0]) for name, of in found.items()},
+        {name: float(of[0]) if len(own) else float("nan") for name, of in found.items()},
         {name: of[1:][np.isfinite(of[1:])] for name, of in found.items()},
         len(rows),
     )

@@ -94,8 +94,8 @@ def view_of_quality_beside(found: ConceptEvidence) -> Compared:
 
 
 WHY_NOT = {
-    "label_entropy": "none of its strongest cells has a label",
-    "class_auc": "no class has ten cells among those looked at",
+    "label_entropy": "none of its strongest cells has a label, or it has none",
+    "class_auc": "no class has ten cells among those looked at, or it is on none of them",
     "monosemanticity": "it is on fewer than two of the cells looked at",
     "spatial_structure": "its maps have fewer than three active patches",
     "localisation": "the images are not there, or it is on none of the cells looked at",
@@ -123,7 +123,7 @@ def view_of_effects(
     length = [float(np.linalg.norm(effect.before)) for effect in ends]
     moved = [np.linalg.norm(effect.change) / size for effect, size in zip(ends, length, strict=True)]
     others = [np.linalg.norm(effect.random, axis=1) / size for effect, size in zip(ends, length, strict=True)]
-    rows = [_beside("movement of the image token", float(np.mean(moved)), np.mean(others, axis=0))]
+    rows = [_beside("movement of the image token", float(np.mean(moved)), np.mean(others, axis=0), sides=1)]
     of = [(effect, list(names).index(name)) for effect, name in zip(types, own, strict=False) if name and name in names]
     if of:
         change = float(np.mean([effect.change[at] for effect, at in of]))
@@ -141,7 +141,8 @@ def view_of_effects(
     return Compared(verdict, tuple(rows), note)
 
 
-def _beside(words: str, value: float, random: NDArray[np.floating], note: str = "") -> Beside:
+def _beside(words: str, value: float, random: NDArray[np.floating], note: str = "", *, sides: int = 2) -> Beside:
+    """``sides`` 1: only more than the random latents stands out, as a length that is less than theirs is no effect."""
     low, middle, high = (float(q) for q in np.quantile(random, [0.025, 0.5, 0.975]))
-    outside = not low <= value <= high
+    outside = value > high or (sides == 2 and value < low)
     return Beside(words, value, Number(middle, low, high), outside, "percent", note)
