@@ -201,6 +201,12 @@ def test_a_comment_is_said_and_help_is_opened(browser, study_of_smear, tmp_path)
         page.goto(f"{address}/concepts/5")
         page.get_by_label("What is meant by Cells active").first.click()
         assert page.get_by_text("Share of cells whose mean activation is above 0").is_visible()
+        page.set_viewport_size({"width": 820, "height": 1100})
+        page.evaluate("document.querySelectorAll('main > section details.help').forEach(d => (d.open = true))")
+        inside = "s => { const b = s.getBoundingClientRect(); return b.left >= 0 && b.right <= innerWidth; }"
+        page.wait_for_function(f"[...document.querySelectorAll('details.help[open] span')].every({inside})")
+        page.keyboard.press("Escape")
+        assert page.locator("details.help[open]").count() == 0
         page.get_by_label("Your name").fill("Dr. A")
         page.get_by_label("Comment").fill("Vacuoles, <b>surely</b>.")
         page.get_by_role("button", name="Say it").click()

@@ -231,3 +231,21 @@ if (drop) {
     drop.requestSubmit();
   });
 }
+
+// An explanation that would leave the window is moved into it; Escape closes it.
+document.addEventListener(
+  "toggle",
+  (event) => {
+    if (!event.target.matches("details.help[open]")) return;
+    const told = event.target.querySelector("span");
+    told.style.translate = "";
+    const { left, right } = told.getBoundingClientRect();
+    const width = document.documentElement.clientWidth;
+    told.style.translate = `${right > width - 8 ? width - 8 - right : Math.max(8 - left, 0)}px 0`;
+  },
+  true,
+);
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const help of document.querySelectorAll("details.help[open]")) help.open = false;
+});
