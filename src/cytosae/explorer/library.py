@@ -206,14 +206,10 @@ class Library:
 
     def place_of(self, cell: str) -> tuple[OpenedAtlas, int]:
         """The atlas that a cell is in, and its row there."""
-        for name in self.names:
-            atlas = self.atlas(name)
+        for atlas in (*map(self.atlas, self.names), *self.beside.values()):
             row = atlas.atlas.obs_names.get_indexer([cell])[0]
             if row >= 0:
                 return atlas, int(row)
-        for atlas in self.beside.values():
-            if cell in atlas.atlas.obs_names:
-                return atlas, int(atlas.atlas.obs_names.get_loc(cell))
         raise InputError(f"There is no cell {cell[:80]!r} here; a cell is named by the SHA-256 of its file.")
 
     @property
