@@ -47,6 +47,24 @@ def test_a_disease_shows_its_concepts_and_cells(explorer_of_patients):
     assert explorer_of_patients.get("/diseases/plague").status_code == 404
 
 
+def test_a_decision_says_where_it_looks_and_leaves_no_picture_behind(explorer_of_patients, tmp_path, monkeypatch):
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path))
+    listed = explorer_of_patients.get("/api/patients").json()
+    patient = listed["patients"][0]["patient"]
+    assert f'href="/patients/{patient}/gaze?dataset=' in explorer_of_patients.get(f"/patients/{patient}").text
+    found = explorer_of_patients.get(f"/api/patients/{patient}/gaze").json()
+    assert found["patient"] == patient
+    assert found["name"].startswith(f"{patient}: ")
+    assert len(found["cells"]) <= 4
+    for cell in found["cells"]:
+        assert cell["without"].startswith("data:image/webp;base64,")
+    shown = explorer_of_patients.get(f"/patients/{patient}/gaze")
+    assert shown.status_code == 200
+    assert found["verdict"] in shown.text
+    assert not any("patient" in str(path) for path in tmp_path.rglob("*"))
+    assert explorer_of_patients.get("/api/patients/nobody/gaze").status_code == 404
+
+
 def test_without_patients_it_is_said(explorer):
     assert explorer.get("/patients").status_code == 404
     assert "No patients have been classified here" in explorer.get("/api/patients").json()["detail"]

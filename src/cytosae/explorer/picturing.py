@@ -6,8 +6,9 @@ import base64
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -18,11 +19,17 @@ from PIL import Image
 
 from cytosae.common.errors import InputError
 from cytosae.explorer.library import Library
-from cytosae.report.pictures import LARGE, patch_crop
+from cytosae.report.pictures import LARGE, patch_crop, scaled
+from cytosae.views.gaze_view import GazePage
 from cytosae.views.opened_dataset import FULL_COLOUR
+
+if TYPE_CHECKING:
+    from cytosae.atlas.gaze import Gaze
 
 Scale = Literal["viridis", "cividis", "magma", "greys"]
 SCALES = {"greys": "Greys_r"}
+PAINTED = 160
+"""Pixels on a side of a picture that is painted over."""
 KEPT = {"cache-control": "private, max-age=3600"}
 
 
@@ -141,3 +148,16 @@ def webp(picture: NDArray[np.uint8], *, lossless: bool = False) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "WEBP", quality=82, method=2, lossless=lossless)
     return buffer.getvalue()
+
+
+def with_painted(page: GazePage, found: Mapping[str, Gaze]) -> GazePage:
+    """The page with each cell's painted pictures as addresses, by ``cell_id``."""
+
+    def address(picture: NDArray[np.uint8]) -> str:
+        return as_address(scaled(picture, PAINTED))
+
+    cells = [
+        replace(one, without=address(found[one.cell].without), alone=address(found[one.cell].alone))
+        for one in page.cells
+    ]
+    return replace(page, cells=tuple(cells))

@@ -46,6 +46,20 @@ class Remembered:
             self._hold(file, made)
             return made
 
+    def hold(self, kind: type[T], fingerprint: str, name: str, make: Callable[[], T]) -> T:
+        """As `get`, but in memory alone: for what shows a patient."""
+        place = Path(kind.__name__) / fingerprint / name
+        with self._lock:
+            making = self._making[place]
+        with making:
+            with self._lock:
+                if place in self._held:
+                    self._held.move_to_end(place)
+                    return self._held[place]
+            made = make()
+            self._hold(place, made)
+            return made
+
     def peek(self, kind: type[T], fingerprint: str, name: str) -> T | None:
         """The view of this name if it is kept, and whole."""
         file = _place(kind, fingerprint, name)

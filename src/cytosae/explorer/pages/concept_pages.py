@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator, Field
@@ -13,8 +12,7 @@ from pydantic import BeforeValidator, Field
 from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
-from cytosae.explorer.picturing import as_address
-from cytosae.report.pictures import scaled
+from cytosae.explorer.picturing import with_painted
 from cytosae.reviews.comments import comments_on
 from cytosae.views.concept_evidence_view import EvidencePage
 from cytosae.views.concept_names import name_of
@@ -33,8 +31,6 @@ from cytosae.views.gaze_view import GazePage, view_of_gaze
 from cytosae.views.opened_dataset import OpenedAtlas
 
 pages: Pages = Pages()
-PAINTED = 160
-"""Pixels on a side of a picture that is painted over."""
 Bound = Annotated[
     Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
     BeforeValidator(lambda said: None if said == "" else said),
@@ -143,13 +139,7 @@ def gaze(library: Library, latent: int, dataset: str = "") -> GazePage:
 
 def _gaze(library: Library, atlas: OpenedAtlas, latent: int) -> GazePage:
     found = library.study.where_it_looks(latent, atlas.name)
-    view = view_of_gaze(atlas, latent, found)
-    pictures = {
-        cell: [as_address(scaled(np.asarray(picture), PAINTED)) for picture in (one.without, one.alone)]
-        for cell, one in found.items()
-    }
-    cells = (replace(one, without=pictures[one.cell][0], alone=pictures[one.cell][1]) for one in view.cells)
-    return replace(view, cells=tuple(cells))
+    return with_painted(view_of_gaze(atlas, latent, found), found)
 
 
 def _with_images(atlas: OpenedAtlas, latent: int) -> str:

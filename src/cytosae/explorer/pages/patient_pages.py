@@ -10,8 +10,10 @@ from fastapi import Query
 from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
+from cytosae.explorer.picturing import with_painted
 from cytosae.pipeline.places import Place
 from cytosae.views.approval_view import view_of_approval
+from cytosae.views.gaze_view import GazePage, view_of_decision_gaze
 from cytosae.views.patients_page_view import (
     DiseasePage,
     PatientPage,
@@ -47,6 +49,24 @@ def patient(library: Library, patient: str, dataset: Words = "") -> PatientPage:
     atlas = library.atlas(found.dataset)
     explanation = explain_decision(found.classifier(), atlas.atlas, patient, column=found.config.patient)
     return view_of_decision(atlas, explanation, found.result())
+
+
+@pages.add("/patients/{patient}/gaze", "gaze.html.j2")
+def patient_gaze(library: Library, patient: str, dataset: Words = "") -> GazePage:
+    """Where a decision looks: parts of the cells that speak most for it are painted out and encoded anew.
+
+    Pictures of a patient's cells are held in memory and not written into the cache.
+    """
+    found = library.patients(dataset or None)
+    if patient not in set(found.barcodes.obs_names.astype(str)):
+        raise InputError(f"There is no patient {patient[:80]!r} here.")
+    atlas = library.atlas(found.dataset)
+
+    def make() -> GazePage:
+        explanation, gazes = library.study.where_a_decision_looks(patient, found.dataset)
+        return with_painted(view_of_decision_gaze(atlas, explanation, gazes), gazes)
+
+    return library.remembered.hold(GazePage, library.fingerprint(atlas.name), f"patient {patient}", make)
 
 
 @pages.add("/diseases/{name}", "disease.html.j2")
