@@ -1,4 +1,4 @@
-"""Pictures of the explorer's pages for the docs, of a finished study (that of the demo, whose cells are drawn).
+"""Pictures for the docs, of a finished study (that of the demo, whose cells are drawn): the explorer, a cohort's pages.
 
     python scripts/explorer_pictures.py runs/demo docs/images
 
@@ -39,10 +39,27 @@ def main(study: Path, out: Path) -> None:
             for name, path in paths(page, address).items():
                 page.goto(address + path)
                 page.wait_for_load_state("networkidle")
-                picture = Image.open(io.BytesIO(page.screenshot()))
-                picture.save(out / f"explorer-{name}{suffix}.webp", quality=70, method=6)
+                save(page.screenshot(), out / f"explorer-{name}{suffix}.webp")
+        page = browser.new_page(viewport={"width": 1280, "height": 1400})
+        for name, file in written_pages(study).items():
+            page.goto(file.resolve().as_uri())
+            save(page.screenshot(), out / f"{name}.webp")
         browser.close()
     server.should_exit = True
+
+
+def save(picture: bytes, file: Path) -> None:
+    Image.open(io.BytesIO(picture)).save(file, quality=70, method=6)
+
+
+def written_pages(study: Path) -> dict[str, Path]:
+    """Name of a picture -> page of a cohort that lies in the study; the first patient's."""
+    found = {
+        "cohort-page": sorted(study.glob("cohort/*/report.html")),
+        "cohort-patient": sorted(study.glob("cohort/*/pages/patient-*.html")),
+        "cohort-disease": sorted(study.glob("cohort/*/pages/disease-*.html")),
+    }
+    return {name: files[0] for name, files in found.items() if files}
 
 
 def paths(page: object, address: str) -> dict[str, str]:

@@ -120,7 +120,7 @@ def explain_decision(
         patient=str(patient),
         target=target,
         against=against,
-        kind=str(classifier.kind),
+        kind=classifier.kind,
         value=value,
         intercept=intercept,
         probabilities=pd.Series(probabilities, index=pd.Index(classifier.classes, name="class")),

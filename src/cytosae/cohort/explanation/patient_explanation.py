@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.cohort.config import Kind
 from cytosae.common.errors import UsageError
 
 
@@ -43,7 +44,7 @@ class PatientExplanation:
     target, against : str, str or None
         The decision is in favour of ``target`` where it is > 0; ``against`` is the other class, or None where the value
         is a class's own logit.
-    kind : str
+    kind : {"presence", "mean", "count"}
         Of the barcode.
     value : float
         Decision as `ConceptClassifier.decision` gives it (two classes), or the logit of ``target``, or its difference
@@ -85,7 +86,7 @@ class PatientExplanation:
     patient: str
     target: str
     against: str | None
-    kind: str
+    kind: Kind
     value: float
     intercept: float
     probabilities: pd.Series
