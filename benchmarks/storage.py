@@ -24,7 +24,7 @@ from cytosae.sae import RECIPES, Trainer, evaluate
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, extract, open_tokens
 from cytosae.tokens.extraction.extract import ExtractConfig
 from cytosae.tokens.extraction.work import Recipe, Work, plan_shards
-from cytosae.tokens.store import encoding
+from cytosae.tokens.store import encoding, token_store
 from cytosae.tokens.store.encoding import bytes_per_token, encoding_of
 
 KINDS = ("float32", "float16", "bfloat16", "uint8")
@@ -52,6 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     # No store of the package holds float32: here it is the yardstick.
     encoding._ENCODINGS["float32"] = encoding.Floating(torch.float32)
+    token_store.Manifest.__annotations__["dtype"] = str
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         stores = make_stores(options, Path(folder))
         results = {kind: measure(store, stores["float32"], options) for kind, store in stores.items()}

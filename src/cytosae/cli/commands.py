@@ -255,12 +255,6 @@ def explain(
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
     opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
-    page = out
-    if page is None and os.access(work.path, os.W_OK):
-        page = work.path / "explained" / f"{short_name(image.stem)}~{hash_file(image)[:8]}.html"
-    if page is not None:
-        view = view_of_image(image.name, hash_file(image), explanation, opened)
-        write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")
@@ -269,6 +263,12 @@ def explain(
     output.table(["label", "similarity", "cell"], alike, title=f"Most alike in {name}")
     if change is not None:
         show_change(work, opened, image, change, output)
+    page = out
+    if page is None and os.access(work.path, os.W_OK):
+        page = work.path / "explained" / f"{short_name(image.stem)}~{hash_file(image)[:8]}.html"
+    if page is not None:
+        view = view_of_image(image.name, hash_file(image), explanation, opened)
+        write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
     read_only = f"{work.path} is read-only, so no page was written; name one with --out."
     output.line(f"With pictures and maps: {page}" if page else read_only)
     output.result(

@@ -176,9 +176,11 @@ class Library:
     @cached_property
     def beside(self) -> dict[str, OpenedAtlas]:
         """Atlases of other studies and models by name, to compare with."""
+        found: dict[str, OpenedAtlas] = {}
+        if not self.settings.beside:
+            return found
         from cytosae.atlas import open_atlas, open_cells
 
-        found: dict[str, OpenedAtlas] = {}
         for path in self.settings.beside:
             files = sorted((path / "atlas").glob("*.h5ad")) if path.is_dir() else [path]
             if not files:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_rows
-from cytosae.cohort import patient_correlation
 from cytosae.common.errors import InputError
 from cytosae.views.gallery_view import ConceptCard, card_of
 from cytosae.views.number_words import number, percent, two, whole
@@ -94,6 +93,8 @@ def view_of_two_patients(
     least = spread[spread > 0].mean() if spread.any() else 1.0  # what varies little is not blown up by that
     unusual = np.abs(values[i] - values[j]) / np.maximum(spread, least)
     first = [int(k) for k in np.argsort(-unusual, kind="stable")[:CONCEPTS] if unusual[k] > 0]
+    from cytosae.cohort import patient_correlation
+
     correlations = patient_correlation(barcodes, classifier.kind, centred=True).to_numpy()
     pairs = np.delete(correlations[np.triu_indices(len(names), 1)], _pair(i, j, len(names)))
     own, quartiles = float(correlations[i, j]), np.nanquantile(pairs, [0.25, 0.5, 0.75]) if len(pairs) else [np.nan] * 3
