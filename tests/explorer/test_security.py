@@ -65,6 +65,29 @@ def test_another_name_of_the_host_is_refused(explorer, host, path):
     assert explorer.get(path, headers={"host": host}).status_code == 421
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8765", 200),
+        ("localhost:8765", 200),
+        ("Lab.Example", 200),
+        ("evil.example", 421),
+        ("0.0.0.0:8765", 421),
+    ],
+)
+def test_at_every_address_it_answers_to_its_own_names_and_those_it_is_told(study_of_smear, tmp_path, host, status):
+    accounts = tmp_path / "accounts.json"
+    add_account(accounts, "anna", "a long enough password", "reader")
+    settings = ExplorerSettings(
+        study=study_of_smear,
+        host="0.0.0.0",
+        answer_to=("lab.EXAMPLE",),
+        accounts=accounts,
+    )
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/health", headers={"host": host}).status_code == status
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:8765", "[::1]:8765", "LOCALHOST"])
 def test_own_names_are_answered(explorer, host):
     assert explorer.get("/health", headers={"host": host}).text == "ok"

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 
 from cytosae.cli.output import Json, Output
 from cytosae.common.errors import UsageError
-from cytosae.explorer.explorer_settings import ExplorerSettings
+from cytosae.explorer.explorer_settings import EVERYWHERE, ExplorerSettings
 
 explore_app: App = App(
     name="explore",
@@ -90,7 +90,7 @@ def serve(settings: ExplorerSettings, output: Output, *, browser: bool) -> None:
     app = create_app(settings)
     listening = _listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
-    address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/"  # noqa: S104  only told, not bound
+    address = f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}/"
     output.line(f"The explorer is at {address} (Ctrl-C ends it).")
     output.result(address=address)
     output.finish()

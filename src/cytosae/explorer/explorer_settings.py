@@ -11,6 +11,8 @@ from cyclopts import Parameter
 from cytosae.common.errors import UsageError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  told apart, not bound
+"""Addresses that stand for all of a machine's own, and are none under which it is reached."""
 
 
 @Parameter(name="*")
@@ -30,6 +32,8 @@ class ExplorerSettings:
         Further studies or atlases (FILE.h5ad), such as that of the published model, to compare with.
     host : str
         Address to listen on; any other than this machine's own needs ``accounts`` or ``proxy``.
+    answer_to : tuple of str
+        Names under which browsers reach this server beside ``host``, such as that of the machine; others are refused.
     port : int
         Port to listen on, 0 for any that is free.
     reviews_url : str or None
@@ -51,6 +55,7 @@ class ExplorerSettings:
     images: Path | None = None
     beside: tuple[Path, ...] = ()
     host: str = "127.0.0.1"
+    answer_to: tuple[str, ...] = ()
     port: int = 8765
     reviews_url: str | None = None
     accounts: Path | None = None

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from cytosae.explorer.accounts import COOKIE, Accounts
-from cytosae.explorer.explorer_settings import LOOPBACK, ExplorerSettings
+from cytosae.explorer.explorer_settings import EVERYWHERE, LOOPBACK, ExplorerSettings
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -59,7 +59,9 @@ class Guard:
 
     def __init__(self, app: Any, settings: ExplorerSettings, accounts: Accounts | None) -> None:
         self.app, self.settings, self.accounts = app, settings, accounts
-        self.hosts = {settings.proxy} if settings.proxy else {settings.host, *(LOOPBACK if _here(settings) else ())}
+        near = _here(settings) or settings.host in EVERYWHERE
+        own = {settings.host, *map(str.casefold, settings.answer_to), *(LOOPBACK if near else ())} - set(EVERYWHERE)
+        self.hosts = {settings.proxy} if settings.proxy else own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or hand on and add the headers to the answer."""
