@@ -66,7 +66,7 @@ class Library:
         self._prints: dict[str, str] = {}
         self.reviews: Callable[[], Database | None] = lambda: None
         """The database of the reviews if there is one; their pages say how it is opened."""
-        self.remembered = Remembered()
+        self.remembered: Remembered = Remembered()
         """What takes seconds to compute, by the fingerprint of the atlas."""
         self._fingerprints = self._read_fingerprints()
         self._looked, self._changed = time.monotonic(), False
