@@ -55,7 +55,7 @@ class Guard:
     app: Any
     settings: ExplorerSettings
     accounts: Accounts | None
-    hosts: set[str | None]
+    hosts: set[str]
 
     def __init__(self, app: Any, settings: ExplorerSettings, accounts: Accounts | None) -> None:
         self.app, self.settings, self.accounts = app, settings, accounts
