@@ -18,10 +18,10 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cytosae.cells.synthetic import synthesize
 from cytosae.cohort import ClassificationResult
+from cytosae.evaluation.unit_scores import aucs
 from cytosae.pipeline import Study, cohort_steps
 from cytosae.pipeline.cohort_work import CohortWork
 from cytosae.views.models_view import recommended_facts, rivals_of
@@ -95,13 +95,11 @@ def marks_of(result: ClassificationResult, study: Study) -> str:
         return ""
     atlas = study.atlas("patients")
     ill = atlas.obs["label"].astype(str).isin(SIGNS).to_numpy()
-    ranks = rankdata(atlas.X.toarray(), axis=0)[ill].sum(0)
-    n = int(ill.sum())
-    aucs = (ranks - n * (n + 1) / 2) / (n * (len(ill) - n))
+    found = aucs(atlas.X.toarray(), ill)
     chosen = result.few_concepts["latent"].to_numpy(int)
     rng = np.random.default_rng(0)
-    random = [aucs[rng.choice(len(aucs), len(chosen), replace=False)].max() for _ in range(200)]
-    return f"{aucs[chosen].max():.2f} of {len(chosen)}; {np.mean(random):.2f}; {aucs.max():.2f}"
+    random = [found[rng.choice(len(found), len(chosen), replace=False)].max() for _ in range(200)]
+    return f"{found[chosen].max():.2f} of {len(chosen)}; {np.mean(random):.2f}; {found.max():.2f}"
 
 
 def print_row(words: str, result: ClassificationResult, marks: str) -> None:

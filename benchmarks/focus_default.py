@@ -30,7 +30,6 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytosae.atlas import (
     GazeConfig,
@@ -43,6 +42,7 @@ from cytosae.atlas import (
 )
 from cytosae.backbones import load_backbone
 from cytosae.cells import CellTable, load_image, read_cells
+from cytosae.evaluation.unit_scores import aucs
 from cytosae.sae import RECIPES, SparseAutoencoder, Trainer, choose_tau
 from cytosae.sae.model.randomised import randomised
 from cytosae.tokens import (
@@ -154,18 +154,11 @@ def best_latents(activations: NDArray[np.float32], targets: dict[str, NDArray[An
     found = {}
     for name, target in targets.items():
         search, test = (np.flatnonzero(part & np.isfinite(target)) for part in (half, ~half))
-        aurocs = aurocs_of(activations[search], target[search])
+        aurocs = aucs(activations[search], target[search] > 0)
         best = int(np.abs(aurocs - 0.5).argmax())
-        held_out = float(aurocs_of(activations[test][:, [best]], target[test])[0])
+        held_out = float(aucs(activations[test][:, [best]], target[test] > 0)[0])
         found[name] = held_out if aurocs[best] >= 0.5 else 1 - held_out
     return found
-
-
-def aurocs_of(values: NDArray[np.float32], target: NDArray[Any]) -> NDArray[np.float64]:
-    positive = target > 0
-    n = int(positive.sum())
-    ranks = rankdata(values, axis=0)[positive].sum(0)
-    return (ranks - n * (n + 1) / 2) / (n * (len(target) - n))
 
 
 def measure_maps(sae: SparseAutoencoder, sources: list[tuple[TokenStore, CellTable]]) -> dict[str, float]:

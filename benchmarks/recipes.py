@@ -33,6 +33,7 @@ from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from cytosae import extract, load_backbone, read_cells
 from cytosae.atlas import LocalisationConfig, localisation
 from cytosae.atlas.token_activations import encode_cells
+from cytosae.evaluation.unit_scores import aucs
 from cytosae.sae import (
     BatchTopK,
     Independent,
@@ -168,15 +169,6 @@ def probe(values: np.ndarray, cells, data: Path) -> dict[str, float]:
         best.append(np.mean(singles))
         linear.append(np.mean(scores))
     return {"best latent AUC": float(np.mean(best)), "linear AUC": float(np.mean(linear))}
-
-
-def aucs(x: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """(columns,) area under the ROC curve of each column, ties counted half."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(x, axis=0)
-    n, p = len(positive), int(positive.sum())
-    return (ranks[positive].sum(0) - p * (p + 1) / 2) / (p * (n - p))
 
 
 def markdown(rows: list[dict[str, object]]) -> str:

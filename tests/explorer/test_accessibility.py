@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
+from explorer.browsing import chromium, needs_chromium, served
 
 from cytosae.pipeline import Study
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: make setup-browser")
+pytestmark = needs_chromium
 SIZES = {"wide": (1280, 800), "tablet": (820, 1180)}
 
 
 @pytest.fixture(scope="module")
 def address(explorer_of_patients) -> Iterator[str]:
     """The explorer of a classified cohort on a free port of this machine."""
-    config = uvicorn.Config(explorer_of_patients.app, port=0, log_level="error", ws="none", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=10)
+    with served(explorer_of_patients.app) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +48,8 @@ def paths(explorer_of_patients, study_of_patients) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as made:
         yield made
-        made.close()
 
 
 def test_axe_finds_nothing_serious_on_any_page(browser, address, paths):

@@ -3,54 +3,30 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
+from explorer.browsing import chromium, needs_chromium, served
 
 from cytosae.atlas import concept_layout
 from cytosae.explorer import ExplorerSettings, create_app
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: make setup-browser")
-
-
-@contextmanager
-def served(study: Path) -> Iterator[str]:
-    """The explorer of a study on a free port of this machine."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(ExplorerSettings(study=study)), log_level="error", ws="none", lifespan="off")
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def address(study_of_smear: Path, cache: None) -> Iterator[str]:
     """The explorer of the smear."""
-    with served(study_of_smear) as found:
+    with served(create_app(ExplorerSettings(study=study_of_smear))) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @contextmanager
@@ -169,7 +145,7 @@ def test_pages_are_read_by_a_screen_reader_and_fit_a_tablet(browser, address):
 def test_the_map_is_walked_by_keyboard_and_a_region_is_kept_as_a_list(browser, study_of_smear, tmp_path, monkeypatch):
     monkeypatch.setattr(concept_layout, "LANDMARKS", 60)
     copy = shutil.copytree(study_of_smear, tmp_path / "study")
-    with served(copy) as address, opened(browser, address) as page:
+    with served(create_app(ExplorerSettings(study=copy))) as address, opened(browser, address) as page:
         page.goto(f"{address}/concepts/map?by=cells")
         page.wait_for_selector("#concept-map[data-points]")
         page.locator("#concept-map").focus()
@@ -197,7 +173,7 @@ def test_the_map_is_walked_by_keyboard_and_a_region_is_kept_as_a_list(browser, s
 
 def test_a_comment_is_said_and_help_is_opened(browser, study_of_smear, tmp_path):
     copy = shutil.copytree(study_of_smear, tmp_path / "study")
-    with served(copy) as address, opened(browser, address) as page:
+    with served(create_app(ExplorerSettings(study=copy))) as address, opened(browser, address) as page:
         page.goto(f"{address}/concepts/5")
         page.get_by_label("What is meant by Cells active").first.click()
         assert page.get_by_text("Share of cells whose mean activation is above 0").is_visible()

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, norm, rankdata
+from scipy.stats import false_discovery_control, norm
 
+from cytosae.atlas.column_ranks import stored_ranks
 from cytosae.common.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -99,9 +100,8 @@ def rank_tests(matrix: sp.csc_array, has: NDArray[np.bool_]) -> tuple[Array, Arr
         positive = matrix.data[here] > 0
         rows, data = matrix.indices[here][positive], matrix.data[here][positive]
         zeros = n - len(data)
-        # zeros are one tie below all others, of the mean rank (zeros + 1) / 2: what is stored is ranked beyond it
-        rank = zeros + np.asarray(rankdata(data), float) - (zeros + 1) / 2
-        sums[j] = rank @ weights[rows] + n1 * (zeros + 1) / 2
+        ranks, rank_of_zero = stored_ranks(data, n)
+        sums[j] = (ranks - rank_of_zero) @ weights[rows] + n1 * rank_of_zero
         alike = np.unique(data, return_counts=True)[1].astype(float)
         ties[j] = (alike**3 - alike).sum() + float(zeros) ** 3 - zeros
     pairs = n1 * (n - n1)

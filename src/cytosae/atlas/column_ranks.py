@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -36,10 +38,14 @@ def column_aucs(matrix: sp.csc_array, codes: NDArray[np.integer], wanted: NDArra
         here = slice(matrix.indptr[j], matrix.indptr[j + 1])
         of, values = codes[matrix.indices[here]], matrix.data[here]
         values, of = values[(of >= 0) & (values > 0)], of[(of >= 0) & (values > 0)]
-        zeros = labelled - len(values)
-        # zeros are one tie below all others, of the mean rank (zeros + 1) / 2
-        ranks = zeros + np.asarray(rankdata(values), np.float64)
+        ranks, rank_of_zero = stored_ranks(values, labelled)
         own = of == wanted[j]
-        total = ranks[own].sum() + (n1 - own.sum()) * (zeros + 1) / 2
+        total = ranks[own].sum() + (n1 - own.sum()) * rank_of_zero
         found[j] = (total - n1 * (n1 + 1) / 2) / (n1 * n0)
     return found
+
+
+def stored_ranks(values: NDArray[Any], n: int) -> tuple[NDArray[np.float64], float]:
+    """Ranks of values > 0 among n of which all others are 0, and the mean rank of these: one tie below all others."""
+    zeros = n - len(values)
+    return zeros + np.asarray(rankdata(values), np.float64), (zeros + 1) / 2

@@ -13,7 +13,7 @@ from cytosae.atlas.maps import reference_maps
 from cytosae.atlas.statistics import label_entropy
 from cytosae.atlas.token_activations import mean_tokens
 from cytosae.atlas.unit_search import iou
-from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
+from cytosae.evaluation.unit_meanings import monosemanticity, structure_beyond
 from cytosae.evaluation.unit_scores import aucs
 from cytosae.sae import SparseAutoencoder
 from cytosae.tokens import TokenStore
@@ -207,10 +207,7 @@ def _structure(maps: NDArray[np.floating], rng: np.random.Generator) -> float:
     """Mean Moran's I of maps (n, P) with enough active patches, less that of the same patches shuffled."""
     if not len(maps) or not (used := (maps > 0).sum(1) >= FEWEST_PATCHES).any():
         return float("nan")
-    side = round(maps.shape[1] ** 0.5)
-    kept = maps[used].astype(np.float64)
-    both = [morans_i(m.reshape(-1, side, side)) for m in (kept, rng.permuted(kept, axis=1))]
-    return float(np.nanmean(both[0] - both[1]))
+    return structure_beyond(maps[used], rng.permuted(maps[used], axis=1))
 
 
 def _overlaps(

@@ -18,8 +18,8 @@ from sklearn.metrics import balanced_accuracy_score
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
 from cytosae.evaluation.config import QualityConfig
-from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
-from cytosae.evaluation.unit_scores import linear_probe, pursue
+from cytosae.evaluation.unit_meanings import monosemanticity, structure_beyond
+from cytosae.evaluation.unit_scores import aucs, aucs_of_ranks, linear_probe, pursue
 from cytosae.evaluation.units import TokenRows, Units
 
 Reconstruct = Callable[[torch.Tensor], torch.Tensor]
@@ -246,9 +246,7 @@ def _structure(patches: NDArray[np.float32], rng: np.random.Generator, *, sparse
         return float("nan")
     side = round(len(patches) ** 0.5)
     maps = patches[: side * side, used].T
-    shuffled = maps[:, rng.permutation(maps.shape[1])]
-    both = [morans_i(m.reshape(-1, side, side).astype(np.float64)) for m in (maps, shuffled)]
-    return float(np.nanmean(both[0] - both[1])) if not np.isnan(both[0]).all() else float("nan")
+    return structure_beyond(maps, maps[:, rng.permutation(maps.shape[1])])
 
 
 def _probes(values: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_], *, signed: bool) -> dict[str, float]:
@@ -257,10 +255,10 @@ def _probes(values: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_], *, s
     singles, several = [], []
     for name in np.unique(y):
         positive = y == name
-        auc = _rank_auc(ranks, positive[half])
+        auc = aucs_of_ranks(ranks, positive[half])
         best = int((np.abs(auc - 0.5) if signed else auc).argmax())
         score = values[~half, best] * (1 if auc[best] >= 0.5 else -1)
-        singles.append(_rank_auc(np.asarray(rankdata(score))[:, None], positive[~half])[0])
+        singles.append(aucs(score[:, None], positive[~half])[0])
         path = pursue(values[half], positive[half].astype(float), PROBE)
         if not len(path):
             several.append(0.5)
@@ -269,13 +267,8 @@ def _probes(values: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_], *, s
         chosen = (values[:, path] - centre) / np.where(scale > 0, scale, 1)
         model = LogisticRegression(max_iter=1000).fit(chosen[half], positive[half])
         score = model.decision_function(chosen[~half])
-        several.append(_rank_auc(np.asarray(rankdata(score))[:, None], positive[~half])[0])
+        several.append(aucs(score[:, None], positive[~half])[0])
     return {"probe_1": float(np.mean(singles)), "probe_5": float(np.mean(several))}
-
-
-def _rank_auc(ranks: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    p, n = int(positive.sum()), len(positive)
-    return (ranks[positive].sum(0) - p * (p + 1) / 2) / (p * (n - p))
 
 
 def _probe(fitted: NDArray[Any], asked: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_]) -> float:

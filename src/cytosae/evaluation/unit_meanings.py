@@ -68,3 +68,10 @@ def morans_i(maps: NDArray[np.floating]) -> Array:
     square = (z**2).sum((-2, -1))
     count = 2 * side * (side - 1)
     return np.divide(side**2 * pairs / count, square, out=np.full(square.shape, np.nan), where=square > 1e-12)
+
+
+def structure_beyond(maps: NDArray[np.floating], shuffled: NDArray[np.floating]) -> float:
+    """Mean over maps (n, side²) of Moran's I less that of the same patches shuffled; NaN where all are constant."""
+    side = round(maps.shape[1] ** 0.5)
+    own, control = (morans_i(m.reshape(-1, side, side).astype(np.float64)) for m in (maps, shuffled))
+    return float("nan") if np.isnan(own).all() else float(np.nanmean(own - control))

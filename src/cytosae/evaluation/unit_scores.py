@@ -122,7 +122,11 @@ def overlap_draws(selected: NDArray[np.bool_], positive: NDArray[np.bool_], weig
 
 def aucs(values: NDArray[Any], positive: NDArray[np.bool_]) -> Array:
     """Area under the ROC curve of each column of [n, U], ties counted half."""
-    ranks = np.asarray(rankdata(values, axis=0), float)
+    return aucs_of_ranks(np.asarray(rankdata(values, axis=0), float), positive)
+
+
+def aucs_of_ranks(ranks: NDArray[Any], positive: NDArray[np.bool_]) -> Array:
+    """`aucs` of values whose ranks [n, U] are known."""
     n, p = len(positive), int(positive.sum())
     return (ranks[positive].sum(0) - p * (p + 1) / 2) / (p * (n - p))
 

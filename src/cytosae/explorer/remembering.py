@@ -34,45 +34,49 @@ class Remembered:
     def get(self, kind: type[T], fingerprint: str, name: str, make: Callable[[], T]) -> T:
         """The view of this name, made where it is not kept yet."""
         file = _place(kind, fingerprint, name)
-        with self._lock:
-            making = self._making[file]
-        with making:
-            known = self.peek(kind, fingerprint, name)
-            if known is not None:
-                return known
+
+        def keep() -> T:
             made = make()
             file.parent.mkdir(parents=True, exist_ok=True)
             write_durably(file, json.dumps(finite(made)).encode())
-            self._hold(file, made)
             return made
+
+        return self._once(file, lambda: self.peek(kind, fingerprint, name), keep)
 
     def hold(self, kind: type[T], fingerprint: str, name: str, make: Callable[[], T]) -> T:
         """As `get`, but in memory alone: for what shows a patient."""
         place = Path(kind.__name__) / fingerprint / name
-        with self._lock:
-            making = self._making[place]
-        with making:
-            with self._lock:
-                if place in self._held:
-                    self._held.move_to_end(place)
-                    return self._held[place]
-            made = make()
-            self._hold(place, made)
-            return made
+        return self._once(place, lambda: self._in_memory(place), make)
 
     def peek(self, kind: type[T], fingerprint: str, name: str) -> T | None:
         """The view of this name if it is kept, and whole."""
         file = _place(kind, fingerprint, name)
-        with self._lock:
-            if file in self._held:
-                self._held.move_to_end(file)
-                return self._held[file]
+        held = self._in_memory(file)
+        if held is not None:
+            return held
         try:
             found = from_plain(kind, json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, UsageError):
             return None
         self._hold(file, found)
         return found
+
+    def _once(self, place: Path, look: Callable[[], T | None], make: Callable[[], T]) -> T:
+        """What is found, or else made and held, by one thread while others wait."""
+        with self._lock:
+            making = self._making[place]
+        with making:
+            known = look()
+            if known is None:
+                known = make()
+                self._hold(place, known)
+            return known
+
+    def _in_memory(self, place: Path) -> Any:
+        with self._lock:
+            if place in self._held:
+                self._held.move_to_end(place)
+            return self._held.get(place)
 
     def _hold(self, file: Path, view: Any) -> None:
         with self._lock:

@@ -18,10 +18,12 @@ def gazes_of_concept(study: Opener, encode: Encode, latent: int, dataset: str, c
     """Of a concept, on its first reference cells; see `cytosae.atlas.where_it_looks`."""
     from cytosae.atlas import reference_table, where_it_looks
 
-    found = {}
-    for cell in reference_table(study.atlas(dataset, backed="r"), latent).index[:cells]:
-        seen = where_it_looks(latent=latent, sae=study.sae(), encode=encode, **_seen(study, dataset, [str(cell)]))
-        found |= {str(cell): gaze for gaze in seen}
+    chosen = [str(cell) for cell in reference_table(study.atlas(dataset, backed="r"), latent).index[:cells]]
+    known, found = _seen(study, dataset, chosen), {}
+    for i, cell in enumerate(chosen):  # one by one, so that random patches do not hang on the cells before
+        own: dict[str, Any] = {name: None if all_ is None else all_[i : i + 1] for name, all_ in known.items()}
+        seen = where_it_looks(latent=latent, sae=study.sae(), encode=encode, **own)
+        found.update((cell, gaze) for gaze in seen)
     return found
 
 

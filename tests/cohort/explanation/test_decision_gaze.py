@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from atlas.test_gaze import PIXELS, RED, SIDE, own_patch, redness
+from atlas.red_cells import RED, SIDE, cell_mask, own_patch, red_image, redness
 
 from cytosae.atlas import GazeConfig
 from cytosae.cohort import where_a_decision_looks
@@ -16,17 +16,12 @@ from cytosae.cohort import where_a_decision_looks
 
 @pytest.fixture
 def image() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    image = (225 + rng.integers(0, 8, (PIXELS, PIXELS, 3))).astype(np.uint8)
-    image[RED, RED, 1:] = 60
-    return image
+    return red_image()
 
 
 @pytest.fixture
 def mask() -> np.ndarray:
-    mask = np.zeros((PIXELS, PIXELS), np.uint8)
-    mask[64:192, 64:192] = 1
-    return mask
+    return cell_mask()
 
 
 def decision(weight: float, typical: float, kind: str = "mean") -> Any:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.atlas.token_activations import encode_cells
-from cytosae.cohort.explanation.token_shares import token_shares
+from cytosae.cohort.explanation.token_shares import contributions
 
 if TYPE_CHECKING:
     import torch
@@ -49,29 +48,11 @@ def decision_with(
     callable
         Tokens (B, T, D) to (B, 2): the patient's decision, and what the cell says alone.
     """
-    direction = _direction(classifier.classes, explanation)
-    weights, intercept = direction @ classifier.coef, float(direction @ classifier.intercept)
     known, n = float(explanation.cells.at[cell, "alone"]), len(explanation.cells)
 
     def outcome(batch: torch.Tensor) -> NDArray[np.float64]:
-        b, length = batch.shape[:2]
-        codes = encode_cells(sae, batch, None if counted is None else np.tile(counted, (b, 1)))[:, classifier.latents]
-        alone = np.empty(b)
-        for i in range(b):
-            shares = token_shares(
-                codes[i * length : (i + 1) * length],
-                classifier.kind,
-                tau=classifier.tau,
-                counted=None if counted is None else int(counted.sum()),
-            )
-            alone[i] = intercept + float(weights @ np.asarray(shares.sum(axis=0)).ravel())
+        added = contributions(batch, explanation, sae, tau=classifier.tau, counted=counted).sum(axis=1)
+        alone = explanation.intercept + added
         return np.stack([explanation.value + (alone - known) / n, alone], axis=1)
 
     return outcome
-
-
-def _direction(classes: tuple[str, ...], explanation: PatientExplanation) -> NDArray[np.float64]:
-    """Weights of the logits in the explained value."""
-    if len(classes) == 2:
-        return np.array([1.0 if explanation.target == classes[1] else -1.0])
-    return np.array([(name == explanation.target) - float(name == explanation.against) for name in classes])

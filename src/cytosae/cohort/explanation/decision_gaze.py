@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.atlas.gaze import Encode, Gaze, Images, look_at
-from cytosae.atlas.token_activations import encode_cells
-from cytosae.cohort.explanation.token_shares import token_shares
+from cytosae.cohort.explanation.token_shares import contributions
 
 if TYPE_CHECKING:
     from cytosae.atlas.config import GazeConfig
@@ -61,20 +60,12 @@ def where_a_decision_looks(
         One for each image, ``activation`` in units of the decision; None where the cell does not speak for it, or no
         patch does.
     """
-    weights = explanation.concepts["coefficient"].to_numpy()
-    typical = float(weights @ explanation.concepts["reference"].to_numpy())
-    latents = explanation.concepts.index.to_numpy()
+    typical = float((explanation.concepts["coefficient"] * explanation.concepts["reference"]).sum())
 
     @torch.no_grad()
     def watch(pictures: Images, own: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-        tokens = encode(pictures)
-        b, length = tokens.shape[:2]
-        codes = encode_cells(sae, tokens, None if own is None else np.tile(own, (b, 1)))[:, latents]
-        n = length if own is None else int(own.sum())
-        speaks = np.empty((b, length))
-        for i in range(b):
-            shares = token_shares(codes[i * length : (i + 1) * length], explanation.kind, tau=tau, counted=n)
-            speaks[i] = shares @ weights
-        return speaks - np.where(True if own is None else own, typical / n, 0.0)
+        speaks = contributions(encode(pictures), explanation, sae, tau=tau, counted=own)
+        counts = np.ones(speaks.shape[1], bool) if own is None else own
+        return speaks - np.where(counts, typical / counts.sum(), 0.0)
 
     return look_at(images, watch, masks=masks, counted=counted, config=config)

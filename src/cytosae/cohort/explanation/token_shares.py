@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
+from cytosae.atlas.token_activations import encode_cells
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from cytosae.cohort.config import Kind
+    from cytosae.cohort.explanation.patient_explanation import PatientExplanation
+    from cytosae.sae import SparseAutoencoder
 
 
 def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float, counted: int | None = None) -> sp.csr_array:
@@ -51,3 +57,39 @@ def token_shares(activations: sp.csr_array, kind: Kind, *, tau: float, counted: 
     elif kind != "count":
         raise UsageError(f"There is no barcode of kind {kind!r}; choose presence, mean or count.")
     return shares
+
+
+def contributions(
+    tokens: torch.Tensor,
+    explanation: PatientExplanation,
+    sae: SparseAutoencoder,
+    *,
+    tau: float,
+    counted: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """What each token adds to what its cell alone says of an explained decision; the intercept is not in it.
+
+    Parameters
+    ----------
+    tokens : Tensor, shape (b, T, D)
+        Of b cells.
+    explanation : PatientExplanation
+        The decision, whose coefficients are taken.
+    sae : SparseAutoencoder
+        The classifier's.
+    tau : float
+        Activation above which a token counts, the classifier's.
+    counted : ndarray of bool, shape (T,), or None
+        Tokens that count, the same of every cell; None for all.
+
+    Returns
+    -------
+    ndarray of float64, shape (b, T)
+    """
+    b, length = tokens.shape[:2]
+    n = None if counted is None else int(counted.sum())
+    codes = encode_cells(sae, tokens, None if counted is None else np.tile(counted, (b, 1)))
+    codes = codes[:, explanation.concepts.index.to_numpy()]
+    weights = explanation.concepts["coefficient"].to_numpy()
+    cells = [codes[i * length : (i + 1) * length] for i in range(b)]
+    return np.stack([token_shares(cell, explanation.kind, tau=tau, counted=n) @ weights for cell in cells])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query
 
@@ -22,6 +22,9 @@ from cytosae.views.patients_page_view import (
     view_of_disease_page,
     view_of_patients,
 )
+
+if TYPE_CHECKING:
+    from cytosae.pipeline.patients import Patients
 
 pages: Pages = Pages()
 Words = Annotated[str, Query(max_length=200)]
@@ -43,9 +46,7 @@ def patient(library: Library, patient: str, dataset: Words = "") -> PatientPage:
     """One patient: the decision as a sum of concepts, and the cells that speak most."""
     from cytosae.cohort import explain_decision
 
-    found = library.patients(dataset or None)
-    if patient not in set(found.barcodes.obs_names.astype(str)):
-        raise InputError(f"There is no patient {patient[:80]!r} here.")
+    found = _with_patient(library, dataset, patient)
     atlas = library.atlas(found.dataset)
     explanation = explain_decision(found.classifier(), atlas.atlas, patient, column=found.config.patient)
     return view_of_decision(atlas, explanation, found.result())
@@ -57,9 +58,7 @@ def patient_gaze(library: Library, patient: str, dataset: Words = "") -> GazePag
 
     Pictures of a patient's cells are held in memory and not written into the cache.
     """
-    found = library.patients(dataset or None)
-    if patient not in set(found.barcodes.obs_names.astype(str)):
-        raise InputError(f"There is no patient {patient[:80]!r} here.")
+    found = _with_patient(library, dataset, patient)
     atlas = library.atlas(found.dataset)
 
     def make() -> GazePage:
@@ -81,3 +80,11 @@ def disease(library: Library, name: str, dataset: Words = "") -> DiseasePage:
     ranking, _ = library.study.read(Place("ranking", pair))
     atlas = library.atlas(found.dataset)
     return view_of_disease_page(atlas, contrast, ranking, disease=name, against=against[name])
+
+
+def _with_patient(library: Library, dataset: str, patient: str) -> Patients:
+    """The patients of a data set, this one among them."""
+    found = library.patients(dataset or None)
+    if patient not in set(found.barcodes.obs_names.astype(str)):
+        raise InputError(f"There is no patient {patient[:80]!r} here.")
+    return found
