@@ -13,7 +13,7 @@ DEMO: dict[str, Any] = {
     "report": {"concepts": 30, "title": "Concepts of a synthetic smear"},
     "cohort": {
         "retest_cells": 400,
-        "painted_cells": 800,
+        "painted_cells": 400,
         "stability": 10,
         "pages": 5,
         "concepts": 6,
@@ -23,7 +23,8 @@ DEMO: dict[str, Any] = {
             "repeats": 1,
             "slow_repeats": 1,
             "shuffles": 1,
-            "bootstrap": 500,
+            "bootstrap": 300,
+            "few_concepts": 12,
             "strengths": [0.1, 1.0, 10.0, 100.0],
         },
     },

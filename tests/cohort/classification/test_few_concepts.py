@@ -25,7 +25,7 @@ from cytosae.cohort.classification.few_concepts import Few, fit_on
 from cytosae.cohort.classification.few_curve import chosen_concepts, few_curves
 from cytosae.cohort.classification.models import Model
 from cytosae.cohort.classification.scores import auroc_of
-from cytosae.cohort.classification.selection import METHODS, pursue, step_forward
+from cytosae.cohort.classification.selection import METHODS, _lasso_path, pursue, step_forward
 from cytosae.common.artifact import write_file_artifact, write_json
 from cytosae.common.errors import UsageError
 
@@ -102,6 +102,27 @@ def test_pursuit_of_two_classes_takes_what_scikit_learn_takes():
     Z = (X - X.mean(0)) / X.std(0)
     expected = orthogonal_mp(Z / np.linalg.norm(Z, axis=0), y - y.mean(), n_nonzero_coefs=8)
     assert set(pursue(Z, y, 8).tolist()) == set(np.flatnonzero(expected).tolist())
+
+
+def test_a_lasso_path_that_leaves_features_out_is_the_path_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(60) % 3)
+    Z = rng.normal(size=(60, 200))
+    Z[:, :9] += (np.eye(3)[y] @ rng.normal(size=(3, 3)))[:, np.arange(9) % 3]
+    Z = (Z - Z.mean(0)) / Z.std(0)
+    strengths = np.geomspace(1, 4, 8) / np.abs(Z.T @ (np.eye(3)[y] - 1 / 3)).max()
+    fit, seen = LogisticRegression.fit, []
+
+    def tight(self, Z, y):
+        seen.append(Z.shape[1])
+        return fit(self.set_params(tol=1e-8, max_iter=20_000), Z, y)
+
+    monkeypatch.setattr(LogisticRegression, "fit", tight)
+    for weights, C in zip(_lasso_path(Z, y, strengths), strengths, strict=True):
+        exact = fit(LogisticRegression(C=C, l1_ratio=1.0, solver="saga", max_iter=20_000, tol=1e-8), Z, y)
+        np.testing.assert_allclose(weights, exact.coef_, atol=1e-4)
+    assert weights.any()
+    assert max(seen) < Z.shape[1] / 2
 
 
 def test_the_first_step_forward_has_the_largest_squared_correlation_and_the_next_lowers_the_loss_most():

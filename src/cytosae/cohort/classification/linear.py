@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -18,6 +18,8 @@ from cytosae.cohort.design import Design, Fold
 Array = NDArray[np.float64]
 NARROW = 256
 """Weights up to which a multinomial fit is made by Newton's method."""
+RIDGE = 1e-10
+"""Added to a Hessian's diagonal; what all intercepts share has no curvature."""
 
 
 @dataclass(frozen=True)
@@ -239,57 +241,92 @@ def against_shares(logits: Array, train: Design) -> Array:
 def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> list[tuple[Array, Array]]:
     """Minimise C * sum of log losses + |w|^2 / 2 for each C in ``strengths``; the intercept is free.
 
-    Two classes: Newton's method for all C at once, on float64 Z [n, r] (agreement with scikit-learn is tested). More:
-    scikit-learn's multinomial solver.
+    Newton's method for all C at once on float64 Z [n, r]; of several classes with many weights scikit-learn's solver
+    (agreement is tested).
 
     Returns
     -------
     list of tuple of ndarray of float64
         (w [K, r], b [K]) for each C; K = 1 for two classes.
     """
-    if y.max() > 1:
-        # Newton's method is a hundred times as quick where its matrix is small.
-        solver = "newton-cholesky" if Z.shape[1] * (int(y.max()) + 1) <= NARROW else "lbfgs"
-        fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8, solver=solver).fit(_padded(Z), y) for C in strengths]
-        return [(fit.coef_[:, : Z.shape[1]], fit.intercept_) for fit in fits]
+    K = 1 if y.max() < 2 else int(y.max()) + 1
+    if K > 1 and Z.shape[1] * K > NARROW:
+        fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(Z, y) for C in strengths]
+        return [(fit.coef_, fit.intercept_) for fit in fits]
     A = np.hstack([Z, np.ones((len(Z), 1))])
-    penalty = (1 / np.asarray(strengths, dtype=np.float64))[:, None] * np.append(np.ones(Z.shape[1]), 0.0)
-    B = np.zeros((len(strengths), A.shape[1]))
-    B[:, -1] = np.log(y.mean() / (1 - y.mean()))
-    diagonal = np.arange(A.shape[1])
-    value = _objective(B, A, y, penalty)
+    penalty = (1 / np.asarray(strengths, dtype=np.float64))[:, None] * np.tile(np.append(np.ones(Z.shape[1]), 0.0), K)
+    B = np.zeros((len(strengths), K, A.shape[1]))
+    share = np.bincount(y) / len(y)
+    B[:, :, -1] = np.log(share[1] / share[0]) if K == 1 else np.log(share) - np.log(share).mean()
+    loss = _TwoClasses(A, y) if K == 1 else _Classes(A, y)
+    B = _newton(B.reshape(len(strengths), -1), loss, penalty).reshape(B.shape)
+    B[:, :, -1] -= B[:, :, -1].mean(1, keepdims=True) if K > 1 else 0.0
+    return [(b[:, :-1], b[:, -1]) for b in B]
+
+
+class _TwoClasses:
+    """Log loss of weights B [S, D] of A [n, D], one problem a row."""
+
+    def __init__(self, A: Array, y: NDArray[np.integer]) -> None:
+        self.A, self.y = A, y
+
+    def value(self, B: Array) -> Array:
+        eta = B @ self.A.T
+        return (np.logaddexp(0, eta) - self.y * eta).sum(1)
+
+    def slopes(self, B: Array) -> tuple[Array, Array]:
+        """Gradient [S, D] and Hessian [S, D, D]."""
+        p = expit(B @ self.A.T)
+        return (p - self.y) @ self.A, self.A.T @ ((p * (1 - p))[:, :, None] * self.A)
+
+
+class _Classes:
+    """Log loss of the softmax over K classes, weights B [S, K * D]."""
+
+    def __init__(self, A: Array, y: NDArray[np.integer]) -> None:
+        self.A, self.truth = A, np.eye(int(y.max()) + 1)[y].T
+
+    def value(self, B: Array) -> Array:
+        eta = self._eta(B)
+        return (logsumexp(eta, axis=1) - (self.truth * eta).sum(1)).sum(1)
+
+    def slopes(self, B: Array) -> tuple[Array, Array]:
+        """Gradient [S, K * D] and Hessian [S, K * D, K * D]."""
+        p, D = softmax(self._eta(B), axis=1), self.A.shape[1]
+        S, K = p.shape[:2]
+        between = p[:, :, None] * (np.eye(K)[:, :, None] - p[:, None])
+        H = self.A.T @ (between[..., None] * self.A)
+        return ((p - self.truth) @ self.A).reshape(S, -1), H.transpose(0, 1, 3, 2, 4).reshape(S, K * D, K * D)
+
+    def _eta(self, B: Array) -> Array:
+        return B.reshape(len(B), len(self.truth), -1) @ self.A.T
+
+
+def _newton(B: Array, loss: _TwoClasses | _Classes, penalty: Array) -> Array:
+    """Minimise loss + penalty * B^2 / 2 for each row from B [S, D]; a step is halved until its objective falls."""
+
+    def objective(B: Array) -> Array:
+        return loss.value(B) + (penalty * B**2).sum(1) / 2
+
+    value, diagonal = objective(B), np.arange(B.shape[1])
     for _ in range(100):
-        p = expit(B @ A.T)
-        gradient = (p - y) @ A + penalty * B
-        if np.abs(gradient).max() < 1e-9 * len(y):
+        gradient, H = loss.slopes(B)
+        gradient += penalty * B
+        if np.abs(gradient).max() < 1e-9 * len(loss.A):
             break
-        H = A.T @ ((p * (1 - p))[:, :, None] * A)
-        H[:, diagonal, diagonal] += penalty + 1e-12
+        H[:, diagonal, diagonal] += penalty + RIDGE
         step = np.linalg.solve(H, gradient[..., None])[..., 0]
-        B, value, moved = _halved_step(B, step, value, A, y, penalty)
-        if not moved:
+        size = np.ones((len(B), 1))
+        for _ in range(30):
+            after = objective(B - size * step)
+            worse = after > value + 1e-12 * np.abs(value)
+            if not worse.any():
+                break
+            size[worse] /= 2
+        else:
             break
-    return [(b[None, :-1], b[-1:]) for b in B]
-
-
-def _halved_step(
-    B: Array, step: Array, value: Array, A: Array, y: NDArray[np.integer], penalty: Array
-) -> tuple[Array, Array, bool]:
-    """Newton step, halved for each problem until its objective does not rise."""
-    size = np.ones((len(B), 1))
-    for _ in range(30):
-        new = B - size * step
-        after = _objective(new, A, y, penalty)
-        worse = after > value + 1e-12 * np.abs(value)
-        if not worse.any():
-            return new, after, True
-        size[worse] /= 2
-    return B, value, False
-
-
-def _objective(B: Array, A: Array, y: NDArray[np.integer], penalty: Array) -> Array:
-    eta = B @ A.T
-    return (np.logaddexp(0, eta) - y * eta).sum(1) + (penalty * B**2).sum(1) / 2
+        B, value = B - size * step, after
+    return B
 
 
 def _elastic_net(Z: Array, y: NDArray[np.integer], strength: float, ratio: float, seed: int) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,20 +69,57 @@ def step_forward(Z: Array, y: NDArray[np.integer], most: int) -> NDArray[np.intp
 def relax(Z: Array, y: NDArray[np.integer], most: int) -> NDArray[np.intp]:
     """In the order in which an L1-penalised logistic regression lets them in while its penalty is made weaker."""
     strengths = np.geomspace(1, 100, 24) * _first_strength(Z, y)
-    model: Any = LogisticRegression(
-        l1_ratio=1.0, solver="saga" if y.max() > 1 else "liblinear", intercept_scaling=100, max_iter=300, tol=1e-3,
-        warm_start=bool(y.max() > 1), random_state=0,
-    )  # fmt: skip
     taken: list[int] = []
-    for strength in strengths:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            size = np.abs(model.set_params(C=strength).fit(Z, y).coef_).sum(0)
+    for weights in _lasso_path(Z, y, strengths) if y.max() > 1 else _two_class_lasso_path(Z, y, strengths):
+        size = np.abs(weights).sum(0)
         new = [int(j) for j in np.argsort(-size, kind="stable") if size[j] > 0 and j not in taken]
         taken += new
         if len(taken) >= most:
             break
     return np.array(taken[: _at_most(Z, most)], dtype=np.intp)
+
+
+def _two_class_lasso_path(Z: Array, y: NDArray[np.integer], strengths: Array) -> Iterator[Array]:
+    """Weights [1, F] for each C, ascending."""
+    model: Any = LogisticRegression(
+        l1_ratio=1.0, solver="liblinear", intercept_scaling=100, max_iter=300, tol=1e-3, random_state=0
+    )
+    for strength in strengths:
+        yield _fit(model.set_params(C=strength), Z, y).coef_
+
+
+def _lasso_path(Z: Array, y: NDArray[np.integer], strengths: Array) -> Iterator[Array]:
+    """Weights [K, F] of K classes for each C, ascending; each fit sees the features alone that may have a weight.
+
+    Those are the ones that the strong rule keeps, and any others at which the optimality conditions do not hold after
+    the fit.
+
+    References
+    ----------
+    Tibshirani et al. 2012, Strong rules for discarding predictors in lasso-type problems, JRSS B 74.
+    """
+    truth = np.eye(int(y.max()) + 1)[y]
+    slope, before = np.abs(Z.T @ _indicators(y)).max(1), 1 / strengths[0]
+    weights = np.zeros((truth.shape[1], Z.shape[1]))
+    for strength in strengths:
+        model: Any = LogisticRegression(C=strength, l1_ratio=1.0, solver="saga", max_iter=300, tol=1e-3, random_state=0)
+        kept = weights.any(0) | (slope >= 2 / strength - before)
+        missed = kept
+        while missed.any():
+            kept = kept | missed
+            _fit(model, Z[:, kept], y)
+            slope = np.abs(Z.T @ (truth - model.predict_proba(Z[:, kept]))).max(1)
+            missed = ~kept & (slope > 1.01 / strength)
+        weights, before = np.zeros_like(weights), 1 / strength
+        if kept.any():
+            weights[:, kept] = model.coef_
+        yield weights
+
+
+def _fit(model: Any, Z: Array, y: NDArray[np.integer]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(Z, y)
 
 
 METHODS: dict[Method, Choose] = {"lasso": relax, "forward": step_forward, "pursuit": pursue}
