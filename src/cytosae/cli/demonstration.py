@@ -9,7 +9,8 @@ from typing import Any
 from cytosae.cells.synthetic import synthesize
 
 DEMO: dict[str, Any] = {
-    "sae": {"expansion": 8, "train": {"steps": 700}},
+    "sae": {"expansion": 8, "train": {"steps": 600}},
+    "localisation": {"cells": 200},
     "report": {"concepts": 30, "title": "Concepts of a synthetic smear"},
     "cohort": {
         "retest_cells": 400,
@@ -18,6 +19,7 @@ DEMO: dict[str, Any] = {
         "pages": 5,
         "concepts": 6,
         "classification": {
+            "kinds": ["presence", "mean"],
             "folds": 4,
             "inner_folds": 3,
             "repeats": 1,
