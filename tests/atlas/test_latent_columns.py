@@ -22,6 +22,8 @@ def test_every_column_has_its_rows_and_values(tmp_path, monkeypatch):
         rows, values = made.of(latent)
         np.testing.assert_array_equal(rows, np.flatnonzero(dense[:, latent]))
         np.testing.assert_array_equal(values, dense[rows, latent])
+    np.testing.assert_array_equal(made.count_on(np.array([56, 3, 20])), (dense[[56, 3, 20]] > 0).sum(0))
+    assert made.count_on(np.zeros(0, np.int64)).tolist() == [0] * 23
     assert [path.name for path in tmp_path.iterdir()] == ["columns"]
 
 

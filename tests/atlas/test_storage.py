@@ -54,7 +54,7 @@ def elements(path):
 
 def write_in_batches(cells, *arguments, **options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cytosae.atlas.storage.BATCH_CELLS", cells)
+        patch.setattr("cytosae.atlas.streaming.BATCH_CELLS", cells)
         return write_atlas(*arguments, **options)
 
 

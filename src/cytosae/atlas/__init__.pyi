@@ -13,7 +13,8 @@ from .matrix import read_rows, row_blocks, stored_entries
 from .merging import merge_atlases, share_atlas
 from .official_atlas import OfficialAtlas, import_official
 from .statistics import LatentStatistics, class_selectivity, label_entropy
-from .storage import cells_place, open_atlas, open_cells, save_atlas, write_atlas
+from .storage import cells_place, open_atlas, open_cells, save_atlas
+from .streaming import write_atlas
 from .unit_search import Localisation
 
 __all__ = [

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy import stats
 
 from cytosae.atlas.column_ranks import column_aucs
 from cytosae.atlas.matrix import row_blocks
@@ -182,6 +181,8 @@ def _frequencies(a: AnnData, b: AnnData) -> pd.DataFrame:
     pooled = (k_a + k_b) / max(a.n_obs + b.n_obs, 1)
     error = np.sqrt(pooled * (1 - pooled) * (1 / max(a.n_obs, 1) + 1 / max(b.n_obs, 1)))
     z = np.divide(f_a - f_b, error, out=np.zeros_like(error), where=error > 0)
+    from scipy import stats  # takes half a second, and reading needs it not
+
     q = stats.false_discovery_control(2 * stats.norm.sf(np.abs(z)))
     found = q <= FDR
     specific = np.where(found & (f_a >= FOLD * f_b), "a", np.where(found & (f_b >= FOLD * f_a), "b", ""))

@@ -1,4 +1,4 @@
-"""Columns of an atlas: the cells on which a latent is active, looked up without reading the others."""
+"""Columns of an atlas: the cells on which a latent is active, looked up without reading the others; and back."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.atlas.matrix import row_blocks
+from cytosae.atlas.matrix import row_blocks, stored_entries
 from cytosae.common.unfinished import remove, unfinished
 
-NAMES = ("starts", "rows", "values")
+NAMES = ("starts", "rows", "values", "row_starts", "row_latents")
 
 
 class Columns:
-    """A cells x latents matrix by latent, kept in three files (CSC) that are mapped into memory.
+    """A cells x latents matrix by latent (CSC), and which latents each cell has, in files that are mapped into memory.
 
     Parameters
     ----------
@@ -26,14 +26,23 @@ class Columns:
     starts: NDArray[np.int64]
     rows: NDArray[np.int32]
     values: NDArray[np.float32]
+    row_starts: NDArray[np.int64]
+    row_latents: NDArray[np.int32]
 
     def __init__(self, folder: Path) -> None:
-        self.starts, self.rows, self.values = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES)
+        self.starts, self.rows, self.values, self.row_starts, self.row_latents = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES
+        )
 
     def of(self, latent: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Rows of the cells on which ``latent`` is active, ascending, and its mean activation on each."""
         here = slice(int(self.starts[latent]), int(self.starts[latent + 1]))
         return np.asarray(self.rows[here]), np.asarray(self.values[here])
+
+    def count_on(self, cells: NDArray[np.integer]) -> NDArray[np.int64]:
+        """(m,) on how many of these cells, by row, each latent is active."""
+        there = [self.row_latents[self.row_starts[cell] : self.row_starts[cell + 1]] for cell in cells]
+        return np.bincount(np.concatenate([np.zeros(0, np.int32), *there]), minlength=len(self.starts) - 1)
 
 
 def write_columns(matrix: Any, folder: Path) -> Columns:
@@ -47,18 +56,20 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
     counts = np.zeros(m + 1, np.int64)
     for _, block in row_blocks(matrix):
         counts[1:] += np.bincount(block.indices, minlength=m)
-    starts = np.cumsum(counts)
+    starts, row_starts = np.cumsum(counts), np.concatenate([[0], np.cumsum(stored_entries(matrix))])
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(folder)
     temporary.mkdir()
     try:
         np.save(temporary / "starts.npy", starts)
+        np.save(temporary / "row_starts.npy", row_starts)
         made = {
             name: np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", dtype, (int(starts[-1]),))
-            for name, dtype in (("rows", np.int32), ("values", np.float32))
+            for name, dtype in (("rows", np.int32), ("values", np.float32), ("row_latents", np.int32))
         }
         filled = starts[:-1].copy()
         for start, block in row_blocks(matrix):
+            made["row_latents"][row_starts[start] :][: block.nnz] = block.indices
             columns = block.tocsc()
             length = np.diff(columns.indptr)
             place = np.repeat(filled - columns.indptr[:-1], length) + np.arange(columns.nnz)

@@ -1,4 +1,4 @@
-"""Atlases on disk: written cell by cell as they are computed, and opened whole or with the large slots left there."""
+"""Atlases on disk: the file, and opened whole or with the large slots left there. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import numpy as np
 import scipy.sparse as sp
 from anndata.io import read_elem, sparse_dataset, write_elem
 
-from cytosae.atlas.build import AtlasPlan, cell_blocks, plan_atlas
-from cytosae.atlas.statistics import LatentStatistics
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError
@@ -23,84 +21,18 @@ from cytosae.common.records import reading
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
-    from cytosae.sae import SparseAutoencoder
-    from cytosae.tokens import TokenStore
 
-BATCH_CELLS = 32
-"""Cells that are encoded at a time."""
 CHUNK = 1 << 16
 """Entries of a chunk of the file."""
 PACKED: dict[str, Any] = {"compression": "lzf", "shuffle": True}
 """Bytes of one significance together, then LZF: three quarters of the size of LZF alone, in the same time."""
 
 
-def write_atlas(
-    path: Path,
-    sae: SparseAutoencoder,
-    store: TokenStore,
-    cells: CellTable,
-    *,
-    reference_cells: int = 10,
-    tau: float | None = None,
-    config: Any = None,
-    inputs: Mapping[str, str] | None = None,
-) -> Path:
-    """`build_atlas` and `save_atlas` in one, for any number of cells: what is computed goes straight to the file.
-
-    In memory are the statistics of the latents, one batch of cells, and the cell table. The parameters are those of
-    `build_atlas`; ``config`` and ``inputs`` go to the artifact's record. The file appears at ``path`` complete or not
-    at all, and holds the same as that of `save_atlas`.
-
-    Raises
-    ------
-    InputError
-        as `build_atlas`.
-    ArtifactError
-        the file cannot be written.
-    """
-    plan = plan_atlas(sae, store, cells, tau)
-    return write_planned(path, sae, store, plan, reference_cells=reference_cells, config=config, inputs=inputs)
-
-
-def write_planned(
-    path: Path,
-    sae: SparseAutoencoder,
-    store: TokenStore,
-    plan: AtlasPlan,
-    *,
-    reference_cells: int = 10,
-    config: Any = None,
-    inputs: Mapping[str, str] | None = None,
-) -> Path:
-    """`write_atlas` of what `cytosae.atlas.build.plan_atlas` planned."""
-    statistics = LatentStatistics(sae.d_sae, store.n_tokens, len(plan.classes), reference_cells)
-    blocks = cell_blocks(
-        sae,
-        store,
-        statistics,
-        plan.labels,
-        tau=plan.tau,
-        rows=(0, len(store)),
-        batch_cells=BATCH_CELLS,
-        description=plan.description,
-    )
-    inputs = inputs or _inputs(plan.provenance)
-    details = {"cells": len(store), "latents": sae.d_sae, "dataset": plan.provenance["dataset"]}
-    with (
-        write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
-        AtlasFile(temporary, path, sae.d_sae, store.width) as file,
-    ):
-        for block in blocks:
-            file.append(block.means, block.above, block.mean_tokens)
-        file.finish(plan.slots(statistics))
-    return path
-
-
 def save_atlas(atlas: ad.AnnData, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
     """Write an atlas as a ``.h5ad`` artifact of kind "atlas"; it appears at ``path`` complete or not at all."""
     provenance = atlas.uns["provenance"]
     details = {"cells": atlas.n_obs, "latents": atlas.n_vars, "dataset": provenance["dataset"]}
-    inputs = inputs or _inputs(provenance)
+    inputs = inputs or inputs_of(provenance)
     with write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary:
         write_h5ad(atlas, temporary, path)
     return path
@@ -153,7 +85,8 @@ def _left_there(element: Any) -> Any:
     return element if kind == "array" else read_elem(element)
 
 
-def _inputs(provenance: Mapping[str, Any]) -> dict[str, str]:
+def inputs_of(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of what an atlas was made of."""
     return {name: provenance[name] for name in ("sae", "tokens", "cells")}
 
 

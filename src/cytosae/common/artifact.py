@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -254,6 +255,7 @@ def describe_files(directory: Path) -> dict[str, FileEntry]:
     return {p.relative_to(directory).as_posix(): {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in files}
 
 
+@cache
 def package_version() -> str:
     """Installed version of cytosae ("0+unknown" when run from a bare source tree)."""
     from importlib.metadata import PackageNotFoundError, version

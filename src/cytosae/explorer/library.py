@@ -19,6 +19,9 @@ from cytosae.pipeline import Study, index
 from cytosae.views import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cytosae.atlas.latent_columns import Columns
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.concept_changes import ConceptChanges
@@ -55,6 +58,7 @@ class Library:
     def __init__(self, settings: ExplorerSettings) -> None:
         self.settings = settings
         self.lock = threading.RLock()
+        self._making_columns = threading.Lock()
         self.accepted: dict[int, str] = {}
         """Names that reviewers accepted, by latent; the reviews' pages keep it up to date."""
         self._atlases: dict[str, OpenedAtlas] = {}
@@ -127,11 +131,16 @@ class Library:
         from cytosae.atlas.latent_columns import write_columns
 
         atlas = self.atlas(name)
-        with self.lock:
+        with self._making_columns:  # takes seconds of a large atlas: pages without them go on
             if atlas.name not in self._columns:
-                folder = cache_folder() / "columns" / self.fingerprint(atlas.name)[:24]
+                folder = cache_folder() / "by_latent" / self.fingerprint(atlas.name)[:24]
                 self._columns[atlas.name] = write_columns(atlas.atlas.X, folder)
             return self._columns[atlas.name]
+
+    def prepare(self) -> None:
+        """Make what the first page of a concept would wait for."""
+        for name in self.names:
+            self.columns(name)
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the atlas of a data set, as it was when a page first needed it."""
@@ -219,6 +228,12 @@ class Library:
         """The SAE, loaded when a page first needs it."""
         with self.lock:
             return self.study.sae()
+
+    @cached_property
+    def directions(self) -> NDArray[np.float32]:
+        """Decoder rows of the SAE, each of length 1; shape (m, d)."""
+        decoder = self.sae.W_dec.detach().cpu().float()
+        return (decoder / decoder.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
 
     @property
     def backbone(self) -> AnyBackbone:

@@ -177,7 +177,7 @@ def tau_of(config: StudyConfig, context: Context) -> float:
 def _build_atlas(job: Job) -> None:
     from cytosae.atlas import latent_places
     from cytosae.atlas.build import plan_atlas
-    from cytosae.atlas.storage import write_planned
+    from cytosae.atlas.streaming import write_planned
 
     tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details["tau"]
     sae, tokens, cells = job.sae(), job.tokens(job.of), job.cells(job.of)

@@ -12,16 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cytosae.report.colours import AGAINST, COLORMAP, FOR
 from cytosae.views.plots import Axis, Chart, IntervalPanel, Intervals, Matrix, Plot, Scatter, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-COLORMAP = "viridis"
-"""Perceptually uniform, readable with any colour vision, and far from the purple and pink of the stains."""
-
-FOR, AGAINST = "#d9730d", "#14679e"
-"""Speaks for and against; apart in any colour vision, and neither is a colour of the stains."""
 
 STRONG, QUIET, GUIDE, CHANCE = "#0b6e69", "#6b7280", "#999999", "#b35806"
 OTHERS = ("#d9730d", "#14679e", "#8a5fb0", "#8c6d31", "#6b7280", "#b0356b", "#3b3b3b")

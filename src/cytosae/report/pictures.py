@@ -17,7 +17,7 @@ from PIL import Image
 
 from cytosae.cells import load_image, load_mask
 from cytosae.common.errors import CytosaeError
-from cytosae.report.drawing import AGAINST, COLORMAP, FOR
+from cytosae.report.colours import AGAINST, COLORMAP, FOR
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.views.concept_names import CENTRAL
-from cytosae.views.gallery_view import ConceptCard, card_of, live_latents
+from cytosae.views.gallery_view import ConceptCard, card_of
 from cytosae.views.opened_dataset import OpenedAtlas
 
 By = Literal["direction", "cells"]
@@ -80,7 +80,7 @@ def layout_of(atlas: OpenedAtlas, by: By, decoder: NDArray[np.floating] | None =
     """Lay out the live concepts, by the rows of ``decoder`` (m, d) or by the cells that they are on; takes a while."""
     from cytosae.atlas.concept_layout import layout_by_cells, layout_by_direction
 
-    latents = live_latents(atlas).index.to_numpy()
+    latents = atlas.live.index.to_numpy()
     if not len(latents):
         return Layout((), (), ())
     if by == "direction" and decoder is not None:

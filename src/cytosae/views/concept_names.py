@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import comb
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from cytosae.reviews.vocabulary import term_of_value
 from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
@@ -59,7 +59,7 @@ def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
             continue
         value = np.bincount(own).argmax()
         having, of = int((codes == value).sum()), int((codes >= 0).sum())
-        chance = float(hypergeom.sf((own == value).sum() - 1, of, having, len(own)))
+        chance = _chance(int((own == value).sum()), len(own), having, of)
         tested.append((chance, having / of, float((own == value).mean()), trait_words(name, values[value])))
     found = []
     for i, (chance, common, share, words) in enumerate(sorted(tested)):
@@ -68,6 +68,12 @@ def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
         if share >= ALIKE:
             found.append((common, words))
     return tuple(words for _, words in sorted(found)[:TRAITS])
+
+
+def _chance(found: int, drawn: int, having: int, of: int) -> float:
+    """Hypergeometric chance that ``found`` or more of the cells drawn are among those that have it."""
+    ways = sum(comb(having, k) * comb(of - having, drawn - k) for k in range(found, drawn + 1))
+    return ways / comb(of, drawn)
 
 
 def trait_words(column: str, value: str) -> str:

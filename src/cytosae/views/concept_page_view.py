@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,12 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.atlas.matrix import read_rows
 from cytosae.reviews.comments import Comment
 from cytosae.views.concept_evidence_view import EvidencePage, KnownOfConcept
 from cytosae.views.concept_names import headline, name_of, reference_ids
 from cytosae.views.concept_view import atlas_facts
-from cytosae.views.gallery_view import live_latents
 from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
 from cytosae.views.page_parts import Definition, Fact, Number, define, known, text
 
@@ -86,14 +85,6 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Near:
-    """The latents that are nearest to one, nearest first, and how near they are."""
-
-    latents: tuple[int, ...]
-    nearness: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class Elsewhere:
     """The same latent on another data set."""
 
@@ -148,10 +139,9 @@ def view_of_concept(
     columns: Columns,
     latent: int,
     *,
-    decoder: NDArray[np.float32] | None = None,
+    directions: NDArray[np.float32] | None = None,
     others: Sequence[OpenedAtlas] = (),
     has_maps: bool = False,
-    together: Near | None = None,
 ) -> ConceptPage:
     """Gather all that the atlas tells of a latent.
 
@@ -163,19 +153,17 @@ def view_of_concept(
         The same atlas by latent.
     latent : int
         A latent of the atlas.
-    decoder : ndarray of float32, shape (m, d), or None
-        Directions of all latents, where the SAE is at hand.
+    directions : ndarray of float32, shape (m, d), or None
+        Decoder rows of all latents, each of length 1, where the SAE is at hand.
     others : sequence of OpenedAtlas
         Other data sets of the same SAE.
     has_maps : bool
         Whether maps can be computed.
-    together : Near or None
-        What `find_together` has found, None to find it now.
     """
     rows, values = columns.of(latent)
     few, more = atlas_facts(atlas, latent)
     cells = reference_ids(atlas, latent)
-    live = live_latents(atlas).index.to_numpy()
+    live = atlas.live.index.to_numpy()
     at = int(np.searchsorted(live, latent))
     beyond = at + 1 if at < len(live) and live[at] == latent else at
     counts, edges = np.histogram(np.log10(values), HISTOGRAM) if len(values) else (np.zeros(HISTOGRAM), [0, 1])
@@ -192,8 +180,8 @@ def view_of_concept(
         histogram=tuple(int(count) for count in counts),
         histogram_ends=(float(10.0 ** edges[0]), float(10.0 ** edges[-1])),
         profiles=tuple(_profiles(atlas, rows, values)),
-        alike=_alike(atlas, latent, decoder),
-        together=_shown(atlas, together or find_together(atlas, columns, latent)),
+        alike=_alike(atlas, latent, directions),
+        together=_together(atlas, columns, latent),
         elsewhere=tuple(_elsewhere(other, latent) for other in others),
         previous=int(live[at - 1]) if at > 0 else None,
         next=int(live[beyond]) if beyond < len(live) else None,
@@ -233,8 +221,8 @@ def wilson(successes: int, n: int) -> Number:
     """A share with its 95% interval (Wilson 1927)."""
     p = successes / n
     middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return Number(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return Number(p, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _reference_examples(atlas: OpenedAtlas, latent: int) -> list[Example]:
@@ -274,47 +262,39 @@ def _profiles(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.
     return [profile for profile in found if len(profile.bars) > 1]
 
 
-def _alike(atlas: OpenedAtlas, latent: int, decoder: NDArray[np.float32] | None) -> tuple[Neighbour, ...]:
-    if decoder is None:
-        return ()
-    lengths = np.linalg.norm(decoder, axis=1)
-    cosine = decoder @ decoder[latent] / np.maximum(lengths * lengths[latent], 1e-12)
-    return _shown(atlas, _nearest(atlas, latent, cosine))
+def _alike(atlas: OpenedAtlas, latent: int, directions: NDArray[np.float32] | None) -> tuple[Neighbour, ...]:
+    return () if directions is None else _nearest(atlas, latent, directions @ directions[latent])
 
 
-def find_together(atlas: OpenedAtlas, columns: Columns, latent: int) -> Near:
+def _together(atlas: OpenedAtlas, columns: Columns, latent: int) -> tuple[Neighbour, ...]:
     """Latents that are active on the cells where this one is strongest, more often than elsewhere.
 
     Nearness is (share of these cells that have the other - its share of all cells) / (1 - the latter), as in kappa.
     """
     rows, values = columns.of(latent)
     if not len(rows):
-        return Near((), ())
+        return ()
     strongest = np.sort(rows[np.argsort(-values, kind="stable")[:TOGETHER]])
-    there = np.bincount(read_rows(atlas.atlas.X, strongest).indices, minlength=atlas.atlas.n_vars) / len(strongest)
+    there = columns.count_on(strongest) / len(strongest)
     usual = np.zeros(atlas.atlas.n_vars)
     usual[atlas.var.index.to_numpy()] = atlas.var["activation_frequency"].to_numpy(float)
     return _nearest(atlas, latent, np.where(usual < 0.95, (there - usual) / (1 - usual + 1e-9), 0))
 
 
-def _nearest(atlas: OpenedAtlas, latent: int, nearness: NDArray[np.floating]) -> Near:
-    alive = np.zeros(len(nearness), bool)
-    alive[live_latents(atlas).index.to_numpy()] = True
-    alive[latent] = False
-    best = np.argsort(-np.where(alive, nearness, -np.inf), kind="stable")[:NEIGHBOURS]
-    found = [int(k) for k in best if alive[k] and nearness[k] > 0]
-    return Near(tuple(found), tuple(float(f"{nearness[k]:.3g}") for k in found))
-
-
-def _shown(atlas: OpenedAtlas, found: Near) -> tuple[Neighbour, ...]:
+def _nearest(atlas: OpenedAtlas, latent: int, nearness: NDArray[np.floating]) -> tuple[Neighbour, ...]:
+    """The live latents that are nearest to one, nearest first."""
+    others = atlas.live.index.to_numpy()
+    others = others[(others != latent) & (nearness[others] > 0)]
+    if len(others) > NEIGHBOURS:
+        others = others[nearness[others] >= np.partition(nearness[others], -NEIGHBOURS)[-NEIGHBOURS]]
+    best = others[np.argsort(-nearness[others], kind="stable")][:NEIGHBOURS].tolist()
     return tuple(
-        Neighbour(k, name_of(atlas, k), near, tuple(reference_ids(atlas, k)[:3]))
-        for k, near in zip(found.latents, found.nearness, strict=True)
+        Neighbour(k, name_of(atlas, k), float(f"{nearness[k]:.3g}"), tuple(reference_ids(atlas, k)[:3])) for k in best
     )
 
 
 def _elsewhere(atlas: OpenedAtlas, latent: int) -> Elsewhere:
-    row = atlas.var.loc[latent]
+    row = atlas.row(latent)
     return Elsewhere(
         atlas.name,
         known(row["activation_frequency"]),

@@ -110,7 +110,7 @@ def atlas_facts(dataset: OpenedAtlas, latent: int) -> tuple[tuple[Fact, ...], tu
             shown[statistic.first][name] = (statistic.title, statistic.shown)
     few = {**shown[True], "lives_in": ("Lives in", "text")}
     more = {**shown[False], **PLACES, "usefulness": ("Usefulness", "number")}
-    row = dataset.var.loc[latent]
+    row = dataset.row(latent)
     return facts_of(row, few), facts_of(row, more)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -144,9 +144,8 @@ class GalleryView:
 
 def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[str, ...] = ()) -> GalleryView:
     """The page of the gallery that is asked for; a page beyond the last is empty."""
-    var, order = live_latents(atlas), ordered(atlas, query)
-    matching: Any = var.loc[order]
-    shown = order[(query.page - 1) * query.size : query.page * query.size]
+    var, keep, order = atlas.live, _matches(atlas, query), ordered(atlas, query)
+    shown = [int(latent) for latent in order[(query.page - 1) * query.size : query.page * query.size]]
     table = query.shape == "table"
     return GalleryView(
         query=query,
@@ -154,28 +153,27 @@ def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[
         datasets=datasets or (atlas.name,),
         classes=tuple(str(name) for name in atlas.atlas.uns["classes"]),
         alive=len(var),
-        total=len(matching),
-        pages=max(1, -(-len(matching) // query.size)),
+        total=len(order),
+        pages=max(1, -(-len(order) // query.size)),
         cards=() if table else tuple(card_of(atlas, latent) for latent in shown),
         rows=tuple(row_of(atlas, latent) for latent in shown) if table else (),
-        density=_density(var, matching),
+        density=_density(var, keep),
         heat=_heat(atlas, shown),
     )
 
 
-def ordered(atlas: OpenedAtlas, query: GalleryQuery) -> list[int]:
-    """All latents that match, in the order that is asked for."""
-    var = live_latents(atlas)
-    matching: Any = var[_matches(atlas, var, query)]
+def ordered(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.integer]:
+    """All latents that match, in the order that is asked for; those without the value come last."""
+    keep = _matches(atlas, query)
     _, column, ascending = SORTS[query.sort]
-    values: Any = matching.index.to_series() if column == "latent" else matching[column]
-    order = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
-    return [int(latent) for latent in order]
+    latents = atlas.live.index.to_numpy()[keep]
+    values = latents.astype(float) if column == "latent" else atlas.live[column].to_numpy(float)[keep]
+    return latents[np.argsort(values if ascending else -values, kind="stable")]
 
 
 def row_of(atlas: OpenedAtlas, latent: int) -> ConceptRow:
     """A concept as a row of the table."""
-    row = atlas.var.loc[latent]
+    row = atlas.row(latent)
     facts = tuple(Fact(words, known(row[column]), shown) for words, column, shown, _ in COLUMNS)
     lives = text(row["lives_in"]) if "lives_in" in row else None
     return ConceptRow(latent, name_of(atlas, latent), text(row["top_class"]) or "", lives or "", facts)
@@ -198,16 +196,10 @@ def table_csv(atlas: OpenedAtlas, query: GalleryQuery) -> Iterator[str]:
     yield buffer.getvalue()
 
 
-def live_latents(atlas: OpenedAtlas) -> pd.DataFrame:
-    """The table of the latents that are active on some cell."""
-    live: Any = atlas.var[atlas.var["cells_active"] > 0]
-    return live
-
-
 def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> ConceptCard:
     """A concept as a card."""
     cells = reference_ids(atlas, latent)
-    row = atlas.var.loc[latent]
+    row = atlas.row(latent)
     facts = (
         Fact("Cells active", known(row["activation_frequency"]), "percent"),
         Fact("Label entropy", known(row["label_entropy"]), "two"),
@@ -218,10 +210,12 @@ def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> Co
     return ConceptCard(latent, name_of(atlas, latent), headline(labels), tuple(cells[:references]), facts)
 
 
-def _matches(atlas: OpenedAtlas, var: pd.DataFrame, query: GalleryQuery) -> NDArray[np.bool_]:
+def _matches(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.bool_]:
+    """Which live latents are asked for."""
+    var = atlas.live
     keep = np.ones(len(var), bool)
     if query.top_class:
-        keep &= (var["top_class"].astype(str) == query.top_class).to_numpy()
+        keep &= _of_class(var, lambda name: name == query.top_class)
     if query.place:
         central = var["central_share"].to_numpy(float)
         keep &= central >= CENTRAL if query.place == "centre" else central < CENTRAL
@@ -246,25 +240,28 @@ def _says(var: pd.DataFrame, words: str) -> NDArray[np.bool_]:
     if numbers:
         return np.isin(var.index.to_numpy(), list(numbers))
     lowered = words.casefold().strip()
-    return var["top_class"].astype(str).str.casefold().str.contains(lowered, regex=False).to_numpy(bool)
+    return _of_class(var, lambda name: lowered in name.casefold())
 
 
-def _density(var: pd.DataFrame, matching: pd.DataFrame) -> Density:
-    def logs(frame: pd.DataFrame) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        with np.errstate(divide="ignore"):
-            x, y = (np.log10(frame[c].to_numpy(float)) for c in ("activation_frequency", "mean_activation"))
-        fine = np.isfinite(x) & np.isfinite(y)
-        return x[fine], y[fine]
+def _of_class(var: pd.DataFrame, wanted: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Latents whose class has a name that is wanted."""
+    top = pd.Categorical(var["top_class"])
+    named = np.array([*(wanted(str(name)) for name in top.categories), False])
+    return named[np.asarray(top.codes)]
 
-    xs, ys = logs(var)
-    ends = [(float(v.min()), float(v.max())) if len(v) else (-4.0, 0.0) for v in (xs, ys)]
-    (x_low, x_high), (y_low, y_high) = [(low - 0.02, high + 0.02) for low, high in ends]
-    edges = (np.linspace(y_low, y_high, BINS + 1), np.linspace(x_low, x_high, BINS + 1))
-    counts, *_ = np.histogram2d(ys, xs, bins=edges)
-    mx, my = logs(matching)
-    found, *_ = np.histogram2d(my, mx, bins=edges)
-    flat = tuple(int(n) for n in counts.ravel()), tuple(int(n) for n in found.ravel())
-    return Density(x_low, x_high, y_low, y_high, BINS, *flat)
+
+def _density(var: pd.DataFrame, matching: NDArray[np.bool_]) -> Density:
+    with np.errstate(divide="ignore"):
+        x, y = (np.log10(var[c].to_numpy(float)) for c in ("activation_frequency", "mean_activation"))
+    fine = np.isfinite(x) & np.isfinite(y)
+    x, y, matching = x[fine], y[fine], matching[fine]
+    (x_low, x_high), (y_low, y_high) = (
+        (float(v.min()) - 0.02, float(v.max()) + 0.02) if len(v) else (-4.0, 0.0) for v in (x, y)
+    )
+    across = (BINS * (x - x_low) / (x_high - x_low)).astype(int)
+    up = (BINS * (y - y_low) / (y_high - y_low)).astype(int)
+    counts, found = (np.bincount(BINS * up[of] + across[of], minlength=BINS**2) for of in (slice(None), matching))
+    return Density(x_low, x_high, y_low, y_high, BINS, tuple(counts.tolist()), tuple(found.tolist()))
 
 
 def _heat(atlas: OpenedAtlas, latents: list[int]) -> ClassHeat:

@@ -15,7 +15,6 @@ from cytosae.atlas.matrix import read_rows
 from cytosae.atlas.verdicts import CELL_FACTS
 from cytosae.cohort.classification.families import families_of, representatives
 from cytosae.views.concept_names import name_of, trait_words
-from cytosae.views.gallery_view import live_latents
 from cytosae.views.opened_dataset import OpenedAtlas
 
 TYPES = ("cell_type", "label")
@@ -45,7 +44,7 @@ def table_of_names(atlas: OpenedAtlas, ceiling: pd.DataFrame | None = None) -> p
         `cytosae.atlas.attribute_tests.associate`, ``people`` (AUC of a second annotator for this value); ``family``
         (number; concepts of one are used alike), ``family_size``, ``family_name`` (a draft).
     """
-    live = live_latents(atlas).index.to_numpy()
+    live = atlas.live.index.to_numpy()
     names = {int(latent): name_of(atlas, int(latent)) for latent in live}
     table = pd.DataFrame({"name": pd.Series(names), "draft": [int(one) not in atlas.accepted for one in live]})
     table = table.join(_attributes(atlas)) if _facts(atlas).shape[1] else table

@@ -86,6 +86,22 @@ class OpenedAtlas:
         return frame.set_index(frame.index.astype(int))
 
     @cached_property
+    def live(self) -> pd.DataFrame:
+        """The rows of `var` whose latent is active on some cell."""
+        live: Any = self.var[self.var["cells_active"] > 0]
+        return live
+
+    def row(self, latent: int) -> dict[str, Any]:
+        """What the atlas says of a latent, by column."""
+        at = self.var.index.get_loc(latent)
+        return {name: values[at] for name, values in self._columns.items()}
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """`var` by column: a row of a table of many types takes pandas a hundred times as long."""
+        return {str(name): np.asarray(column.astype(object)) for name, column in self.var.items()}
+
+    @cached_property
     def labels(self) -> dict[str, str | None]:
         """Label of each cell by ``cell_id``."""
         labels = self.atlas.obs["label"].astype(object)

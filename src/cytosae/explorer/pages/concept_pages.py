@@ -16,7 +16,7 @@ from cytosae.explorer.picturing import with_painted
 from cytosae.reviews.comments import comments_on
 from cytosae.views.concept_evidence_view import EvidencePage
 from cytosae.views.concept_names import name_of
-from cytosae.views.concept_page_view import ConceptPage, Near, find_together, view_of_concept
+from cytosae.views.concept_page_view import ConceptPage, view_of_concept
 from cytosae.views.gallery_view import (
     GalleryQuery,
     GalleryView,
@@ -83,17 +83,15 @@ def concepts_csv(request: Request, asked: Annotated[Asked, Depends()]) -> Stream
 def concept(library: Library, latent: int, dataset: str = "") -> ConceptPage:
     """One concept in depth."""
     atlas = with_latent(library, dataset, latent)
-    decoder = library.sae.W_dec.detach().cpu().numpy() if library.has_maps else None
     database, columns = library.reviews(), library.columns(atlas.name)
     kept, print_of = library.remembered, library.fingerprint(atlas.name)
     view = view_of_concept(
         atlas,
         columns,
         latent,
-        decoder=decoder,
+        directions=library.directions if library.has_maps else None,
         others=[library.atlas(name) for name in library.names if name != atlas.name],
         has_maps=library.has_maps,
-        together=kept.get(Near, print_of, f"{latent}-on-cells", lambda: find_together(atlas, columns, latent)),
     )
     view = replace(view, comments=comments_on(database, atlas.name, latent) if database else ())
     if not library.has_maps:

@@ -126,7 +126,7 @@ def add_lists(app: FastAPI) -> None:
 def keep_gallery(request: Request, asked: Annotated[Asked, Depends()], title: Title) -> RedirectResponse:
     """Keep all concepts that the gallery's address asks for."""
     atlas = _library(request).atlas(asked.dataset or None)
-    found = ordered(atlas, GalleryQuery(**vars(asked)))
+    found = ordered(atlas, GalleryQuery(**vars(asked))).tolist()
     return _keep(request, title, "concepts", found, atlas.name, made_from="/concepts")
 
 

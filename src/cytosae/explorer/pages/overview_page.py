@@ -8,7 +8,7 @@ from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import CytosaeError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
-from cytosae.views.gallery_view import ConceptCard, card_of, live_latents
+from cytosae.views.gallery_view import ConceptCard, card_of
 from cytosae.views.page_parts import Fact, Shown, facts_of, known
 
 pages: Pages = Pages()
@@ -55,8 +55,11 @@ def overview(library: Library) -> Overview:
     found = []
     for name in library.names:
         atlas = library.atlas(name)
-        live = live_latents(atlas)
-        first = tuple(card_of(atlas, latent) for latent in select_concepts(atlas.atlas, FIRST))
+        live = atlas.live
+        best = library.remembered.hold(
+            list, library.fingerprint(name), "first", lambda atlas=atlas: select_concepts(atlas.atlas, FIRST)
+        )
+        first = tuple(card_of(atlas, latent) for latent in best)
         classes = tuple(str(c) for c in atlas.atlas.uns["classes"])
         entropy = known(live["label_entropy"].median())
         n, m = atlas.atlas.n_obs, atlas.atlas.n_vars
