@@ -11,7 +11,8 @@ import torch
 
 from cytosae.cli import main
 from cytosae.evaluation.config import QualityConfig
-from cytosae.evaluation.dictionary_quality import Family, measure_quality, stability_rows, with_rows
+from cytosae.evaluation.dictionary_quality import Family, measure_quality
+from cytosae.evaluation.quality_table import stability_rows, with_rows
 from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
 from cytosae.evaluation.units import Units
 from cytosae.evaluation.untrained_controls import matched_latents, random_backbone, train_controls, turned_back

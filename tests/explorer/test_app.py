@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import pytest
+from fastapi.testclient import TestClient
 
 from cytosae.cli import main
 from cytosae.common.errors import ArtifactError, UsageError
@@ -18,6 +20,21 @@ def test_the_overview_and_its_twin_say_the_same(explorer):
     assert page.status_code == 200
     assert twin["datasets"][0]["cells"] == 60
     assert f"{twin['datasets'][0]['alive']}" in page.text.replace(",", "")
+
+
+def test_the_overview_says_whether_learning_wins_where_it_was_measured(study_of_smear, tmp_path, cache):
+    path = shutil.copytree(study_of_smear, tmp_path / "study")
+    client = TestClient(create_app(ExplorerSettings(study=path)), base_url="http://127.0.0.1:8765")
+    assert "cytosae atlas quality --study DIR --dataset smear" in client.get("/").text
+    (path / "quality").mkdir(exist_ok=True)
+    (path / "quality" / "smear.csv").write_text(
+        "measure,family,value,value_low,value_high\n"
+        "probe_1,SAE,0.9,0.88,0.92\nprobe_1,random-weight SAE,0.8,0.78,0.82\n"
+        "monosemanticity,SAE,0.5,0.4,0.6\nmonosemanticity,k-means,0.55,0.5,0.6\n"
+    )
+    assert "On 1 of 2 measures the dictionary is better than every control" in client.get("/").text
+    measures = client.get("/api/").json()["datasets"][0]["measures"]["rows"]
+    assert [row["values"][-1] for row in measures] == ["yes", "not told apart"]
 
 
 def test_every_page_is_described_with_its_answer(explorer):

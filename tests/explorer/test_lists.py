@@ -69,6 +69,15 @@ def test_concepts_are_put_on_a_list_one_by_one(client):
     assert client.get(first).status_code == 404
 
 
+def test_cells_are_put_on_a_list_one_by_one(client):
+    cells = [found["cell"] for found in client.get("/api/search?q=has 5").json()["cells"][:2]]
+    lists = {client.post(f"/cells/{c}/keep", data={"title": "Mine"}, headers=OWN).url.path for c in [*cells, cells[0]]}
+    (path,) = lists
+    kept = client.get(f"/api{path}").json()["kept"]
+    assert (kept["kind"], kept["items"], kept["made_from"]) == ("cells", cells, "by hand")
+    assert "Put this cell on a list" in client.get(f"/cells/{cells[0]}").text
+
+
 def test_names_and_comments_are_shown_as_they_are_written(client):
     client.post("/concepts/5/comments", data={"text": f"Auer rods? {EVIL}", "name": EVIL[:60]}, headers=OWN)
     path = client.post("/concepts/5/keep", data={"title": EVIL}, headers=OWN).url.path
@@ -89,7 +98,15 @@ def test_a_comment_that_cannot_be_shown_is_refused(client, said):
 
 
 @pytest.mark.parametrize(
-    "path", ["/concepts/keep", "/concepts/map/keep", "/search/keep?q=has 5", "/concepts/5/keep", "/concepts/5/comments"]
+    "path",
+    [
+        "/concepts/keep",
+        "/concepts/map/keep",
+        "/search/keep?q=has 5",
+        "/concepts/5/keep",
+        "/cells/5/keep",
+        "/concepts/5/comments",
+    ],
 )
 def test_a_write_that_comes_from_elsewhere_is_refused(client, path):
     before = client.get("/api/lists").json()
@@ -105,6 +122,7 @@ def test_a_write_that_comes_from_elsewhere_is_refused(client, path):
         ("/concepts/keep?sort=beauty", 422),
         ("/concepts/keep?class=none", 400),
         ("/concepts/99999/keep", 404),
+        ("/cells/99999/keep", 404),
         ("/concepts/99999/comments", 404),
         ("/search/keep?q=lymph", 400),
         ("/concepts/keep?x=" + "a" * 3000, 400),

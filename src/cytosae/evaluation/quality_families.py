@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytosae.evaluation.dictionary_quality import SUBJECT, Family, Reconstruct
+from cytosae.evaluation.dictionary_quality import Family, Reconstruct
+from cytosae.evaluation.quality_table import SUBJECT
 from cytosae.evaluation.units import (
     TokenRows,
     Units,

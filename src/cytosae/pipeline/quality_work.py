@@ -14,14 +14,9 @@ from cytosae.atlas.matching import Matching, match_directions
 from cytosae.backbones import Backbone
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.evaluation.config import QualityConfig
-from cytosae.evaluation.dictionary_quality import (
-    DictionaryQuality,
-    localisation_rows,
-    measure_quality,
-    stability_rows,
-    with_rows,
-)
+from cytosae.evaluation.dictionary_quality import measure_quality
 from cytosae.evaluation.quality_families import quality_families
+from cytosae.evaluation.quality_table import DictionaryQuality, localisation_rows, stability_rows, with_rows
 from cytosae.evaluation.untrained_controls import random_backbone, train_controls
 from cytosae.pipeline.step import Place
 from cytosae.sae import Trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cytosae.evaluation.dictionary_quality import MEASURES, SUBJECT, DictionaryQuality
+from cytosae.evaluation.quality_table import MEASURES, SUBJECT, DictionaryQuality
 from cytosae.views.number_words import count, whole
 from cytosae.views.page_parts import Column as TableColumn
 from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Shown, Table, define, known, table_of
@@ -26,18 +26,14 @@ class QualityView(Page):
 
 def view_of_quality(found: DictionaryQuality, *, dataset: str, made_from: tuple[MadeFrom, ...] = ()) -> QualityView:
     """The page of what `cytosae.evaluation.measure_quality` found."""
-    beats = found.verdicts["beats"].tolist()
-    wins, losses = beats.count("yes"), beats.count("no")
+    wins, losses, _ = won_and_lost(found)
     table: Any = found.table.assign(measure=found.table["measure"].map(lambda name: MEASURES[name][0]))
     return QualityView(
         head=Head(
             kicker="Is it real?",
             title=f"Quality of the dictionary on {dataset}",
             byline=f"{count(found.facts['cells'], 'cell')} of {count(len(found.facts['classes']), 'type')}",
-            verdict=(
-                f"On {wins} of {len(beats)} measures the dictionary is better than every control, on {losses} a "
-                f"control is better, on {len(beats) - wins - losses} they are not told apart."
-            ),
+            verdict=sentence_of(found),
             notice=NOTICE,
         ),
         tiles=(
@@ -47,13 +43,29 @@ def view_of_quality(found: DictionaryQuality, *, dataset: str, made_from: tuple[
         ),
         definitions=define("Explained variance", "L0"),
         made_from=made_from,
-        verdicts=_verdicts(found),
+        verdicts=table_of_verdicts(found),
         plots=_plots(found),
         table=_table(table),
     )
 
 
-def _verdicts(found: DictionaryQuality) -> Table:
+def won_and_lost(found: DictionaryQuality) -> tuple[int, int, int]:
+    """On how many measures the SAE is better than every control, a control is better, neither."""
+    beats = found.verdicts["beats"].tolist()
+    return beats.count("yes"), beats.count("no"), beats.count("open")
+
+
+def sentence_of(found: DictionaryQuality) -> str:
+    """The verdict in a sentence."""
+    wins, losses, neither = won_and_lost(found)
+    return (
+        f"On {wins} of {wins + losses + neither} measures the dictionary is better than every control, on {losses} a "
+        f"control is better, on {neither} they are not told apart."
+    )
+
+
+def table_of_verdicts(found: DictionaryQuality) -> Table:
+    """One row a measure: the SAE beside the best control."""
     columns = ("measure", "the dictionary", "best control", "its value", "does learning win?")
     ways: tuple[Shown, ...] = ("text", "two", "text", "two", "text")
     rows = [

@@ -118,6 +118,7 @@ def add_lists(app: FastAPI) -> None:
     app.post("/concepts/map/keep", include_in_schema=False)(keep_region)
     app.post("/search/keep", include_in_schema=False)(keep_search)
     app.post("/concepts/{latent}/keep", include_in_schema=False)(keep_concept)
+    app.post("/cells/{cell}/keep", include_in_schema=False)(keep_cell)
     app.post("/concepts/{latent}/comments", include_in_schema=False)(comment)
     app.post("/lists/{number}/drop", include_in_schema=False)(drop)
     app.get("/lists/{number}/export/{name}", include_in_schema=False)(export)
@@ -156,6 +157,12 @@ def keep_concept(request: Request, latent: int, title: Title, dataset: str = "")
     """Put one concept on a list that is put together by hand."""
     atlas = with_latent(_library(request), dataset, latent)
     return _keep(request, title, "concepts", [latent], atlas.name)
+
+
+def keep_cell(request: Request, cell: str, title: Title) -> RedirectResponse:
+    """Put one cell on a list that is put together by hand."""
+    atlas, _ = _library(request).place_of(cell)
+    return _keep(request, title, "cells", [cell], atlas.name)
 
 
 def comment(

@@ -9,7 +9,7 @@ from cytosae.common.errors import CytosaeError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.views.gallery_view import ConceptCard, card_of
-from cytosae.views.page_parts import Fact, Shown, facts_of, known
+from cytosae.views.page_parts import Fact, Shown, Table, facts_of, known
 
 pages: Pages = Pages()
 FIRST = 6
@@ -32,6 +32,8 @@ class DatasetAtAGlance:
     classes: tuple[str, ...]
     label_entropy: float | None
     first: tuple[ConceptCard, ...]
+    quality: str
+    measures: Table | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def overview(library: Library) -> Overview:
         classes = tuple(str(c) for c in atlas.atlas.uns["classes"])
         entropy = known(live["label_entropy"].median())
         n, m = atlas.atlas.n_obs, atlas.atlas.n_vars
-        found.append(DatasetAtAGlance(name, n, len(live), m, classes, entropy, first))
+        quality, measures = _quality(library, name)
+        found.append(DatasetAtAGlance(name, n, len(live), m, classes, entropy, first, quality, measures))
     sentence = _patients(library)
     return Overview(
         title=library.title,
@@ -78,6 +81,19 @@ def overview(library: Library) -> Overview:
         has_patients=bool(sentence),
         patients=sentence,
     )
+
+
+def _quality(library: Library, name: str) -> tuple[str, Table | None]:
+    """Whether learning wins over controls on a data set, and measure by measure; or how to find out."""
+    if not library.has_maps:
+        return "", None
+    from cytosae.evaluation.quality_table import read_quality
+    from cytosae.views.quality_view import sentence_of, table_of_verdicts
+
+    known = read_quality(library.study.path / "quality" / f"{name}.csv")
+    if known is None:
+        return f"Not measured yet; do it with: cytosae atlas quality --study DIR --dataset {name}", None
+    return sentence_of(known), table_of_verdicts(known)
 
 
 def _sae(library: Library) -> tuple[Fact, ...]:
