@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cytosae.cli import main
 from cytosae.pipeline import Study
+from cytosae.views import OpenedAtlas
+from cytosae.views.concept_names import name_of
+from cytosae.views.search_view import view_of_search
+
+columns_of_nothing: Any = None
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +38,33 @@ def test_cells_with_some_concepts_and_not_others_are_found(explorer, atlas, stud
 
 def test_concepts_of_a_class_are_found(explorer, atlas, study_of_smear, capfd):
     name = str(atlas.var["top_class"].dropna().iloc[0])
-    found = explorer.get("/api/search", params={"q": name.upper()}).json()
-    assert found["concepts_total"] == (atlas.var.query("cells_active > 0")["top_class"] == name).sum()
+    found = explorer.get("/api/search", params={"q": name.upper(), "background": True}).json()
+    of_class = set(atlas.var.query("cells_active > 0").query("top_class == @name").index.astype(int))
+    everything = {card["latent"] for card in found["concepts"]}
+    assert found["concepts_total"] >= len(of_class)
+    assert everything & of_class or not of_class
+    shown = explorer.get("/api/search", params={"q": name}).json()
+    beside = {int(k) for k in atlas.var.query("lives_in == 'background'").index}
+    assert not {card["latent"] for card in shown["concepts"]} & beside
+    assert shown["set_aside"] == found["concepts_total"] - shown["concepts_total"]
     assert main(["search", name, "--study", str(study_of_smear)]) == 0
-    assert f"of {found['concepts_total']} concepts" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert f"of {shown['concepts_total']} concepts" in said
+    assert ("--background" in said) == (shown["set_aside"] > 0)
+
+
+def test_concepts_are_found_by_their_names(study_of_smear):
+    study = Study(study_of_smear)
+    opened = OpenedAtlas(study.atlas("smear"), study.cells("smear"), accepted={7: "Auer rods"})
+    opened.atlas.var["lives_in"] = "nucleus"
+    opened.atlas.var.loc["7", "lives_in"] = "background"
+    drafted = next(k for k in opened.live.index if k != 7)
+    found = view_of_search(opened, columns_of_nothing, q="auer ROD", background=True)
+    assert [card.latent for card in found.concepts] == [7]
+    found = view_of_search(opened, columns_of_nothing, q="auer rod")
+    assert (found.concepts, found.set_aside) == ((), 1)
+    words = name_of(opened, drafted)
+    assert drafted in {card.latent for card in view_of_search(opened, columns_of_nothing, q=words).concepts}
 
 
 def test_cells_like_a_cell_have_the_nearest_mean_tokens(explorer, atlas):

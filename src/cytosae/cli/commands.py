@@ -290,22 +290,25 @@ def search(
     study: ExistingStudy,
     dataset: str | None = None,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
+    background: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find cells by their concepts ("has 12 and 40, not 7"), or concepts by the class that they are strongest on.
+    """Find cells by their concepts ("has 12 and 40, not 7"), or concepts by name, class or attribute.
 
     Parameters
     ----------
     query
-        Numbers of concepts with and, or, not; or words of a class.
+        Numbers of concepts with and, or, not; or words of a name, a class, an attribute.
     dataset
         Data set of the study; the first one if left out.
     limit
         Hits to print.
+    background
+        Find concepts that live beside the cells, too.
     """
     from cytosae.cli.searching import search_study
 
-    search_study(cytosae.Study(study), query, dataset, limit, Output(as_json=as_json))
+    search_study(cytosae.Study(study), query, dataset, limit, Output(as_json=as_json), background=background)
 
 
 @app.command

@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from cytosae.pipeline import Study
 
 
-def search_study(study: Study, query: str, dataset: str | None, limit: int, output: Output) -> None:
+def search_study(
+    study: Study, query: str, dataset: str | None, limit: int, output: Output, *, background: bool
+) -> None:
     """Print what a search finds in a finished study; nothing is written into it."""
     from cytosae.atlas import open_atlas
     from cytosae.atlas.latent_columns import write_columns
+    from cytosae.pipeline.dataset_steps import names_accepted
     from cytosae.views import OpenedAtlas
     from cytosae.views.search_view import view_of_search
 
     name = dataset or study.datasets[0]
     cells = study.cells(name)
-    atlas = OpenedAtlas(open_atlas(study.place("atlas", name), backed="r", verify=False), cells)
+    opened = open_atlas(study.place("atlas", name), backed="r", verify=False)
+    atlas = OpenedAtlas(opened, cells, accepted=names_accepted(study.path))
     with tempfile.TemporaryDirectory(prefix="cytosae-search-") as folder:
         columns = write_columns(atlas.atlas.X, Path(folder) / "columns")
-        found = view_of_search(atlas, columns, q=query, size=limit)
+        found = view_of_search(atlas, columns, q=query, size=limit, background=background)
     if found.problem:
         raise UsageError(found.problem)
     output.line(found.understood or "Nothing is asked for.")
@@ -38,6 +42,8 @@ def search_study(study: Study, query: str, dataset: str | None, limit: int, outp
         shown = found.concepts[:limit]
         output.table(["concept", "name", "reference cells"], [[c.latent, c.name, c.headline] for c in shown])
         output.line(f"{len(shown):,} of {found.concepts_total:,} concepts.")
+        if found.set_aside:
+            output.line(f"{found.set_aside:,} more live beside the cells and are set aside (--background shows them).")
     output.result(dataset=name, understood=found.understood, cells=found.cells, total=found.total)
-    output.result(concepts=found.concepts[:limit], concepts_total=found.concepts_total)
+    output.result(concepts=found.concepts[:limit], concepts_total=found.concepts_total, set_aside=found.set_aside)
     output.finish()

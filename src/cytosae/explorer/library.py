@@ -17,6 +17,7 @@ from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.remembering import Remembered
 from cytosae.pipeline import Study, index
 from cytosae.views import OpenedAtlas, OpenedDataset
+from cytosae.views.concept_names import name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,9 +139,11 @@ class Library:
             return self._columns[atlas.name]
 
     def prepare(self) -> None:
-        """Make what the first page of a concept would wait for."""
+        """Make what the first page of a concept, and the first search for a name, would wait for."""
         for name in self.names:
             self.columns(name)
+            for latent in self.atlas(name).live.index.tolist():
+                name_of(self.atlas(name), latent)
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the atlas of a data set, as it was when a page first needed it."""

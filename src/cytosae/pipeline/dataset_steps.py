@@ -216,19 +216,19 @@ def report_step(config: StudyConfig, context: Context) -> Step:
     masks = Place("localisation")
     compared = (masks,) if masks.below(context.path).is_file() else ()
     asked: dict[str, Any] = {"report": config.report, "trained_on": config.trained_on}
-    accepted = _accepted_names(context.path)
+    accepted = {str(latent): name for latent, name in names_accepted(context.path).items()}
     if accepted:
         asked["accepted"] = accepted
     return Step(Place("report"), _write_report, asked, (*needs, Place("sae"), *compared))
 
 
-def _accepted_names(study: Path) -> dict[str, str]:
+def names_accepted(study: Path) -> dict[int, str]:
     """Latent -> name, where reviewers have accepted some: a report is made anew when they accept another."""
     if not (study / "reviews.sqlite").is_file():
         return {}
     from cytosae.reviews import accepted_names
 
-    return {str(latent): accepted.name for latent, accepted in accepted_names(study).items()}
+    return {latent: accepted.name for latent, accepted in accepted_names(study).items()}
 
 
 def _write_report(job: Job) -> None:

@@ -35,6 +35,12 @@ def name_of(atlas: OpenedAtlas, latent: int) -> str:
     """
     if latent in atlas.accepted:
         return atlas.accepted[latent]
+    if latent not in atlas.drafts:
+        atlas.drafts[latent] = _draft(atlas, latent)
+    return atlas.drafts[latent]
+
+
+def _draft(atlas: OpenedAtlas, latent: int) -> str:
     labels = Counter(atlas.labels[cell] for cell in reference_ids(atlas, latent))
     of = labels.total()
     labels.pop(None, None)
@@ -58,7 +64,7 @@ def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
         if len(own) < LEAST:
             continue
         value = np.bincount(own).argmax()
-        having, of = int((codes == value).sum()), int((codes >= 0).sum())
+        having, of = int(atlas.group_sizes[name][value]), int(atlas.group_sizes[name].sum())
         chance = _chance(int((own == value).sum()), len(own), having, of)
         tested.append((chance, having / of, float((own == value).mean()), trait_words(name, values[value])))
     found = []

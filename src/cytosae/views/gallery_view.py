@@ -58,7 +58,8 @@ class GalleryQuery:
     """What is asked of the gallery; empty and None ask for nothing.
 
     ``verdict`` asks for concepts that reviewers have named, or have not; ``low_frequency`` to ``high_activation`` bound
-    the activation frequency (0 to 1) and the mean activation; ``shape`` is how they are shown.
+    the activation frequency (0 to 1) and the mean activation; ``shape`` is how they are shown; without ``background``
+    those that live beside the cells are left out.
     """
 
     dataset: str = ""
@@ -74,6 +75,7 @@ class GalleryQuery:
     high_activation: float | None = None
     verdict: Verdict = ""
     shape: Shape = "pictures"
+    background: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class GalleryView:
 
 def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[str, ...] = ()) -> GalleryView:
     """The page of the gallery that is asked for; a page beyond the last is empty."""
-    var, keep, order = atlas.live, _matches(atlas, query), ordered(atlas, query)
+    var, keep = atlas.live, _matches(atlas, query)
+    order = _ranked(atlas, keep, query)
     shown = [int(latent) for latent in order[(query.page - 1) * query.size : query.page * query.size]]
     table = query.shape == "table"
     return GalleryView(
@@ -164,7 +167,10 @@ def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[
 
 def ordered(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.integer]:
     """All latents that match, in the order that is asked for; those without the value come last."""
-    keep = _matches(atlas, query)
+    return _ranked(atlas, _matches(atlas, query), query)
+
+
+def _ranked(atlas: OpenedAtlas, keep: NDArray[np.bool_], query: GalleryQuery) -> NDArray[np.integer]:
     _, column, ascending = SORTS[query.sort]
     latents = atlas.live.index.to_numpy()[keep]
     values = latents.astype(float) if column == "latent" else atlas.live[column].to_numpy(float)[keep]
@@ -230,17 +236,21 @@ def _matches(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.bool_]:
         keep &= values >= (0 if low is None else low)
         keep &= values <= (np.inf if high is None else high)
     if query.q:
-        keep &= _says(var, query.q)
+        keep &= _says(atlas, query.q)
+    if not query.background and "lives_in" in var:
+        keep &= (var["lives_in"] != "background").to_numpy()
     return keep
 
 
-def _says(var: pd.DataFrame, words: str) -> NDArray[np.bool_]:
-    """Latents of these numbers, or whose class has these words."""
+def _says(atlas: OpenedAtlas, words: str) -> NDArray[np.bool_]:
+    """Latents of these numbers, or whose class or name, drafts and attributes included, has these words."""
+    var = atlas.live
     numbers = {int(word) for word in words.replace(",", " ").split() if word.isascii() and word.isdigit()}
     if numbers:
         return np.isin(var.index.to_numpy(), list(numbers))
     lowered = words.casefold().strip()
-    return _of_class(var, lambda name: lowered in name.casefold())
+    named = np.array([lowered in name_of(atlas, latent).casefold() for latent in var.index.tolist()], bool)
+    return named | _of_class(var, lambda name: lowered in name.casefold())
 
 
 def _of_class(var: pd.DataFrame, wanted: Callable[[str], bool]) -> NDArray[np.bool_]:

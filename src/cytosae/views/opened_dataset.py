@@ -119,6 +119,18 @@ class OpenedAtlas:
                 found[name] = np.asarray(column.codes, np.int64), [str(value) for value in column.categories]
         return found
 
+    @cached_property
+    def group_sizes(self) -> dict[str, NDArray[np.int64]]:
+        """Cells of each group of `groups`."""
+        return {
+            name: np.bincount(codes[codes >= 0], minlength=len(values)) for name, (codes, values) in self.groups.items()
+        }
+
+    @cached_property
+    def drafts(self) -> dict[int, str]:
+        """Draft names by latent, as far as they have been made (`cytosae.views.concept_names.name_of`)."""
+        return {}
+
     def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
         """(cell_id, latent) -> (side, side) activations; none without tokens."""
         del pairs

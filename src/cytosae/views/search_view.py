@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ from cytosae.atlas.cell_search import parse_conditions, search_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.common.errors import UsageError
 from cytosae.views.cell_page_view import like_cells
-from cytosae.views.gallery_view import ConceptCard, GalleryQuery, card_of, view_of_gallery
+from cytosae.views.gallery_view import ConceptCard, GalleryQuery, card_of, ordered, view_of_gallery
 from cytosae.views.opened_dataset import OpenedAtlas
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ class FoundCell:
 
 @dataclass(frozen=True)
 class SearchPage:
-    """Hits, best first; ``total`` cells in all, ``concepts_total`` concepts; ``understood`` says what was asked."""
+    """Hits, best first; ``total`` cells in all, ``concepts_total`` concepts; ``understood`` says what was asked.
+
+    ``set_aside`` concepts that match live in the background and are not shown.
+    """
 
     dataset: str
     datasets: tuple[str, ...]
@@ -46,10 +49,18 @@ class SearchPage:
     page: int
     pages: int
     problem: str = ""
+    set_aside: int = 0
 
 
 def view_of_search(
-    atlas: OpenedAtlas, columns: Columns, *, q: str = "", like: str = "", page: int = 1, size: int = 48
+    atlas: OpenedAtlas,
+    columns: Columns,
+    *,
+    q: str = "",
+    like: str = "",
+    page: int = 1,
+    size: int = 48,
+    background: bool = False,
 ) -> SearchPage:
     """Search a data set.
 
@@ -60,13 +71,15 @@ def view_of_search(
     columns : Columns
         The same by latent.
     q : str
-        Conditions on concepts ("has 12 and 40, not 7"), or words of a concept's class.
+        Conditions on concepts ("has 12 and 40, not 7"), or words of a concept's name, class or attributes.
     like : str
         A ``cell_id``: cells like it by mean tokens.
     page, size : int
         Which hits to give.
+    background : bool
+        Whether concepts that live beside the cells are found, too.
     """
-    concepts, concepts_total, cells, total, understood, problem = (), 0, (), 0, "", ""
+    concepts, concepts_total, cells, total, understood, problem, set_aside = (), 0, (), 0, "", "", 0
     if like:
         cells, understood = _like(atlas, like), "Cells like this one, by the cosine of mean tokens."
         total = len(cells)
@@ -95,9 +108,11 @@ def view_of_search(
             concepts = tuple(card_of(atlas, latent) for latent in named)
             concepts_total = len(concepts)
     elif q.strip():
-        gallery = view_of_gallery(atlas, GalleryQuery(q=q, page=page, size=CONCEPTS))
+        query = GalleryQuery(q=q, page=page, size=CONCEPTS, background=background)
+        gallery = view_of_gallery(atlas, query)
         concepts, concepts_total = gallery.cards, gallery.total
-        understood = f"Concepts that are strongest on a class with “{q.strip()}” in its name."
+        set_aside = len(ordered(atlas, replace(query, background=True))) - concepts_total
+        understood = f"Concepts with “{q.strip()}” in their name, their attributes, or the class they are strongest on."
     pages = max(1, -(-(total if cells or not concepts_total else concepts_total) // (size if cells else CONCEPTS)))
     return SearchPage(
         dataset=atlas.name,
@@ -112,6 +127,7 @@ def view_of_search(
         page=page,
         pages=pages,
         problem=problem,
+        set_aside=set_aside,
     )
 
 

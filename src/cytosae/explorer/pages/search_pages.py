@@ -1,4 +1,4 @@
-"""Search: concepts by class, cells by their concepts, cells like a cell."""
+"""Search: concepts by name, class and attribute, cells by their concepts, cells like a cell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def search(
     like: Annotated[str, Query(max_length=128)] = "",
     dataset: Annotated[str, Query(max_length=200)] = "",
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    background: bool = False,
 ) -> SearchPage:
     """Cells and concepts that are looked for."""
     atlas = library.place_of(like)[0] if like else library.atlas(dataset or None)
-    return view_of_search(atlas, library.columns(atlas.name), q=q, like=like, page=page)
+    return view_of_search(atlas, library.columns(atlas.name), q=q, like=like, page=page, background=background)
