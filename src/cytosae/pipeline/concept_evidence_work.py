@@ -92,6 +92,15 @@ def known_of_concept(study: Study, dataset: str, latent: int) -> KnownOfConcept:
     return KnownOfConcept(tuple(facts), tuple(missing))
 
 
+def verdicts_known(study: Study, dataset: str) -> dict[int, str] | None:
+    """Latent -> artefact or morphology, as `cytosae atlas verdicts` has left it in the study; None where it has not."""
+    try:
+        table = pd.read_csv(study.path / "quality" / f"{dataset}_verdicts.csv", index_col=0)
+        return dict(zip(map(int, table.index.to_numpy()), map(str, table["verdict"]), strict=True))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _effect(changes: ConceptChanges, latent: int) -> Compared:
     """What the model makes of the reference cells of a concept without it, by the image token and by the probe."""
     dataset, probe, backbone = changes.dataset, changes.probe, changes.study.backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
-Stratum = Literal["frequency", "class", "none"]
+Stratum = Literal["frequency", "class", "place", "verdict", "none"]
 Kind = Literal["learned", "neuron", "random", "cells"]
 KINDS: dict[str, str] = {
     "learned": "learned latents",
@@ -42,8 +43,9 @@ class Design:
     ----------
     concepts : int
         Learned latents, as many from each stratum.
-    stratum : "frequency", "class" or "none"
-        By what they are drawn: thirds of activation frequency, top class, or not at all.
+    stratum : "frequency", "class", "place", "verdict" or "none"
+        By what they are drawn: thirds of activation frequency, top class, where they live, what
+        `cytosae atlas verdicts` says of them (artefact or morphology), or not at all.
     controls : int
         Panels of each kind of control.
     repeats : int
@@ -88,20 +90,28 @@ class Panel:
 
 
 def make_panels(
-    atlas: AnnData, columns: Columns, store: TokenStore, sae: SparseAutoencoder, design: Design
+    atlas: AnnData,
+    columns: Columns,
+    store: TokenStore,
+    sae: SparseAutoencoder,
+    design: Design,
+    verdicts: Mapping[int, str] | None = None,
 ) -> list[Panel]:
     """Panels of a session: learned latents by stratum, and as many of each control as the design says.
+
+    ``verdicts`` are those of `cytosae atlas verdicts` by latent, where they have been found.
 
     Raises
     ------
     UsageError
-        The design is no session, or too few latents are active on `ENOUGH_CELLS` cells.
+        The design is no session, too few latents are active on `ENOUGH_CELLS` cells, or what they are to be drawn by is
+        not known.
     """
     design.check()
     rng = np.random.default_rng(design.seed)
     names = np.asarray(atlas.obs_names, dtype=str)
     maker = _Maker(names, store, sae, design, rng)
-    chosen = choose_concepts(atlas, design, rng)
+    chosen = choose_concepts(atlas, design, rng, verdicts)
     made = []
     for latent, stratum in chosen:
         values = np.zeros(len(names), np.float32)
@@ -118,19 +128,15 @@ def make_panels(
     return made
 
 
-def choose_concepts(atlas: AnnData, design: Design, rng: np.random.Generator) -> list[tuple[int, str]]:
+def choose_concepts(
+    atlas: AnnData, design: Design, rng: np.random.Generator, verdicts: Mapping[int, str] | None = None
+) -> list[tuple[int, str]]:
     """Latents and their strata: as many from each as possible, the rest from those that have more."""
     var = pd.DataFrame(atlas.var)
     var = var.loc[var["cells_active"] >= min(ENOUGH_CELLS, atlas.n_obs // 4)]
     if len(var) < design.concepts:
         raise UsageError(f"{len(var)} latents are active on enough cells; ask for so many concepts at most.")
-    if design.stratum == "frequency":
-        order = np.argsort(np.argsort(var["activation_frequency"].to_numpy(), kind="stable"))
-        strata = [("rare", "middling", "frequent")[3 * int(rank) // len(var)] for rank in order]
-    elif design.stratum == "class":
-        strata = [str(name) for name in var["top_class"]]
-    else:
-        strata = ["all"] * len(var)
+    strata = _strata(var, design.stratum, verdicts)
     of: dict[str, list[int]] = {}
     for latent, name in zip(var.index, strata, strict=True):
         of.setdefault(name, []).append(int(latent))
@@ -141,6 +147,26 @@ def choose_concepts(atlas: AnnData, design: Design, rng: np.random.Generator) ->
             if latents and len(chosen) < design.concepts:
                 chosen.append((int(latents.pop()), str(name)))
     return chosen
+
+
+def _strata(var: pd.DataFrame, stratum: Stratum, verdicts: Mapping[int, str] | None) -> list[str]:
+    """The stratum of each latent of ``var``."""
+    if stratum == "frequency":
+        order = np.argsort(np.argsort(var["activation_frequency"].to_numpy(), kind="stable"))
+        return [("rare", "middling", "frequent")[3 * int(rank) // len(var)] for rank in order]
+    if stratum == "verdict":
+        if verdicts is None:
+            raise UsageError(
+                "No latent has a verdict yet; find them with: cytosae atlas verdicts STUDY/atlas/DATASET.h5ad --out "
+                "STUDY/quality/DATASET_verdicts.csv."
+            )
+        return [verdicts.get(int(latent), "none") for latent in var.index]
+    column = {"class": "top_class", "place": "lives_in"}.get(stratum)
+    if column is None:
+        return ["all"] * len(var)
+    if column not in var:
+        raise UsageError("Where the latents of this atlas live is not known; draw them by something else.")
+    return [str(name) for name in var[column]]
 
 
 class _Maker:

@@ -196,13 +196,16 @@ def cases(request: Request, number: Number) -> list[Case]:
 
 def make_session(request: Request, form: Annotated[SessionForm, Form()]) -> RedirectResponse:
     """Make a session; its panels are computed here and now."""
+    from cytosae.pipeline.concept_evidence_work import verdicts_known
+
     _demand_coordinator(request)
     library, user = _library(request), _user(request)
     if not library.has_maps:
         raise InputError("Panels cannot be made: neither tokens nor the SAE are at hand.")
     opened = library.dataset(form.dataset or None)
     design = Design(form.concepts, form.stratum, form.controls, form.repeats, seed=form.seed)
-    panels = make_panels(opened.atlas, library.columns(opened.name), opened.store, opened.sae, design)
+    verdicts = verdicts_known(library.study, opened.name)
+    panels = make_panels(opened.atlas, library.columns(opened.name), opened.store, opened.sae, design, verdicts)
     create_session(
         _database(request),
         panels,
