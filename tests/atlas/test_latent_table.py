@@ -30,9 +30,12 @@ def test_a_registered_statistic_is_a_column_and_a_fact_of_a_page(counts, monkeyp
     class Dataset:
         var = table.assign(lives_in="nucleus", nucleus_share=0.5, cytoplasm_share=0.5, elsewhere_share=0.0)
 
+        def control(self, latent: str, column: str):
+            return 0.25 if (latent, column) == ("1", "class_selectivity") else None
+
         def row(self, latent: str):
             return self.var.loc[latent]
 
     few, more = atlas_facts(Dataset(), "1")  # type: ignore[arg-type]
     assert [fact.value for fact in few if fact.words == "Twice the cells"] == [8]
-    assert "Class selectivity" in [fact.words for fact in more]
+    assert [fact.control for fact in more if fact.words == "Class selectivity"] == [0.25]

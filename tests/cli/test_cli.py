@@ -26,11 +26,19 @@ def test_run_goes_the_whole_way_and_prints_json(smear, tmp_path, capfd):
     assert run("run", smear, "--study", tmp_path / "study", "--json", *QUICK) == 0
     document = json.loads(capfd.readouterr().out)
     steps = [step["step"] for step in document["steps"]]
-    assert steps == ["cells smear", "tokens smear", "sae", "atlas smear", "localisation", "report"]
+    assert steps == [
+        "cells smear",
+        "tokens smear",
+        "sae",
+        "atlas smear",
+        "random latents smear",
+        "localisation",
+        "report",
+    ]
     assert Path(document["report"]).stat().st_size > 50_000
     assert run("run", "--study", tmp_path / "study") == 0
     text = capfd.readouterr().out
-    assert text.count("up to date") == 6
+    assert text.count("up to date") == 7
     assert "report.html; open it in a browser" in text.replace("\n", "")
 
 

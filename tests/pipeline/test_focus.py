@@ -30,7 +30,16 @@ def on_cells(study_of_smear, tmp_path_factory):
 def test_all_but_cells_tokens_and_localisation_is_done_again_and_says_why(on_cells):
     _, seen, _, planned = on_cells
     steps = [result.step for result in seen]
-    assert steps == ["cells smear", "tokens smear", "in focus smear", "sae", "atlas smear", "localisation", "report"]
+    assert steps == [
+        "cells smear",
+        "tokens smear",
+        "in focus smear",
+        "sae",
+        "atlas smear",
+        "random latents smear",
+        "localisation",
+        "report",
+    ]
     assert [result.step for result in seen if result.skipped] == ["cells smear", "tokens smear"]
     assert next(result for result in seen if result.step == "sae").why == "in_focus/smear changed"
     assert planned[:4] == [("cells smear", True), ("tokens smear", True), ("in focus smear", False), ("sae", False)]

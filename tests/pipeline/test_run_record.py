@@ -20,7 +20,7 @@ def study(study_of_smear, tmp_path):
 def test_a_study_tells_how_it_was_made(study):
     told = json.loads((study / "runs.json").read_text())
     [run] = told["runs"]
-    steps = ["cells smear", "tokens smear", "sae", "atlas smear", "localisation", "report"]
+    steps = ["cells smear", "tokens smear", "sae", "atlas smear", "random latents smear", "localisation", "report"]
     assert [step["step"] for step in run["steps"]] == steps
     assert run["versions"]["torch"]
     assert run["machine"]["processor"]

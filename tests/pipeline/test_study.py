@@ -54,7 +54,7 @@ def test_a_study_goes_from_images_to_report(study_of_smear):
 def test_what_is_up_to_date_is_skipped_and_says_so(copied_study):
     seen = []
     Study(copied_study, on_step=seen.append).run()
-    assert len(seen) == 6
+    assert len(seen) == 7
     assert all(result.skipped for result in seen)
 
 
@@ -63,7 +63,7 @@ def test_only_what_depends_on_a_change_is_done_again(copied_study, smear):
     changes = {"sae": {"train": {"steps": 61}}}
     Study.open(copied_study, [smear], [changes], on_step=seen.append).run()
     done = [result.step for result in seen if not result.skipped]
-    assert done == ["sae", "atlas smear", "localisation", "report"]
+    assert done == ["sae", "atlas smear", "random latents smear", "localisation", "report"]
     assert tomllib.loads((copied_study / "study.toml").read_text())["sae"]["train"]["steps"] == 61
 
 

@@ -12,6 +12,7 @@ from .matching import Matching, match_directions, match_profiles
 from .matrix import read_rows, row_blocks, stored_entries
 from .merging import merge_atlases, share_atlas
 from .official_atlas import OfficialAtlas, import_official
+from .random_latents import describe_random, open_random_latents, save_random_latents
 from .statistics import LatentStatistics, class_selectivity, label_entropy
 from .storage import cells_place, open_atlas, open_cells, save_atlas
 from .streaming import write_atlas
@@ -37,6 +38,7 @@ __all__ = [
     "compare_atlases",
     "concept_map",
     "concept_maps",
+    "describe_random",
     "dose_response",
     "import_official",
     "interaction",
@@ -50,12 +52,14 @@ __all__ = [
     "open_atlas",
     "open_cells",
     "open_localisation",
+    "open_random_latents",
     "read_rows",
     "reference_maps",
     "reference_table",
     "row_blocks",
     "save_atlas",
     "save_localisation",
+    "save_random_latents",
     "select_concepts",
     "share_atlas",
     "stored_entries",

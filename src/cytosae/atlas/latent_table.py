@@ -58,12 +58,15 @@ class LatentStatistic:
         How.
     first : bool
         Whether it is shown before the rest is unfolded.
+    beside_random : bool
+        Whether it is shown beside what random latents have, for it says how good a latent is.
     """
 
     of: Callable[[Counted], Any]
     title: str = ""
     shown: Literal["percent", "number", "count"] = "number"
     first: bool = False
+    beside_random: bool = False
 
 
 def _entropy(known: Counted) -> NDArray[np.float64]:
@@ -85,12 +88,16 @@ STATISTICS: dict[str, LatentStatistic] = {
     "mean_activation": LatentStatistic(lambda known: known.counts.mean_activation(), "Mean activation", first=True),
     "max_activation": LatentStatistic(lambda known: known.counts.reference_values[:, 0].astype(np.float64)),
     "max_token_activation": LatentStatistic(lambda known: known.counts.token_max.astype(np.float64), "Strongest token"),
-    "label_entropy": LatentStatistic(_entropy, "Label entropy, nats", first=True),
-    "class_selectivity": LatentStatistic(lambda known: class_selectivity(known.class_means), "Class selectivity"),
+    "label_entropy": LatentStatistic(_entropy, "Label entropy, nats", first=True, beside_random=True),
+    "class_selectivity": LatentStatistic(
+        lambda known: class_selectivity(known.class_means), "Class selectivity", beside_random=True
+    ),
     "top_class": LatentStatistic(_top_class),
-    "position_dependence": LatentStatistic(lambda known: known.counts.position_dependence(), "Position dependence"),
+    "position_dependence": LatentStatistic(
+        lambda known: known.counts.position_dependence(), "Position dependence", beside_random=True
+    ),
     "central_share": LatentStatistic(
-        lambda known: known.counts.central_share(), "Central share", "percent", first=True
+        lambda known: known.counts.central_share(), "Central share", "percent", first=True, beside_random=True
     ),
 }
 """Column -> statistic, in the order of the columns; docs/atlas.md has their formulae."""

@@ -47,13 +47,14 @@ SHOWN_DRIFTED = 10
 def atlas(
     *, study: ExistingStudy, focus: FocusOption = None, options: AtlasOptions | None = None, as_json: Json = False
 ) -> None:
-    """Describe every latent on every data set of a study; compare maps with masks where there are any."""
+    """Describe every latent on every data set of a study, and latents of random weights; compare maps with masks."""
     output = Output(as_json=as_json)
     work = open_study(study, output, asked_for(options=options, focus=focus))
     with work.alone():
         work.save_config()
         for name in work.datasets:
             work.build_atlas(name)
+            work.describe_random(name)
         work.localise()
     output.finish()
 

@@ -258,8 +258,8 @@ def explain(
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")
-    similar = explanation.similar.reset_index()[["label", "similarity", "cell_id"]]
-    alike = [[a, b, str(c)[:12]] for a, b, c in similar.itertuples(index=False)]
+    similar = explanation.similar.reset_index()
+    alike = [[a, b, str(c)[:12]] for a, b, c in similar[["label", "similarity", "cell_id"]].itertuples(index=False)]
     output.table(["label", "similarity", "cell"], alike, title=f"Most alike in {name}")
     if change is not None:
         show_change(work, opened, image, change, output)
@@ -271,13 +271,11 @@ def explain(
         write_page(page, view, Pictures([opened.cells], {view.cell.cell: image}))
     read_only = f"{work.path} is read-only, so no page was written; name one with --out."
     output.line(f"With pictures and maps: {page}" if page else read_only)
+    output.result(image=image, page=page, dataset=name)
     output.result(
-        image=image,
-        page=page,
-        dataset=name,
         concepts=explanation.concepts.reset_index().to_dict("records"),
         maps={str(k): m.tolist() for k, m in zip(explanation.concepts.index, explanation.maps, strict=True)},
-        similar=explanation.similar.reset_index().to_dict("records"),
+        similar=similar.to_dict("records"),
     )
     output.finish()
 

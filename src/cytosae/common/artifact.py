@@ -30,6 +30,7 @@ SCHEMAS = {
     "in_focus": 1,
     "sae": 1,
     "atlas": 1,
+    "random_latents": 1,
     "localisation": 1,
     "sweep": 1,
     "colours": 1,

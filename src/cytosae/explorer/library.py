@@ -114,7 +114,9 @@ class Library:
         with self.lock:
             if atlas.name not in self._datasets:
                 store, sae = self.study.tokens(atlas.name), self.study.sae()
-                self._datasets[atlas.name] = OpenedDataset(atlas.atlas, atlas.cells, store, sae, accepted=self.accepted)
+                self._datasets[atlas.name] = OpenedDataset(
+                    *(atlas.atlas, atlas.cells, store, sae), accepted=self.accepted, random=atlas.random
+                )
             return self._datasets[atlas.name]
 
     def changes(self, name: str | None = None) -> ConceptChanges:
@@ -251,6 +253,7 @@ class Library:
             open_atlas(self.study.place("atlas", name), backed="r", verify=False),
             self.study.cells(name),
             accepted=self.accepted,
+            random=self.study.random_latents(name) if self.study.place("random_latents", name).is_file() else None,
         )
 
     @cached_property

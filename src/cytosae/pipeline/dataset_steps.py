@@ -32,6 +32,7 @@ def all_steps(config: StudyConfig, context: Context) -> Iterator[Step]:
         yield from (in_focus_step(config, name, context) for name in names)
     yield sae_step(config)
     yield from (atlas_step(config, name, context) for name in names)
+    yield from (random_latents_step(config, name) for name in names)
     yield from localisation_steps(config, context)
     yield report_step(config, context)
 
@@ -191,6 +192,20 @@ def _build_atlas(job: Job) -> None:
     write_planned(job.path, sae, tokens, plan, reference_cells=job.asked.reference_cells, **job.record)
 
 
+def random_latents_step(config: StudyConfig, dataset: str) -> Step:
+    """Describe latents of random weights on the same cells: what the figures of the atlas are without learning."""
+    needs = (Place("sae"), *tokens_needed(config, [dataset]), Place("cells", dataset))
+    slice_ = {"reference_cells": config.atlas.reference_cells, "seed": 0}
+    return Step(Place("random_latents", dataset), _describe_random, slice_, needs)
+
+
+def _describe_random(job: Job) -> None:
+    from cytosae.atlas.random_latents import describe_random, save_random_latents
+
+    found = describe_random(job.sae(), job.tokens(job.of), job.cells(job.of), **job.asked)
+    save_random_latents(found, job.path, **job.record)
+
+
 def localisation_steps(config: StudyConfig, context: Context) -> list[Step]:
     """Compare maps with nucleus and cytoplasm masks, where at least `MASKED_CELLS` cells have one."""
     counts = {d.name: int(context.cells(d.name).frame["mask"].notna().sum()) for d in config.datasets}
@@ -213,8 +228,8 @@ def report_step(config: StudyConfig, context: Context) -> Step:
     """Write the report of a study."""
     names = [dataset.name for dataset in config.datasets]
     needs = tuple(Place(role, name) for role in ("cells", "atlas") for name in names) + tokens_needed(config, names)
-    masks = Place("localisation")
-    compared = (masks,) if masks.below(context.path).is_file() else ()
+    controls = [Place("localisation"), *(Place("random_latents", name) for name in names)]
+    compared = tuple(place for place in controls if place.below(context.path).is_file())
     asked: dict[str, Any] = {"report": config.report, "trained_on": config.trained_on}
     accepted = {str(latent): name for latent, name in names_accepted(context.path).items()}
     if accepted:
@@ -236,11 +251,17 @@ def _write_report(job: Job) -> None:
     from cytosae.views import OpenedDataset, view_of_study
 
     names, sae = [str(place.of) for place in job.needed("cells")], job.sae()
+    masks, random = job.needed("localisation"), job.needed("random_latents")
     accepted = {int(latent): name for latent, name in job.asked.get("accepted", {}).items()}
     datasets = [
-        OpenedDataset(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae, accepted=accepted) for n in names
+        OpenedDataset(
+            *(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae),
+            accepted=accepted,
+            random=job.random_latents(n) if Place("random_latents", n) in random else None,
+        )
+        for n in names
     ]
-    masks, asked = job.needed("localisation"), job.asked["report"]
+    asked = job.asked["report"]
     view = view_of_study(
         datasets,
         summary=job.artifact(Place("sae")).details,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import anndata as ad
+    import pandas as pd
 
     from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
@@ -23,6 +24,7 @@ PLACES = {
     "sae": "sae",
     "sweep": "sweep",
     "atlas": "atlas/{of}.h5ad",
+    "random_latents": "atlas/{of}-random.parquet",
     "localisation": "localisation.json",
     "report": "report.html",
     "colours": "cohort/{of}/colours.parquet",
@@ -53,6 +55,7 @@ READERS = {
     "in_focus": "cytosae.tokens:open_tokens_in_focus",
     "sae": "cytosae.sae:load_sae",
     "atlas": "cytosae.atlas:open_atlas",
+    "random_latents": "cytosae.atlas:open_random_latents",
     "localisation": "cytosae.atlas:open_localisation",
     "colours": "cytosae.cells.stain.colour:open_colours",
     "cohort": "cytosae.cohort:open_cohort",
@@ -138,6 +141,10 @@ class Opener(ABC):
     def sae(self) -> SparseAutoencoder:
         """The trained SAE, on the device of the study."""
         return self.read(Place("sae"))
+
+    def random_latents(self, dataset: str) -> pd.DataFrame:
+        """Statistics of latents of random weights on a data set (`cytosae.atlas.describe_random`)."""
+        return self.read(Place("random_latents", dataset))
 
     def atlas(self, dataset: str, *, backed: Literal["r", False] = False) -> ad.AnnData:
         """The atlas of a data set; with ``backed="r"`` its cells stay on disk, see `cytosae.atlas.open_atlas`."""

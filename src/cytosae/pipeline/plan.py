@@ -144,6 +144,8 @@ class _Planner:
         yield self._sae()
         for name in names:
             yield self._atlas(name)
+        for name in names:
+            yield self._random_latents(name)
         tables = [Place("cells", name) for name in names]
         if all(self.done[place] for place in tables):
             for step in dataset_steps.localisation_steps(self.config, self.context):
@@ -151,7 +153,7 @@ class _Planner:
         needs = [
             place
             for place in self.done
-            if place.role in ("cells", "tokens", "in_focus", "atlas", "sae", "localisation")
+            if place.role in ("cells", "tokens", "in_focus", "atlas", "random_latents", "sae", "localisation")
         ]
         report = lambda: dataset_steps.report_step(self.config, self.context)  # noqa: E731
         yield self._plan(Place("report"), needs, report, dict)
@@ -228,8 +230,17 @@ class _Planner:
                 "basis": f"{self.rates.active:,.0f} active latents a cell, as training begins",
             }
 
-        needs = (Place("sae"), *dataset_steps.tokens_needed(self.config, [name]), Place("cells", name))
-        return self._plan(Place("atlas", name), needs, step, cost)
+        return self._plan(Place("atlas", name), self._needed(name), step, cost)
+
+    def _random_latents(self, name: str) -> PlannedStep:
+        def cost() -> dict[str, Any]:
+            return {"seconds": self.counts[name] * self.rates.encode, "basis": "as the atlas, but for what is written"}
+
+        step = lambda: dataset_steps.random_latents_step(self.config, name)  # noqa: E731
+        return self._plan(Place("random_latents", name), self._needed(name), step, cost)
+
+    def _needed(self, name: str) -> tuple[Place, ...]:
+        return (Place("sae"), *dataset_steps.tokens_needed(self.config, [name]), Place("cells", name))
 
     def _listing(self, dataset: Dataset) -> Listing:
         from cytosae.cells.reading import list_cells

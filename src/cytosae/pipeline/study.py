@@ -229,6 +229,11 @@ class Study(Opener):
         self.find_focus([dataset])
         return self.context.run(dataset_steps.atlas_step(self.config, dataset, self.context))
 
+    def describe_random(self, dataset: str) -> StepResult:
+        """Describe latents of random weights on the same cells, to stand beside those of the atlas."""
+        self.find_focus([dataset])
+        return self.context.run(dataset_steps.random_latents_step(self.config, dataset))
+
     def localise(self) -> list[StepResult]:
         """Compare maps with nucleus and cytoplasm masks, where there are enough."""
         return self.do(dataset_steps.localisation_steps(self.config, self.context))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -111,7 +112,8 @@ def atlas_facts(dataset: OpenedAtlas, latent: int) -> tuple[tuple[Fact, ...], tu
     few = {**shown[True], "lives_in": ("Lives in", "text")}
     more = {**shown[False], **PLACES, "usefulness": ("Usefulness", "number")}
     row = dataset.row(latent)
-    return facts_of(row, few), facts_of(row, more)
+    control = partial(dataset.control, latent)
+    return facts_of(row, few, control), facts_of(row, more, control)
 
 
 def profile(dataset: OpenedAtlas, latent: int) -> tuple[Bar, ...]:

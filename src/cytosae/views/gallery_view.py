@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cytosae.common.names import spreadsheet_text
 from cytosae.views.concept_names import CENTRAL, headline, name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas
-from cytosae.views.page_parts import Definition, Fact, Shown, define, known, text
+from cytosae.views.page_parts import RANDOM, Definition, Fact, Shown, define, known, text
 
 SORTS: dict[str, tuple[str, str, bool]] = {
     "usefulness": ("most useful first", "usefulness", False),
@@ -208,7 +208,7 @@ def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> Co
     row = atlas.row(latent)
     facts = (
         Fact("Cells active", known(row["activation_frequency"]), "percent"),
-        Fact("Label entropy", known(row["label_entropy"]), "two"),
+        Fact("Label entropy", known(row["label_entropy"]), "two", atlas.control(latent, "label_entropy"), RANDOM),
         Fact("Mean activation", known(row["mean_activation"]), "number"),
         Fact("Central share", known(row["central_share"]), "percent"),
     )

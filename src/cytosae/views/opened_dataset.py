@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.concept_choice import usefulness
+from cytosae.atlas.latent_table import STATISTICS
+from cytosae.atlas.random_latents import at_frequency
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.common.progress import progress
 from cytosae.views.page_parts import MadeFrom, known, series, text
@@ -73,6 +75,8 @@ class OpenedAtlas:
     cells: CellTable
     accepted: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     """Names that reviewers accepted, by latent."""
+    random: pd.DataFrame | None = field(default=None, kw_only=True)
+    """The same statistics of latents of random weights, where they are known (`cytosae.atlas.describe_random`)."""
 
     @property
     def name(self) -> str:
@@ -95,6 +99,19 @@ class OpenedAtlas:
         """What the atlas says of a latent, by column."""
         at = self.var.index.get_loc(latent)
         return {name: values[at] for name, values in self._columns.items()}
+
+    def control(self, latent: int, column: str) -> float | None:
+        """What random latents that are as often active have in a column of `var`; None where that is not known."""
+        values = self._controls.get(column)
+        return None if values is None else known(values[self.var.index.get_loc(latent)])
+
+    @cached_property
+    def _controls(self) -> dict[str, NDArray[np.float64]]:
+        if self.random is None:
+            return {}
+        frequency = self.var["activation_frequency"].to_numpy(float)
+        columns = [name for name, statistic in STATISTICS.items() if statistic.beside_random]
+        return {name: at_frequency(self.random, frequency, name) for name in columns}
 
     @cached_property
     def _columns(self) -> dict[str, NDArray[Any]]:

@@ -152,10 +152,16 @@ def say(value: Value, shown: Shown = "two") -> str:
     return "–" if value is None else SHOWN[shown](value)
 
 
-def facts_of(row: Any, named: Mapping[str, tuple[str, Shown]]) -> tuple[Fact, ...]:
-    """What a row has of the named columns: column -> words, and how it is printed."""
+RANDOM = "with random weights"
+"""What a control is of, beside a figure of a latent."""
+
+
+def facts_of(
+    row: Any, named: Mapping[str, tuple[str, Shown]], control: Callable[[str], float | None] = lambda _: None
+) -> tuple[Fact, ...]:
+    """What a row has of the named columns: column -> words, how it is printed; ``control``: of random latents."""
     return tuple(
-        Fact(words, text(row.get(name)) if shown == "text" else known(row.get(name)), shown)
+        Fact(words, text(row.get(name)) if shown == "text" else known(row.get(name)), shown, control(name), RANDOM)
         for name, (words, shown) in named.items()
         if row.get(name) is not None
     )

@@ -45,7 +45,7 @@ class Scores:
     def margins(self) -> Array:
         """Log odds of each class against all others, shape (R, P, K)."""
         d = self.decision
-        others = [logsumexp(np.delete(d, k, axis=2), axis=2) for k in range(d.shape[2])]
+        others: list[Any] = [logsumexp(np.delete(d, k, axis=2), axis=2) for k in range(d.shape[2])]
         return d - np.stack(others, axis=2)
 
     def calls(self) -> NDArray[np.intp]:
