@@ -36,6 +36,11 @@ def test_the_csv_holds_all_that_match_in_order(explorer):
     assert [int(row["latent"]) for row in rows][:120] == [row["latent"] for row in shown["rows"]]
     assert float(rows[0]["activation_frequency"]) == shown["rows"][0]["facts"][0]["value"]
     assert "attachment" in answer.headers["content-disposition"]
+    purity = next(fact for fact in shown["rows"][0]["facts"] if fact["words"] == "Label entropy")
+    beside = rows[0]["label_entropy_with_random_weights"]
+    assert (float(beside) if beside else None) == purity["control"]
+    assert any(row["label_entropy_with_random_weights"] for row in rows)
+    assert "with random weights, of latents that are as often active" in explorer.get("/concepts?as=table").text
 
 
 def test_a_name_is_no_formula_in_the_csv(explorer):

@@ -19,7 +19,14 @@ def test_a_plan_names_the_steps_of_the_run_and_the_size_of_its_tokens_and_writes
 ):
     plan = Study.open(tmp_path / "study", [smear], [SMALL]).plan()
     assert not (tmp_path / "study").exists()
-    assert [step.step for step in plan.steps] == ["cells smear", "tokens smear", "sae", "atlas smear", "report"]
+    assert [step.step for step in plan.steps] == [
+        "cells smear",
+        "tokens smear",
+        "sae",
+        "atlas smear",
+        "random latents smear",
+        "report",
+    ]
     assert not any(step.current for step in plan.steps)
     costs = {step.step: step for step in plan.steps}
     store = study_of_smear / "tokens" / "smear"

@@ -253,7 +253,7 @@ class Library:
             open_atlas(self.study.place("atlas", name), backed="r", verify=False),
             self.study.cells(name),
             accepted=self.accepted,
-            random=self.study.random_latents(name) if self.study.place("random_latents", name).is_file() else None,
+            random=self.study.random_latents(name),
         )
 
     @cached_property

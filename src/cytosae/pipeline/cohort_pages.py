@@ -50,7 +50,9 @@ def page_of(name: str, kind: str = "patient") -> str:
 def _opened(work: Patients) -> OpenedCohort:
     source, name = work.source, work.dataset
     return OpenedCohort(
-        dataset=OpenedDataset(work.atlas, source.cells(name), source.tokens(name), source.sae()),
+        dataset=OpenedDataset(
+            *(work.atlas, source.cells(name), source.tokens(name), source.sae()), random=source.random_latents(name)
+        ),
         barcodes=work.barcodes,
         result=work.result(),
         classifier=work.classifier(),

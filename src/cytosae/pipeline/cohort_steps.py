@@ -331,6 +331,8 @@ def pages_step(work: Patients, config: StudyConfig) -> Step:
     name = work.dataset
     roles = ["classification", "classifier", "cohort", "colours", "atlas", "cells"]
     needs = [Place(role, name) for role in [*roles, *(["retest"] if work.config.retest_cells else [])]]
+    random = Place("random_latents", name)
+    needs += [random] if work.source.has(random) else []
     pairs = [work.pair(a, b) for a, b in work.comparisons]
     needs += [Place(role, pair) for role in ("contrasts", "ranking") for pair in pairs]
     asked = replace(work.config, classification=work.asked)

@@ -110,6 +110,10 @@ class Context(Surroundings):
                     return manifest["weights_hash"]
         return None
 
+    def has(self, place: Place) -> bool:
+        """Whether there is an artifact at a place."""
+        return place.below(self.path).exists()
+
     def read(self, place: Place, **how: Any) -> Any:
         """Open an artifact; an SAE is placed on the device, and read once as long as it stays the same."""
         path, reader = place.below(self.path), reader_of(place.kind)

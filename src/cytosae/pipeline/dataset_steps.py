@@ -251,13 +251,13 @@ def _write_report(job: Job) -> None:
     from cytosae.views import OpenedDataset, view_of_study
 
     names, sae = [str(place.of) for place in job.needed("cells")], job.sae()
-    masks, random = job.needed("localisation"), job.needed("random_latents")
+    masks = job.needed("localisation")
     accepted = {int(latent): name for latent, name in job.asked.get("accepted", {}).items()}
     datasets = [
         OpenedDataset(
             *(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae),
             accepted=accepted,
-            random=job.random_latents(n) if Place("random_latents", n) in random else None,
+            random=job.random_latents(n),
         )
         for n in names
     ]

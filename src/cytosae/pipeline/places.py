@@ -142,9 +142,14 @@ class Opener(ABC):
         """The trained SAE, on the device of the study."""
         return self.read(Place("sae"))
 
-    def random_latents(self, dataset: str) -> pd.DataFrame:
-        """Statistics of latents of random weights on a data set (`cytosae.atlas.describe_random`)."""
-        return self.read(Place("random_latents", dataset))
+    @abstractmethod
+    def has(self, place: Place) -> bool:
+        """Whether there is an artifact at a place, to be opened from here."""
+
+    def random_latents(self, dataset: str) -> pd.DataFrame | None:
+        """Statistics of latents of random weights on a data set (`cytosae.atlas.describe_random`), where there are."""
+        place = Place("random_latents", dataset)
+        return self.read(place) if self.has(place) else None
 
     def atlas(self, dataset: str, *, backed: Literal["r", False] = False) -> ad.AnnData:
         """The atlas of a data set; with ``backed="r"`` its cells stay on disk, see `cytosae.atlas.open_atlas`."""

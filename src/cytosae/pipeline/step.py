@@ -135,6 +135,10 @@ class Job(Opener):
         """Open a declared need (see `Opener`)."""
         return self.context.read(self._declared(place), **how)
 
+    def has(self, place: Place) -> bool:
+        """Whether the step declares an artifact."""
+        return place in self.step.needs
+
     def has_focus(self, dataset: str) -> bool:
         """Whether the step declares which tokens of a data set count."""
         return Place("in_focus", dataset) in self.step.needs

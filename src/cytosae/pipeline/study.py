@@ -129,6 +129,10 @@ class Study(Opener):
         """Where an artifact lies, or will lie (`PLACES` has the roles)."""
         return Place(role, of).below(self.path)
 
+    def has(self, place: Place) -> bool:
+        """Whether there is an artifact at a place."""
+        return self.context.has(place)
+
     def has_focus(self, dataset: str) -> bool:
         """Whether only some of the tokens of a data set count."""
         del dataset

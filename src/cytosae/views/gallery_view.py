@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.atlas.latent_table import STATISTICS
 from cytosae.common.names import spreadsheet_text
 from cytosae.views.concept_names import CENTRAL, headline, name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas
@@ -180,7 +181,10 @@ def _ranked(atlas: OpenedAtlas, keep: NDArray[np.bool_], query: GalleryQuery) ->
 def row_of(atlas: OpenedAtlas, latent: int) -> ConceptRow:
     """A concept as a row of the table."""
     row = atlas.row(latent)
-    facts = tuple(Fact(words, known(row[column]), shown) for words, column, shown, _ in COLUMNS)
+    facts = tuple(
+        Fact(words, known(row[column]), shown, atlas.control(latent, column), RANDOM)
+        for words, column, shown, _ in COLUMNS
+    )
     lives = text(row["lives_in"]) if "lives_in" in row else None
     return ConceptRow(latent, name_of(atlas, latent), text(row["top_class"]) or "", lives or "", facts)
 
@@ -190,11 +194,14 @@ def table_csv(atlas: OpenedAtlas, query: GalleryQuery) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     columns = [column for _, column, *_ in COLUMNS]
-    writer.writerow(["latent", "name", "top_class", "lives_in", *columns])
+    beside = [column for column in columns if column in STATISTICS and STATISTICS[column].beside_random]
+    random = [f"{column}_with_random_weights" for column in beside]
+    writer.writerow(["latent", "name", "top_class", "lives_in", *columns, *random])
     for latent in ordered(atlas, query):
         row = row_of(atlas, latent)
         words = [spreadsheet_text(said) for said in (row.name, row.top_class, row.lives_in)]
-        writer.writerow([latent, *words, *("" if fact.value is None else fact.value for fact in row.facts)])
+        figures = [*(fact.value for fact in row.facts), *(atlas.control(latent, column) for column in beside)]
+        writer.writerow([latent, *words, *("" if figure is None else figure for figure in figures)])
         if buffer.tell() > CHUNK:
             yield buffer.getvalue()
             buffer.seek(0)
