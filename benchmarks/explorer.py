@@ -2,6 +2,7 @@
 
     python benchmarks/explorer.py                       # 100,000 cells x 49,152 latents, 1,000 active in a cell
     python benchmarks/explorer.py --cells 20000 --seconds 20
+    python benchmarks/explorer.py --study runs/demo     # a finished study with patients: pages that need its SAE, too
 
 Prints the median and 95th percentile of the time of an answer, for pages and their JSON twins, and memory and
 start-up of the server. Bounded by `--seconds` and `--requests`, whichever comes first.
@@ -22,8 +23,9 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anndata as ad
 import numpy as np
@@ -83,37 +85,73 @@ def make_atlas(cells: int, latents: int, active: int, seed: int = 0) -> ad.AnnDa
     return ad.AnnData(X=X, obs=obs, var=var, uns=uns, varm={"class_mean": class_mean})
 
 
-def choose(rng: random.Random, latents: int) -> str:
+@dataclass(frozen=True)
+class Known:
+    """What there is to ask for."""
+
+    latents: int
+    classes: tuple[str, ...]
+    cells: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
+    diseases: tuple[str, ...] = ()
+
+
+def look_around(address: str) -> Known:
+    """What a study that is served has: latents, classes, some cells, patients and diseases."""
+    dataset = json.loads(ask(address, "/api/")[1])["datasets"][0]
+    found = json.loads(ask(address, "/api/search?q=has%201%20or%202%20or%203%20or%205%20or%208")[1])
+    patients = json.loads(ask(address, "/api/patients")[1])
+    return Known(
+        dataset["latents"],
+        tuple(dataset["classes"]),
+        tuple(cell["cell"] for cell in found["cells"]),
+        tuple(row["patient"] for row in patients.get("patients", [])),
+        tuple(patients.get("diseases", [])),
+    )
+
+
+def choose(rng: random.Random, known: Known) -> str:
     """What a user asks for next."""
-    k = rng.randrange(min(latents, 20_000))
+    k, classes = rng.randrange(min(known.latents, 20_000)), known.classes
+    if known.cells and rng.random() < 0.5:
+        cell = f"/cells/{rng.choice(known.cells)}"
+        return rng.choice(
+            [
+                cell,
+                f"{cell}?patches={rng.randrange(256)}",
+                f"/pictures/{rng.choice(known.cells)}.webp?size=112",
+                *(["/patients", f"/patients/{quote(rng.choice(known.patients))}"] if known.patients else []),
+                *([f"/diseases/{quote(rng.choice(known.diseases))}"] if known.diseases else []),
+            ]
+        )
     choices = [
         "/concepts",
         f"/concepts?sort={rng.choice(['frequency', 'purity', 'strength'])}&page={rng.randrange(1, 50)}",
-        f"/concepts?class={rng.choice(CLASSES)}",
+        f"/concepts?class={quote(rng.choice(classes))}",
         f"/concepts/{k}",
         f"/search?q=has {k} and {k // 3}".replace(" ", "%20"),
-        f"/search?q={rng.choice(CLASSES)[:4]}",
+        f"/search?q={quote(rng.choice(classes)[:4])}",
         "/",
     ]
     return rng.choice(choices)
 
 
-def use(address: str, latents: int, until: float, most: int, seed: int, taken: dict) -> None:
+def use(address: str, known: Known, until: float, most: int, seed: int, taken: dict) -> None:
     """One user: pages and twins one after the other, with half a second to look at each."""
     rng, where = random.Random(seed), urlsplit(address)
     connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
     for _ in range(most):
         if time.monotonic() > until:
             break
-        path, twin = choose(rng, latents), rng.random() < 0.5
+        path = choose(rng, known)
+        twin = rng.random() < 0.5 and not path.startswith("/pictures")
         start = time.perf_counter()
         connection.request("GET", ("/api" if twin else "") + path)
         answer = connection.getresponse()
         answer.read()
         seconds = time.perf_counter() - start
-        kind = path.partition("?")[0]
-        kind = "/concepts/N" if kind.startswith("/concepts/") else kind
-        taken["twin" if twin else "page", kind].append((seconds, answer.status))
+        first, *rest = path.partition("?")[0].strip("/").split("/")
+        taken["twin" if twin else "page", f"/{first}/..." if rest else f"/{first}"].append((seconds, answer.status))
         time.sleep(0.5 * rng.random())
     connection.close()
 
@@ -126,17 +164,21 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--requests", type=int, default=400, help="most requests of each user")
+    parser.add_argument("--study", type=Path, help="a finished study instead of a made-up atlas")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that server and atlas go, too
     with tempfile.TemporaryDirectory(prefix="cytosae-load-") as name:
         folder = Path(name)
-        atlas = make_atlas(asked.cells, asked.latents, asked.active)
-        print(f"{asked.cells:,} cells x {asked.latents:,} latents, {atlas.X.nnz:,} entries")
-        save_atlas(atlas, folder / "made_up.h5ad")
-        del atlas
+        shown = [str(asked.study)]
+        if asked.study is None:
+            atlas = make_atlas(asked.cells, asked.latents, asked.active)
+            print(f"{asked.cells:,} cells x {asked.latents:,} latents, {atlas.X.nnz:,} entries")
+            save_atlas(atlas, folder / "made_up.h5ad")
+            del atlas
+            shown = ["--atlas", str(folder / "made_up.h5ad")]
         begun = time.perf_counter()
         program = "from cytosae.cli import main; raise SystemExit(main())"
-        words = ["explore", "--atlas", str(folder / "made_up.h5ad"), "--no-browser", "--port", "0", "--json"]
+        words = ["explore", *shown, "--no-browser", "--port", "0", "--json"]
         environment = {**os.environ, "CYTOSAE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
         server = subprocess.Popen(
             [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True, env=environment
@@ -148,17 +190,15 @@ def main() -> None:
             address = json.loads(text)["address"]
             print(f"listens after {time.perf_counter() - begun:.1f} s")
             for path in ("/", "/concepts/1"):  # what is made once: the columns
-                start = time.perf_counter()
-                where = urlsplit(address)
-                connection = http.client.HTTPConnection(where.hostname, where.port, timeout=1200)
-                connection.request("GET", path)
-                connection.getresponse().read()
-                print(f"first {path}: {time.perf_counter() - start:.1f} s")
+                print(f"first {path}: {ask(address, path)[0]:.1f} s")
+            known = look_around(address) if asked.study else Known(asked.latents, CLASSES)
+            for path in [f"/cells/{known.cells[0]}", f"/patients/{known.patients[0]}"] if known.patients else []:
+                print(f"first {path[:20]}: {ask(address, path)[0]:.1f} s")
             print(f"memory of the server before: {memory(server.pid)}")
             taken: dict = defaultdict(list)
             until = time.monotonic() + asked.seconds
             users = [
-                threading.Thread(target=use, args=(address, asked.latents, until, asked.requests, i, taken))
+                threading.Thread(target=use, args=(address, known, until, asked.requests, i, taken))
                 for i in range(asked.users)
             ]
             for user in users:
@@ -170,6 +210,15 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait(timeout=30)
+
+
+def ask(address: str, path: str) -> tuple[float, bytes]:
+    """Seconds that an answer takes, and the answer."""
+    where, start = urlsplit(address), time.perf_counter()
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=1200)
+    connection.request("GET", path)
+    text = connection.getresponse().read()
+    return time.perf_counter() - start, text
 
 
 def report(taken: dict) -> None:

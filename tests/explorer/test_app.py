@@ -37,6 +37,19 @@ def test_the_overview_says_whether_learning_wins_where_it_was_measured(study_of_
     assert [row["values"][-1] for row in measures] == ["yes", "not told apart"]
 
 
+def test_what_the_first_pages_wait_for_is_made_ahead_and_a_cache_that_takes_nothing_stops_nothing(
+    study_of_smear, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "cache"))
+    library = create_app(ExplorerSettings(study=study_of_smear)).state.library
+    library.prepare()
+    assert set(library.atlas().drafts) == set(library.atlas().live.index)
+    assert len(list((tmp_path / "cache" / "by_latent").iterdir())) == 1
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "file"))
+    create_app(ExplorerSettings(study=study_of_smear)).state.library.prepare()
+
+
 def test_every_page_is_described_with_its_answer(explorer):
     paths = explorer.get("/openapi.json").json()["paths"]
     assert paths["/api/"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]

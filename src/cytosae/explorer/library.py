@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cytosae.common.artifact import read_artifact
 from cytosae.common.cache import cache_folder
-from cytosae.common.errors import ArtifactError, InputError
+from cytosae.common.errors import ArtifactError, CytosaeError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.remembering import Remembered
 from cytosae.pipeline import Study, index
@@ -142,10 +143,11 @@ class Library:
 
     def prepare(self) -> None:
         """Make what the first page of a concept, and the first search for a name, would wait for."""
-        for name in self.names:
-            self.columns(name)
-            for latent in self.atlas(name).live.index.tolist():
-                name_of(self.atlas(name), latent)
+        with suppress(CytosaeError, OSError):  # the page that needs it tells
+            for name in self.names:
+                self.columns(name)
+                for latent in self.atlas(name).live.index.tolist():
+                    name_of(self.atlas(name), latent)
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the atlas of a data set, as it was when a page first needed it."""
