@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from cytosae.views.number_words import THIN, duration, listed, number, percent, signed, whole
+from cytosae.views.number_words import THIN, duration, listed, number, percent, signed, two, whole
 from cytosae.views.page_parts import Number, say, table_of
 
 
@@ -71,3 +71,7 @@ def test_a_frame_becomes_a_table_with_intervals_in_one_column():
     assert [row.values for row in table.rows] == [("x", 3, Number(0.5, 0.25, 0.75)), ("", 4, Number(None))]
     assert [(row.strong, row.family) for row in table.rows] == [(False, "one"), (True, "")]
     assert table_of(pd.DataFrame()) is None
+
+
+def test_two_places_and_no_zero_below_zero():
+    assert [two(v) for v in (0.845, -0.004, -0.25, None, float("nan"))] == ["0.84", "0.00", "−0.25", "–", "–"]

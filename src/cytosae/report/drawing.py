@@ -23,6 +23,8 @@ OTHERS = ("#d9730d", "#14679e", "#8a5fb0", "#8c6d31", "#6b7280", "#b0356b", "#3b
 """Colours of the series beside the strong one, in their order."""
 
 DASHED = (0, (4, 3))
+FEW_LINES = 3
+"""More lines than these are named below the plot, where the names cover none of them."""
 MANY_POINTS = 2000
 """More points than these are drawn as pixels."""
 
@@ -85,7 +87,9 @@ def _(plot: Scatter) -> Figure:
 
 @draw.register
 def _(plot: Chart) -> Figure:
-    figure = Figure(figsize=(4.0, 3.7) if plot.unit else (4.6, 2.7), layout="constrained")
+    named = sum(line.drawn in ("line", "steps") for line in plot.series)
+    below = 0.17 * -(-named // 2) if named > FEW_LINES else 0.0
+    figure = Figure(figsize=(4.0, 3.7) if plot.unit else (4.6, 2.7 + below), layout="constrained")
     axes = figure.subplots()
     if plot.unit:
         axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=0.8, linestyle=DASHED)
@@ -102,7 +106,9 @@ def _(plot: Chart) -> Figure:
         axes.axhline(plot.level, color=CHANCE, linewidth=0.8, linestyle=DASHED)
     axes.set_title(plot.title, fontsize=9, loc="left", fontweight="bold")
     _label(axes, plot.x, plot.y)
-    if sum(line.drawn in ("line", "steps") for line in plot.series) > 1:
+    if below and not plot.unit:
+        figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
+    elif named > 1:
         axes.legend(frameon=False, fontsize=7, loc="lower right" if plot.unit else "best")
     return figure
 

@@ -39,7 +39,7 @@ def fixed(value: float | None, places: int = 4) -> str:
 
 def two(value: float | None) -> str:
     """Two places: 0.84."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.2f}".replace("-", "−")
+    return "–" if value is None or not math.isfinite(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def percent(value: float | None) -> str:
