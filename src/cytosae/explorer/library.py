@@ -169,7 +169,7 @@ class Library:
             raise InputError("No patients have been classified here; do it with: cytosae cohort --study DIR.")
         with self.lock:
             if name not in self._patients:
-                self._patients[name] = Patients(self.study, name, self.study.config.cohort)
+                self._patients[name] = Patients(self.study, name, self.study.config.cohort, hold=True)
             return self._patients[name]
 
     def comparison(self, a: str, b: str) -> tuple[ComparisonView, tuple[MatchedPair, ...]]:

@@ -33,14 +33,18 @@ class Patients:
         Data set with the patients.
     config : CohortConfig
         What is asked.
+    hold : bool
+        Whether the classification is read once, as by a server, and not whenever it is asked for.
     """
 
     source: Opener
     config: CohortConfig
     dataset: str
+    hold: bool
 
-    def __init__(self, source: Opener, dataset: str, config: CohortConfig) -> None:
-        self.source, self.dataset, self.config = source, dataset, config
+    def __init__(self, source: Opener, dataset: str, config: CohortConfig, *, hold: bool = False) -> None:
+        self.source, self.dataset, self.config, self.hold = source, dataset, config, hold
+        self._result: ClassificationResult | None = None
 
     @cached_property
     def atlas(self) -> AnnData:
@@ -82,7 +86,9 @@ class Patients:
 
     def result(self) -> ClassificationResult:
         """The classification that is there."""
-        return self.source.read(Place("classification", self.dataset))
+        found = self._result or self.source.read(Place("classification", self.dataset))
+        self._result = found if self.hold else None
+        return found
 
     def classifier(self) -> ConceptClassifier:
         """The fitted classifier that is there."""

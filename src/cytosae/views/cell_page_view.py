@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,16 +190,16 @@ def _strongest(values: NDArray[np.floating], n: int) -> list[int]:
 
 def _with_places(dataset: OpenedDataset, concepts: list[LitConcept]) -> tuple[LitConcept, ...]:
     """Each concept with its strongest patch in its first reference cells."""
-    maps = dataset.maps((cell, concept.latent) for concept in concepts for cell in concept.references)
-    found = []
-    for concept in concepts:
-        places = []
-        for cell in concept.references:
-            grid = maps[cell, concept.latent]
-            row, column = divmod(int(grid.argmax()), grid.shape[1])
-            places.append(Place(cell, row, column))
-        found.append(LitConcept(**{**vars(concept), "elsewhere": tuple(places)}))
-    return tuple(found)
+    known_places = dataset.strongest_patches
+    new = [concept for concept in concepts if concept.latent not in known_places]
+    maps = dataset.maps((cell, concept.latent) for concept in new for cell in concept.references)
+    for concept in new:
+        grids = {cell: maps[cell, concept.latent] for cell in concept.references}
+        known_places[concept.latent] = {cell: divmod(int(g.argmax()), g.shape[1]) for cell, g in grids.items()}
+    return tuple(
+        replace(concept, elsewhere=tuple(Place(cell, *at) for cell, at in known_places[concept.latent].items()))
+        for concept in concepts
+    )
 
 
 def _facts(dataset: OpenedDataset, cell: str) -> tuple[Fact, ...]:

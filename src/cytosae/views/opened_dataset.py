@@ -194,6 +194,11 @@ class OpenedDataset(OpenedAtlas):
     sae: SparseAutoencoder
 
     @cached_property
+    def strongest_patches(self) -> dict[int, dict[str, tuple[int, int]]]:
+        """Latent -> (row, column) of its strongest patch in its first reference cells, as far as pages have asked."""
+        return {}
+
+    @cached_property
     def row_in_store(self) -> dict[str, int]:
         """Row of each cell among the tokens."""
         return {str(cell): row for row, cell in enumerate(self.store.cell_ids)}
