@@ -20,6 +20,8 @@ def test_the_overview_and_its_twin_say_the_same(explorer):
     assert page.status_code == 200
     assert twin["datasets"][0]["cells"] == 60
     assert f"{twin['datasets'][0]['alive']}" in page.text.replace(",", "")
+    assert twin["datasets"][0]["random_entropy"] > 0
+    assert "latents of random weights that are as often active" in page.text
 
 
 def test_the_overview_says_whether_learning_wins_where_it_was_measured(study_of_smear, tmp_path, cache):

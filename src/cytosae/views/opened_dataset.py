@@ -102,11 +102,12 @@ class OpenedAtlas:
 
     def control(self, latent: int, column: str) -> float | None:
         """What random latents that are as often active have in a column of `var`; None where that is not known."""
-        values = self._controls.get(column)
+        values = self.controls.get(column)
         return None if values is None else known(values[self.var.index.get_loc(latent)])
 
     @cached_property
-    def _controls(self) -> dict[str, NDArray[np.float64]]:
+    def controls(self) -> dict[str, NDArray[np.float64]]:
+        """Columns of `var` that have a control, and what random latents as often active have in them, by row."""
         if self.random is None:
             return {}
         frequency = self.var["activation_frequency"].to_numpy(float)

@@ -152,8 +152,8 @@ def say(value: Value, shown: Shown = "two") -> str:
     return "–" if value is None else SHOWN[shown](value)
 
 
-RANDOM = "with random weights"
-"""What a control is of, beside a figure of a latent."""
+RANDOM = "random"
+"""What a control is of, beside a figure of a latent: random weights, at the same activation frequency."""
 
 
 def facts_of(

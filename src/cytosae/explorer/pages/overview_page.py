@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import CytosaeError
 from cytosae.explorer.answering import Pages
@@ -31,6 +34,7 @@ class DatasetAtAGlance:
     latents: int
     classes: tuple[str, ...]
     label_entropy: float | None
+    random_entropy: float | None
     first: tuple[ConceptCard, ...]
     quality: str
     measures: Table | None
@@ -66,7 +70,9 @@ def overview(library: Library) -> Overview:
         entropy = known(live["label_entropy"].median())
         n, m = atlas.atlas.n_obs, atlas.atlas.n_vars
         quality, measures = _quality(library, name)
-        found.append(DatasetAtAGlance(name, n, len(live), m, classes, entropy, first, quality, measures))
+        random = pd.Series(atlas.controls.get("label_entropy", [np.nan]))
+        medians = entropy, known(random.median())
+        found.append(DatasetAtAGlance(name, n, len(live), m, classes, *medians, first, quality, measures))
     sentence = _patients(library)
     return Overview(
         title=library.title,
