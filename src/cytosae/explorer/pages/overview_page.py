@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import CytosaeError
@@ -70,8 +69,9 @@ def overview(library: Library) -> Overview:
         entropy = known(live["label_entropy"].median())
         n, m = atlas.atlas.n_obs, atlas.atlas.n_vars
         quality, measures = _quality(library, name)
-        random = pd.Series(atlas.controls.get("label_entropy", [np.nan]))
-        medians = entropy, known(random.median())
+        random = atlas.controls.get("label_entropy", np.zeros(0))
+        random = random[np.isfinite(random)]
+        medians = entropy, float(np.median(random)) if len(random) else None
         found.append(DatasetAtAGlance(name, n, len(live), m, classes, *medians, first, quality, measures))
     sentence = _patients(library)
     return Overview(
