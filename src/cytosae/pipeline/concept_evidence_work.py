@@ -14,6 +14,7 @@ from cytosae.atlas.intervention import Effect, change_concepts
 from cytosae.backbones import Backbone
 from cytosae.common.errors import InputError
 from cytosae.evaluation.concept_evidence import Latent, beside_random, strongest
+from cytosae.evaluation.quality_table import read_quality
 from cytosae.tokens.focus.part_shares import shares_of_table
 from cytosae.views.concept_evidence_view import (
     Compared,
@@ -161,9 +162,9 @@ def _row(file: Path, latent: int) -> dict[str, str] | None:
 
 def _chance(file: Path) -> float | None:
     """Stability of random directions, in the table of measures."""
-    try:
-        table = pd.read_csv(file)
-    except (OSError, ValueError):
+    quality = read_quality(file)
+    if quality is None:
         return None
+    table = quality.table
     found = table.loc[(table["measure"] == "stability") & (table["family"] == "random directions"), "value"]
     return known(found.iloc[0]) if len(found) else None
