@@ -6,17 +6,20 @@ import json
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from cytosae.cli import main
 from cytosae.evaluation.config import QualityConfig
 from cytosae.evaluation.dictionary_quality import Family, measure_quality
-from cytosae.evaluation.quality_table import stability_rows, with_rows
+from cytosae.evaluation.quality_table import DictionaryQuality, stability_rows, with_rows
 from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
 from cytosae.evaluation.units import Units
 from cytosae.evaluation.untrained_controls import matched_latents, random_backbone, train_controls, turned_back
+from cytosae.report import Pictures, write_page
 from cytosae.sae import Recipe, SparseAutoencoder, TopK, TrainConfig
+from cytosae.views.quality_view import view_of_qualities
 
 
 def test_monosemanticity_is_the_weighted_mean_over_pairs():
@@ -156,11 +159,36 @@ def test_stability_is_judged_by_random_directions():
     assert (row["beats"], row["sae"], row["best"]) == ("yes", pytest.approx(0.8), 0.3)
 
 
+def test_several_data_sets_are_compared_by_the_lead_over_the_best_control(tmp_path):
+    def measured(sae, control):
+        rows = [
+            {"measure": "probe_1", "family": family, "value": a, "value_low": a - 0.01, "value_high": a + 0.01}
+            for family, a in (("SAE", sae), ("k-means", control))
+        ]
+        return with_rows(DictionaryQuality(pd.DataFrame(), pd.DataFrame(), {"cells": 30}), rows)
+
+    view = view_of_qualities({"here": measured(0.9, 0.7), "there": measured(0.6, 0.7), "both": measured(0.7, 0.7)})
+    leads = [(panel.rows[0].number, panel.rows[0].strong) for panel in view.plots[0].panels]
+    assert [round(number.value, 6) for number, _ in leads] == [0.2, -0.1, 0.0]
+    assert (leads[0][0].low, leads[0][0].high) == pytest.approx((0.18, 0.22))
+    assert [strong for _, strong in leads] == [True, False, False]
+    assert view.plots[0].x.reach == pytest.approx((-0.22, 0.22))
+    assert [str(value).split("(")[1].split(";")[0] for value in view.verdicts.rows[0].values[1:]] == [
+        "yes",
+        "no",
+        "not told apart",
+    ]
+    assert "by no measure on every data set" in view.head.verdict
+    both = view_of_qualities({"here": measured(0.9, 0.7), "there": measured(0.8, 0.7)})
+    assert "on every data set by best single unit for a cell type" in both.head.verdict
+    assert "there" in write_page(tmp_path / "index.html", view, Pictures([])).read_text()
+
+
 def test_the_command_measures_a_study_and_writes_a_page(study_of_smear, tmp_path, capsys):
     options = ["--cells", "60", "--splits", "2", "--clusters", "8", "--maps", "2", "--sample", "256", "--steps", "2"]
-    call = ["atlas", "quality", "--study", str(study_of_smear), "--out", str(tmp_path), *options, "--json"]
+    call = ["atlas", "quality", "--study", str(study_of_smear), "--all", "--out", str(tmp_path), *options, "--json"]
     assert main(call) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["datasets"]["smear"]
     measured = {row["measure"] for row in found["measures"]}
     assert {"probe_1", "remaining_block", "localisation", "stability"} <= measured
     families = {row["family"] for row in found["measures"]}

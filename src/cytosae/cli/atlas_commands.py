@@ -122,7 +122,8 @@ def import_statistics(
 def quality(
     *,
     study: ExistingStudy,
-    dataset: str | None = None,
+    dataset: Sequence[str] = (),
+    all_datasets: Annotated[bool, Parameter(name="--all", negative="")] = False,
     asked: QualityOptions | None = None,
     out: Path | None = None,
     as_json: Json = False,
@@ -130,47 +131,61 @@ def quality(
     """Measure the quality of a study's SAE beside controls: on what does learning win, on what not?
 
     Trains controls by the recipe of the study: a decoder frozen at random directions, one that may turn little, another
-    seed, and an SAE on the backbone with random weights; this takes four times as long as training the SAE did.
+    seed, and an SAE on the backbone with random weights; this takes four times as long as training the SAE did, for one
+    data set or for all.
 
     Parameters
     ----------
     dataset
-        Data set whose labelled cells are measured; the first one if left out.
+        Data set whose labelled cells are measured, may be given several times; the first one if left out.
+    all_datasets
+        Measure every data set of the study that has enough labelled cells.
     out
-        Folder for the page and the tables, STUDY/quality if left out.
+        Folder for the pages and the tables, STUDY/quality if left out.
     """
-    from cytosae.pipeline.quality_work import measure_study
+    from cytosae.pipeline.quality_work import measurable, measure_study
     from cytosae.report import Pictures, write_page
     from cytosae.views.page_parts import MadeFrom, say
-    from cytosae.views.quality_view import view_of_quality
+    from cytosae.views.quality_view import view_of_qualities, view_of_quality
+
+    def made_from(*names: str) -> tuple[MadeFrom, ...]:
+        tokens = (MadeFrom(f"tokens/{name}", work.fingerprint("tokens", name)) for name in names)
+        return (MadeFrom("sae", work.fingerprint("sae")), *tokens)
 
     output = Output(as_json=as_json)
     work = cytosae.Study(study)
-    name = dataset or work.datasets[0]
-    found, matching = measure_study(work, name, QualityConfig(**changes_of(asked)))
-    made_from = tuple(
-        MadeFrom(f"{role}/{of}" if of else role, work.fingerprint(role, of))
-        for role, of in (("sae", None), ("tokens", name))
-    )
-    view = view_of_quality(found, dataset=name, made_from=made_from)
+    config = QualityConfig(**changes_of(asked))
+    names = measurable(work, config, output.line) if all_datasets else list(dataset) or work.datasets[:1]
+    found, matching = measure_study(work, names, config)
     folder = out or work.path / "quality"
-    page = write_page(folder / f"{name}.html", view, Pictures([work.cells(name)]))
-    found.table.to_csv(folder / f"{name}.csv", index=False)
-    matching.table.rename(columns={"a": "latent", "b": "of_another_seed", "likeness": "stability"}).to_csv(
-        folder / f"{name}_stability.csv", index=False
-    )
+    stability = matching.table.rename(columns={"a": "latent", "b": "of_another_seed", "likeness": "stability"})
+    views = {name: view_of_quality(one, dataset=name, made_from=made_from(name)) for name, one in found.items()}
+    pages = [write_page(folder / f"{name}.html", view, Pictures([work.cells(name)])) for name, view in views.items()]
+    for name, one in found.items():
+        one.table.to_csv(folder / f"{name}.csv", index=False)
+        stability.to_csv(folder / f"{name}_stability.csv", index=False)
+    view = views[names[0]]
+    if len(found) > 1:
+        view = view_of_qualities(found, made_from=made_from(*found))
+        pages.insert(0, write_page(folder / "index.html", view, Pictures([])))
     output.line(view.head.verdict)
     rows = [
         [say(value, column.shown) for value, column in zip(row.values, view.verdicts.columns, strict=True)]
         for row in view.verdicts.rows
     ]
     output.table([column.words for column in view.verdicts.columns], rows)
-    output.line(f"With pictures: {page}")
+    output.line(f"With pictures: {pages[0]}")
     output.result(
-        page=page,
-        measures=found.table.to_dict("records"),
-        verdicts=found.verdicts.to_dict("records"),
-        facts=found.facts,
+        page=pages[0],
+        datasets={
+            name: {
+                "page": folder / f"{name}.html",
+                "measures": one.table.to_dict("records"),
+                "verdicts": one.verdicts.to_dict("records"),
+                "facts": one.facts,
+            }
+            for name, one in found.items()
+        },
     )
     output.finish()
 

@@ -84,7 +84,7 @@ def measure_quality(
         Fewer than two types have enough cells.
     """
     config = config or QualityConfig()
-    rows, y = _chosen(labels, config)
+    rows, y = chosen_cells(labels, config)
     halves = [_half(y, config.seed + split) for split in range(config.splits)]
     found: list[dict[str, Any]] = []
     own = _Measured(store, rows, finish)
@@ -241,8 +241,8 @@ def _probe(fitted: NDArray[Any], asked: NDArray[Any], y: NDArray[Any], half: NDA
     return float(balanced_accuracy_score(y[~half], model.predict(asked[~half])))
 
 
-def _chosen(labels: Sequence[str | None], config: QualityConfig) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """Rows and types of the cells that are looked at."""
+def chosen_cells(labels: Sequence[str | None], config: QualityConfig) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Rows and types of the cells that are looked at; an `InputError` where fewer than two types have enough."""
     names = np.array([str(label) if isinstance(label, str) else "" for label in labels], dtype=object)
     known = np.flatnonzero(names != "")
     known = known[np.unique(np.linspace(0, len(known) - 1, min(config.cells, len(known))).astype(int))]

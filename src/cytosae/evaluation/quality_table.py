@@ -27,6 +27,8 @@ MEASURES: dict[str, tuple[str, int]] = {
     "stability": ("matched cosine with an SAE of another seed", 1),
 }
 """Measure -> words, and whether more is better (1) or it only describes (0)."""
+OF_DICTIONARY = ("localisation", "stability")
+"""Measures of the dictionary as a whole, the same on every data set."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class DictionaryQuality:
         ``value_low``, ``value_high`` (least and most over the halves).
     verdicts : DataFrame
         One row for each measure on which more is better: ``measure``, ``sae``, ``control`` (the best one), ``best``
-        (its value), ``beats`` ("yes": the SAE's least is more than the control's most, "no": the reverse, or "open").
+        (its value), ``lead_low`` (the SAE's least less the control's most), ``lead_high`` (its most less the control's
+        least), ``beats`` ("yes": ``lead_low`` is above 0, "no": ``lead_high`` is below 0, or "open").
     facts : dict of str to object
         ``cells``, ``classes``, ``outlier_ratio`` (norm of the mean token over the root mean square deviation from it).
     """
@@ -102,16 +105,8 @@ def verdicts_of(table: pd.DataFrame) -> pd.DataFrame:
             continue
         sae, best = here.loc[SUBJECT], str(controls["value"].idxmax())
         other = controls.loc[best]
-        beats = (
-            "yes" if sae["value_low"] > other["value_high"] else "no" if sae["value_high"] < other["value_low"] else ""
-        )
-        rows.append(
-            {
-                "measure": measure,
-                "sae": float(sae["value"]),
-                "control": best,
-                "best": float(other["value"]),
-                "beats": beats or "open",
-            }
-        )
-    return pd.DataFrame(rows, columns=pd.Index(["measure", "sae", "control", "best", "beats"]))
+        low, high = (float(sae[a] - other[b]) for a, b in (("value_low", "value_high"), ("value_high", "value_low")))
+        beats = "yes" if low > 0 else "no" if high < 0 else "open"
+        rows.append((measure, float(sae["value"]), best, float(other["value"]), low, high, beats))
+    columns = ["measure", "sae", "control", "best", "lead_low", "lead_high", "beats"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))

@@ -118,9 +118,13 @@ def _(plot: Intervals) -> Figure:
     tallest = max((len(panel.rows) for panel in plot.panels), default=1)
     figure = Figure(figsize=(6.6 if len(plot.panels) == 1 else 7.4, 0.7 + 0.32 * tallest), layout="constrained")
     panels = figure.subplots(1, len(plot.panels), sharex=True, squeeze=False)[0]
+    same = len({tuple(row.name for row in panel.rows) for panel in plot.panels}) == 1
     for axes, panel in zip(panels, plot.panels, strict=True):
         _draw_intervals(axes, panel)
+        axes.set_xlim(plot.x.reach)
         axes.set_xlabel(plot.x.words)
+        if same and axes is not panels[0]:
+            axes.set_yticklabels([])
     return figure
 
 
@@ -222,5 +226,5 @@ def _draw_intervals(axes: Axes, panel: IntervalPanel) -> None:
     if panel.level is not None:
         axes.axvline(panel.level, color=GUIDE, linewidth=0.8, linestyle=DASHED)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.set(xlim=(0, 1), ylim=(-0.6, len(rows) - 0.4))
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_title(panel.title, fontsize=9, loc="left", fontweight="bold")

@@ -13,10 +13,11 @@ from cytosae.views.page_parts import Number
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: what it shows with its unit, and whether it is logarithmic."""
+    """An axis: what it shows with its unit, whether it is logarithmic, and, for intervals, its two ends."""
 
     words: str
     log: bool = False
+    reach: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)

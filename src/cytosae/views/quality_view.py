@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cytosae.evaluation.quality_table import MEASURES, SUBJECT, DictionaryQuality
-from cytosae.views.number_words import count, whole
+import pandas as pd
+
+from cytosae.evaluation.quality_table import MEASURES, OF_DICTIONARY, SUBJECT, DictionaryQuality
+from cytosae.views.number_words import count, listed, whole
 from cytosae.views.page_parts import Column as TableColumn
-from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Shown, Table, define, known, table_of
+from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Shown, Table, define, known, say, table_of
 from cytosae.views.plots import Axis, IntervalPanel, IntervalRow, Intervals
 from cytosae.views.study_view import NOTICE
 
@@ -70,9 +73,90 @@ def table_of_verdicts(found: DictionaryQuality) -> Table:
     ways: tuple[Shown, ...] = ("text", "two", "text", "two", "text")
     rows = [
         Row((MEASURES[measure][0], known(sae), control, known(best), ANSWERS[beats]))
-        for measure, sae, control, best, beats in found.verdicts.itertuples(index=False)
+        for measure, sae, control, best, _, _, beats in found.verdicts.itertuples(index=False)
     ]
     return Table(tuple(TableColumn(w, s) for w, s in zip(columns, ways, strict=True)), tuple(rows))
+
+
+def view_of_qualities(found: Mapping[str, DictionaryQuality], *, made_from: tuple[MadeFrom, ...] = ()) -> QualityView:
+    """The page of several data sets: on each and on every measure, by how much the SAE leads the best control."""
+    verdicts = {name: one.verdicts.set_index("measure") for name, one in found.items()}
+    measures = [m for m in MEASURES if m not in OF_DICTIONARY and any(m in one.index for one in verdicts.values())]
+    wins = {m: [m in one.index and one.at[m, "beats"] == "yes" for one in verdicts.values()] for m in measures}
+    always, never = [m for m in measures if all(wins[m])], [m for m in measures if not any(wins[m])]
+    table: Any = pd.concat([one.table.assign(dataset=name) for name, one in found.items()], ignore_index=True)
+    table["measure"] = [MEASURES[name][0] for name in table["measure"]]
+    return QualityView(
+        head=Head(
+            kicker="Is it real?",
+            title=f"Quality of the dictionary on {count(len(found), 'data set')}",
+            byline=f"{count(sum(one.facts['cells'] for one in found.values()), 'cell')} of {listed(list(found))}",
+            verdict=_sentence_of_several(measures, always, never),
+            notice=NOTICE,
+        ),
+        tiles=(
+            Fact("measures on which learning wins everywhere", len(always), "count"),
+            Fact("on which it wins nowhere", len(never), "count"),
+        ),
+        definitions=define("Explained variance", "L0"),
+        made_from=made_from,
+        verdicts=_table_of_leads(verdicts, measures),
+        plots=(_plot_of_leads(verdicts, measures),),
+        table=_table(table[["dataset", *table.columns.drop("dataset")]]),
+    )
+
+
+def _table_of_leads(verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> Table:
+    def words(one: pd.DataFrame, measure: str) -> str | None:
+        if measure not in one.index:
+            return None
+        row: Any = one.loc[measure]
+        return f"{say(known(row['sae'] - row['best']), 'signed')} ({ANSWERS[row['beats']]}; {row['control']})"
+
+    return Table(
+        (TableColumn("measure"), *(TableColumn(name) for name in verdicts)),
+        tuple(Row((MEASURES[m][0], *(words(one, m) for one in verdicts.values()))) for m in measures),
+        "The dictionary's value less that of the best control; whether learning wins; the control. Localisation and "
+        "stability are of the dictionary and stand on the pages of the data sets.",
+    )
+
+
+def _plot_of_leads(verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> Intervals:
+    def lead(one: pd.DataFrame, measure: str) -> Number:
+        if measure not in one.index:
+            return Number(None)
+        row: Any = one.loc[measure]
+        return Number(known(row["sae"] - row["best"]), known(row["lead_low"]), known(row["lead_high"]))
+
+    panels = {
+        name: [IntervalRow(_short(m), lead(one, m), strong=one["beats"].get(m) == "yes") for m in measures]
+        for name, one in verdicts.items()
+    }
+    ends = [n for rows in panels.values() for row in rows for n in (row.number.low, row.number.high) if n is not None]
+    reach = max((abs(end) for end in ends), default=1.0)
+    return Intervals(
+        "The dictionary's lead over the best control: right of the line learning wins, and in colour where it does "
+        "for every random half of the cells. Lines: what the halves leave open.",
+        Axis("lead", reach=(-reach, reach)),
+        tuple(IntervalPanel(name, tuple(rows), level=0) for name, rows in panels.items()),
+    )
+
+
+def _sentence_of_several(measures: Sequence[str], always: Sequence[str], never: Sequence[str]) -> str:
+    """On what learning wins wherever it was measured, and on what nowhere."""
+    said = [_short(MEASURES[measure][0]) for measure in always]
+    not_said = [_short(MEASURES[measure][0]) for measure in never]
+    wins = f"on every data set by {listed(said)}" if said else "by no measure on every data set"
+    return (
+        f"Of {count(len(measures), 'measure')} the dictionary is better than every control {wins}"
+        + (f"; by {listed(not_said)} on none" if not_said else "")
+        + "."
+    )
+
+
+def _short(words: str) -> str:
+    """The words of a measure before the first comma or colon."""
+    return words.split(",")[0].split(":")[0]
 
 
 def _plots(found: DictionaryQuality) -> tuple[Intervals, ...]:
