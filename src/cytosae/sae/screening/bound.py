@@ -13,7 +13,7 @@ significant bits): they are about 0.4 u ||x||, and a subnormal that the hardware
 G = (1 + 2^-23)^(d + 2) - 1 allows every addition to be truncated. Products of two bfloat16 numbers are exact in
 float32; each product and each partial sum may underflow and be flushed, which loses less than 2^-126 at a time, hence
 A = (4 d + 8) 2^-126. V is 2^-8, or 0 where t stays float32 (then x' = x and w' = w, and only the accumulations
-remain). The proof needs that no sum overflows: `LARGEST_PRODUCT`. `docs/performance.md` has it in full.
+remain). The proof needs that no sum overflows: `LARGEST_PRODUCT`. `docs/exact_screening.md` has it in full.
 """
 
 from __future__ import annotations
