@@ -86,4 +86,4 @@ release: setup-dev
 	$(BIN)/python scripts/bill_of_materials.py dist/cytosae.cdx.json explorer onnx postgres
 
 clean:
-	rm -rf $(VENV) $(INTEROP) .venv-peers $(PYTHONS:%=.venv-%) site runs dist
+	rm -rf $(VENV) $(INTEROP) .venv-peers .venv-peers-quality $(PYTHONS:%=.venv-%) site runs dist

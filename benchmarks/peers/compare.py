@@ -91,16 +91,15 @@ def table(comparisons: list[Comparison], n: int, clock: str) -> str:
     return "\n".join(rows)
 
 
-def environment() -> Path:
+def environment(place: Path = ENVIRONMENT, requirements: Path = HERE / "requirements.txt") -> Path:
     """Python of the peers' environment, which is made if it is not there."""
     if os.environ.get("CYTOSAE_PEERS_PYTHON"):
         return Path(os.environ["CYTOSAE_PEERS_PYTHON"])
-    python, done = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".setup"
-    requirements = HERE / "requirements.txt"
+    python, done = place / "bin" / "python", place / ".setup"
     if not done.exists() or done.stat().st_mtime < requirements.stat().st_mtime:
-        print(f"Setting up {ENVIRONMENT} with the peers (some minutes) ...", flush=True)
+        print(f"Setting up {place} with the peers (some minutes) ...", flush=True)
         if not python.exists():
-            venv.create(ENVIRONMENT, with_pip=True)
+            venv.create(place, with_pip=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-r", str(requirements)]
         subprocess.run(pip, check=True)
         done.touch()

@@ -42,6 +42,9 @@ def test_morans_i_of_known_maps():
     # 24 pairs of neighbours: of the halves 20 are alike and 4 unlike, of the board none and 24
     np.testing.assert_allclose(morans_i(np.stack([halves, board.astype(float)])), [16 / 24, -1])
     assert np.isnan(morans_i(np.ones((4, 4))))
+    # with 18 more pairs across corners: of the halves 12 are alike and 6 unlike, of the board all 18
+    found = morans_i(np.stack([halves, board.astype(float)]), corners=True)
+    np.testing.assert_allclose(found, [(16 + 6) / 42, (18 - 24) / 42])
 
 
 def test_morans_i_of_noise_is_that_of_no_structure():

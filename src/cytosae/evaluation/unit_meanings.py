@@ -43,7 +43,7 @@ def monosemanticity(values: NDArray[np.floating], embeddings: NDArray[np.floatin
     return np.divide(alike, pairs, out=np.full(w.shape[1], np.nan), where=pairs > 1e-12)
 
 
-def morans_i(maps: NDArray[np.floating]) -> Array:
+def morans_i(maps: NDArray[np.floating], *, corners: bool = False) -> Array:
     """Moran's I of maps on a square grid: how alike neighbouring patches are, those that share an edge.
 
     I = (P / W) sum_{p, q neighbours} z_p z_q / sum_p z_p^2, z the values less the map's mean, W the number of ordered
@@ -52,6 +52,8 @@ def morans_i(maps: NDArray[np.floating]) -> Array:
     Parameters
     ----------
     maps : ndarray of float, shape (..., side, side)
+    corners : bool
+        Patches that share a corner are neighbours, too.
 
     Returns
     -------
@@ -65,8 +67,11 @@ def morans_i(maps: NDArray[np.floating]) -> Array:
     side = maps.shape[-1]
     z = maps - maps.mean((-2, -1), keepdims=True)
     pairs = (z[..., 1:, :] * z[..., :-1, :]).sum((-2, -1)) + (z[..., 1:] * z[..., :-1]).sum((-2, -1))
-    square = (z**2).sum((-2, -1))
     count = 2 * side * (side - 1)
+    if corners:
+        pairs += (z[..., 1:, 1:] * z[..., :-1, :-1]).sum((-2, -1)) + (z[..., 1:, :-1] * z[..., :-1, 1:]).sum((-2, -1))
+        count += 2 * (side - 1) ** 2
+    square = (z**2).sum((-2, -1))
     return np.divide(side**2 * pairs / count, square, out=np.full(square.shape, np.nan), where=square > 1e-12)
 
 
