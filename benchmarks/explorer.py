@@ -3,9 +3,11 @@
     python benchmarks/explorer.py                       # 100,000 cells x 49,152 latents, 1,000 active in a cell
     python benchmarks/explorer.py --cells 20000 --seconds 20
     python benchmarks/explorer.py --study runs/demo     # a finished study with patients: pages that need its SAE, too
+    python benchmarks/explorer.py --atlas made_up.h5ad  # an atlas that is there, such as one that `--keep` left
+    python benchmarks/explorer.py --minutes 60          # the memory of the server, every minute of an hour
 
 Prints the median and 95th percentile of the time of an answer, for pages and their JSON twins, and memory and
-start-up of the server. Bounded by `--seconds` and `--requests`, whichever comes first.
+start-up of the server. Bounded by `--seconds` (or `--minutes`) and `--requests`, whichever comes first.
 """
 
 from __future__ import annotations
@@ -99,12 +101,13 @@ class Known:
 def look_around(address: str) -> Known:
     """What a study that is served has: latents, classes, some cells, patients and diseases."""
     dataset = json.loads(ask(address, "/api/")[1])["datasets"][0]
-    found = json.loads(ask(address, "/api/search?q=has%201%20or%202%20or%203%20or%205%20or%208")[1])
+    anything = "/api/search?q=has%201%20or%202%20or%203%20or%205%20or%208&page="
+    found = [cell for page in range(1, 11) for cell in json.loads(ask(address, f"{anything}{page}")[1])["cells"]]
     patients = json.loads(ask(address, "/api/patients")[1])
     return Known(
         dataset["latents"],
         tuple(dataset["classes"]),
-        tuple(cell["cell"] for cell in found["cells"]),
+        tuple(cell["cell"] for cell in found),
         tuple(row["patient"] for row in patients.get("patients", [])),
         tuple(patients.get("diseases", [])),
     )
@@ -157,59 +160,82 @@ def use(address: str, known: Known, until: float, most: int, seed: int, taken: d
 
 
 def main() -> None:
+    asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that server and atlas go, too
+    with tempfile.TemporaryDirectory(prefix="cytosae-load-") as name:
+        folder = Path(name)
+        server, address = serve(what_is_shown(asked, folder), folder)
+        try:
+            for path in ("/", "/concepts/1"):  # what is made once: the columns
+                print(f"first {path}: {ask(address, path)[0]:.1f} s")
+            known = look_around(address) if asked.study else Known(asked.latents, CLASSES)
+            for path in [f"/cells/{known.cells[0]}", f"/patients/{known.patients[0]}"] if known.patients else []:
+                print(f"first {path[:20]}: {ask(address, path)[0]:.1f} s")
+            print(f"memory of the server before: {memory(server.pid)}", flush=True)
+            report(load(asked, address, known, server.pid))
+            print(f"memory of the server after: {memory(server.pid)}")
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--latents", type=int, default=49_152)
     parser.add_argument("--active", type=int, default=1000)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--requests", type=int, default=400, help="most requests of each user")
+    parser.add_argument("--minutes", type=float, help="instead of seconds, and the memory of the server every minute")
+    parser.add_argument("--requests", type=int, help="most requests of each user; 400, or any number within --minutes")
     parser.add_argument("--study", type=Path, help="a finished study instead of a made-up atlas")
-    asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that server and atlas go, too
-    with tempfile.TemporaryDirectory(prefix="cytosae-load-") as name:
-        folder = Path(name)
-        shown = [str(asked.study)]
-        if asked.study is None:
-            atlas = make_atlas(asked.cells, asked.latents, asked.active)
-            print(f"{asked.cells:,} cells x {asked.latents:,} latents, {atlas.X.nnz:,} entries")
-            save_atlas(atlas, folder / "made_up.h5ad")
-            del atlas
-            shown = ["--atlas", str(folder / "made_up.h5ad")]
-        begun = time.perf_counter()
-        program = "from cytosae.cli import main; raise SystemExit(main())"
-        words = ["explore", *shown, "--no-browser", "--port", "0", "--json"]
-        environment = {**os.environ, "CYTOSAE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
-        server = subprocess.Popen(
-            [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        try:
-            text = ""
-            while "}" not in text:
-                text += server.stdout.readline()
-            address = json.loads(text)["address"]
-            print(f"listens after {time.perf_counter() - begun:.1f} s")
-            for path in ("/", "/concepts/1"):  # what is made once: the columns
-                print(f"first {path}: {ask(address, path)[0]:.1f} s")
-            known = look_around(address) if asked.study else Known(asked.latents, CLASSES)
-            for path in [f"/cells/{known.cells[0]}", f"/patients/{known.patients[0]}"] if known.patients else []:
-                print(f"first {path[:20]}: {ask(address, path)[0]:.1f} s")
-            print(f"memory of the server before: {memory(server.pid)}")
-            taken: dict = defaultdict(list)
-            until = time.monotonic() + asked.seconds
-            users = [
-                threading.Thread(target=use, args=(address, known, until, asked.requests, i, taken))
-                for i in range(asked.users)
-            ]
-            for user in users:
-                user.start()
-            for user in users:
-                user.join()
-            report(taken)
-            print(f"memory of the server after: {memory(server.pid)}")
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
+    parser.add_argument("--atlas", type=Path, help="a made-up atlas of so many --latents that is there already")
+    return parser.parse_args()
+
+
+def what_is_shown(asked: argparse.Namespace, folder: Path) -> list[str]:
+    """The study or atlas, as ``cytosae explore`` is told; made in ``folder`` where none is named."""
+    if asked.study or asked.atlas:
+        return [str(asked.study)] if asked.study else ["--atlas", str(asked.atlas)]
+    atlas = make_atlas(asked.cells, asked.latents, asked.active)
+    print(f"{asked.cells:,} cells x {asked.latents:,} latents, {atlas.X.nnz:,} entries")
+    save_atlas(atlas, folder / "made_up.h5ad")
+    return ["--atlas", str(folder / "made_up.h5ad")]
+
+
+def serve(shown: list[str], folder: Path) -> tuple[subprocess.Popen, str]:
+    """A server with a cache of its own, and its address."""
+    begun = time.perf_counter()
+    program = "from cytosae.cli import main; raise SystemExit(main())"
+    words = ["explore", *shown, "--no-browser", "--port", "0", "--json"]
+    environment = {**os.environ, "CYTOSAE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    server = subprocess.Popen(
+        [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    text = ""
+    while "}" not in text and server.poll() is None:
+        text += server.stdout.readline()
+    print(f"listens after {time.perf_counter() - begun:.1f} s")
+    return server, json.loads(text)["address"]
+
+
+def load(asked: argparse.Namespace, address: str, known: Known, server: int) -> dict:
+    """Let the users ask; in a run of minutes, print the memory of the server meanwhile. Seconds and status by path."""
+    taken: dict = defaultdict(list)
+    begun = time.monotonic()
+    until = begun + (asked.seconds if asked.minutes is None else 60 * asked.minutes)
+    most = asked.requests or (400 if asked.minutes is None else sys.maxsize)
+    users = [threading.Thread(target=use, args=(address, known, until, most, i, taken)) for i in range(asked.users)]
+    for user in users:
+        user.start()
+    while asked.minutes is not None and any(user.is_alive() for user in users):
+        for user in users:
+            user.join(max(0, min(until, time.monotonic() + 60 / asked.users) - time.monotonic()))
+        answers = sum(map(len, list(taken.values())))
+        print(f"{(time.monotonic() - begun) / 60:5.1f} min, {answers:>8,} answers: {memory(server)}", flush=True)
+    for user in users:
+        user.join()
+    return taken
 
 
 def ask(address: str, path: str) -> tuple[float, bytes]:

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from cytosae.atlas import concept_map, concept_maps, reference_maps
+from cytosae.atlas.maps import strongest_patches
 from cytosae.common.errors import InputError, UsageError
-from cytosae.sae import NoNormalisation, PositionMean, ReluL1, SparseAutoencoder, TopK
+from cytosae.sae import JumpRelu, NoNormalisation, PositionMean, ReluL1, SparseAutoencoder, TopK
 
 
 class StubBackbone:
@@ -63,6 +64,31 @@ def test_reference_maps_read_each_cell_once(chain, monkeypatch):
     maps = reference_maps(store, [(3, 1), (20, 1), (3, 8)], sae=sae)
     assert sorted(reads) == [3, 20]
     np.testing.assert_allclose(maps[3, 8], concept_map(store.tokens[3], 8, sae=sae), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sparsity", [ReluL1(), TopK(k=1), TopK(k=3), JumpRelu(initial_threshold=0.5)])
+@pytest.mark.parametrize("first", [1, 4])
+def test_the_strongest_patch_is_the_place_of_the_largest_value_of_the_map(chain, sparsity, first):
+    _, store, _ = chain
+    sae = SparseAutoencoder(12, 40, sparsity, PositionMean(), seed=1)
+    sae.normaliser.fit(store.tokens.flatten(0, 1), torch.arange(17).repeat(len(store)))
+    pairs = [(row, latent) for row in (7, 2, 20) for latent in range(40)]
+    maps = reference_maps(store, pairs, sae=sae)
+    found = strongest_patches(store, [*pairs, pairs[0]], sae=sae, first=first)
+    assert found == {pair: int(grid.argmax()) for pair, grid in maps.items()}
+    assert len(set(found.values())) > 4
+
+
+def test_the_strongest_patch_is_among_those_that_count(chain):
+    _, store, _ = chain
+    sae = SparseAutoencoder(12, 40, TopK(k=3), seed=1)
+    before = strongest_patches(store, [(5, latent) for latent in range(40)], sae=sae)
+    store.counted = np.ones((len(store), 17), bool)
+    store.counted[:, 1 + np.unique(list(before.values()))[1:4]] = False
+    after = strongest_patches(store, [*before], sae=sae)
+    maps = reference_maps(store, [*before], sae=sae)
+    assert after == {pair: int(grid.argmax()) for pair, grid in maps.items()}
+    assert after != before
 
 
 def test_image_may_be_an_array_a_picture_or_a_path(chain, tmp_path):

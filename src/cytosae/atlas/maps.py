@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.cell_codes import CellCodes, column_of
+from cytosae.atlas.token_activations import encode_cells, encode_tokens
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae import ReluL1
 from cytosae.sae.model.level import refuse_other_level
@@ -94,7 +95,11 @@ def concept_maps(
 
 
 def reference_maps(
-    store: TokenStore, pairs: Sequence[tuple[int, int]], *, sae: SparseAutoencoder, batch_cells: int = 16
+    store: TokenStore,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    sae: SparseAutoencoder,
+    codes: CellCodes | None = None,
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
     """Maps of (row, latent) pairs, each cell read and encoded once.
 
@@ -104,29 +109,72 @@ def reference_maps(
         The cells' tokens.
     pairs : sequence of tuple of int
         (row in the store, latent).
+    codes : CellCodes or None
+        The same store's cells as far as they have been encoded before.
 
     Returns
     -------
     dict of tuple of int to ndarray of float32
         (row, latent) -> [side, side] float32; 0 on patches that do not count (`cytosae.tokens.FocusedStore`).
     """
-    latents_of: dict[int, list[int]] = {}
-    for row, latent in pairs:
-        latents_of.setdefault(row, []).append(latent)
-    _checked([latent for _, latent in pairs], sae)
-    rows = sorted(latents_of)
-    refuse_other_level(sae, store.manifest.get("backbone", {}), str(store.path))
-    side, T = store.side, store.n_tokens
-    maps = {}
-    for start in range(0, len(rows), batch_cells):
-        batch = rows[start : start + batch_cells]
-        tokens = torch.cat([store.read(row, row + 1) for row in batch])
-        activations = encode_cells(sae, tokens, None if store.counted is None else store.counted[batch])
-        for i, row in enumerate(batch):
-            cell = activations[i * T + 1 : (i + 1) * T].tocsc()
-            for latent in latents_of[row]:
-                maps[row, latent] = cell[:, [latent]].toarray().reshape(side, side)
+    latents_of = _by_row(store, pairs, sae)
+    side, maps = store.side, {}
+    for row, activations in (codes or CellCodes(store, sae)).each(sorted(latents_of)):
+        for latent in latents_of[row]:
+            maps[row, latent] = column_of(activations, latent)[1:].reshape(side, side)
     return maps
+
+
+@torch.no_grad()
+def strongest_patches(
+    store: TokenStore, pairs: Sequence[tuple[int, int]], *, sae: SparseAutoencoder, first: int = 4
+) -> dict[tuple[int, int], int]:
+    """The patch on which a latent is strongest in a cell: the place of the largest value of its map.
+
+    A latent's activation on a token is its score or 0, so the first patch by score on which it is active is the
+    strongest. Scores of one latent are a product with one column of the encoder; to know whether it is active,
+    ``first`` patches of a cell are encoded instead of all, and all where it is active on none of these.
+
+    Parameters
+    ----------
+    store : TokenStore
+        The cells' tokens.
+    pairs : sequence of tuple of int
+        (row in the store, latent).
+    sae : SparseAutoencoder
+        The autoencoder.
+    first : int
+        Patches of each pair that are encoded at first.
+
+    Returns
+    -------
+    dict of tuple of int to int
+        (row, latent) -> patch, from 0, row by row; 0 where the latent is active on no patch.
+    """
+    found, asked, tokens = dict.fromkeys(pairs, 0), {}, []
+    for row, latents in _by_row(store, [*found], sae).items():
+        cell = store.read(row, row + 1)
+        for latent, scores in zip(latents, _scores(sae, cell, latents).cpu()[1:].T, strict=True):
+            if store.counted is not None:
+                scores = scores.where(torch.from_numpy(store.counted[row, 1:]), 0.0)
+            if bool((scores > 0).any()):
+                best = torch.argsort(scores, descending=True, stable=True)[:first]
+                asked[row, latent] = best.numpy()
+                tokens.append(cell[0, 1 + best])
+    if not asked:
+        return found
+    codes = encode_tokens(sae, torch.cat(tokens), 1 + torch.from_numpy(np.concatenate([*asked.values()])))
+    unsure, start = [], 0
+    for (row, latent), best in asked.items():
+        active = column_of(codes[start : start + len(best)], latent) > 0
+        if store.counted is not None:
+            active &= store.counted[row, 1:][best]
+        start += len(best)
+        if active.any():
+            found[row, latent] = int(best[active.argmax()])
+        else:
+            unsure.append((row, latent))
+    return found | {pair: int(grid.argmax()) for pair, grid in reference_maps(store, unsure, sae=sae).items()}
 
 
 @torch.no_grad()
@@ -135,13 +183,26 @@ def _activations(sae: SparseAutoencoder, tokens: torch.Tensor, latents: list[int
     if not isinstance(getattr(sae, "sparsity", None), ReluL1):
         # Which latents of a token are active depends on all of its latents.
         return encode_cells(sae, tokens).tocsc()[:, latents].toarray()
-    # With a ReLU each latent stands for itself: L of m columns of the encoder suffice.
+    return torch.relu(_scores(sae, tokens, latents)).cpu().numpy()
+
+
+def _scores(sae: SparseAutoencoder, tokens: torch.Tensor, latents: Sequence[int]) -> torch.Tensor:
+    """[b * T, L] scores: each latent's by itself, so that L of m columns of the encoder suffice."""
     tokens = tokens.to(sae.device)
     positions = torch.arange(tokens.shape[1]).repeat(len(tokens))
     x = sae.normaliser(tokens.reshape(-1, tokens.shape[2]), positions)
     chosen = torch.tensor(latents).to(sae.device)
-    scores = (x - sae.b_dec) @ sae.W_enc[:, chosen] + sae.b_enc[chosen]
-    return torch.relu(scores).cpu().numpy()
+    return (x - sae.b_dec) @ sae.W_enc[:, chosen] + sae.b_enc[chosen]
+
+
+def _by_row(store: TokenStore, pairs: Sequence[tuple[int, int]], sae: SparseAutoencoder) -> dict[int, list[int]]:
+    """Latents that are asked for by cell, where both are there and the store is of the SAE's level."""
+    _checked([latent for _, latent in pairs], sae)
+    refuse_other_level(sae, store.manifest.get("backbone", {}), str(store.path))
+    latents_of: dict[int, list[int]] = {}
+    for row, latent in pairs:
+        latents_of.setdefault(row, []).append(latent)
+    return latents_of
 
 
 def _tokens(image_or_tokens: Any, backbone: AnyBackbone | None) -> torch.Tensor:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder
 
 
-@torch.no_grad()
 def encode_cells(
     sae: SparseAutoencoder, tokens: torch.Tensor, counted: NDArray[np.bool_] | None = None
 ) -> sp.csr_array:
@@ -25,16 +24,22 @@ def encode_cells(
     """
     b, T, D = tokens.shape
     flat, positions = tokens.reshape(b * T, D), torch.arange(T).repeat(b)
-    rows = None if counted is None else torch.from_numpy(np.flatnonzero(counted))
-    if rows is not None:
-        flat, positions = flat[rows.to(flat.device)], positions[rows]
-    sparse = sae.encode_sparse(flat, positions=positions).detach().cpu()
+    if counted is None:
+        return encode_tokens(sae, flat, positions)
+    rows = torch.from_numpy(np.flatnonzero(counted))
+    found = encode_tokens(sae, flat[rows.to(flat.device)], positions[rows])
+    offsets = found.indptr[np.concatenate([[0], np.cumsum(counted.ravel())])]
+    return sp.csr_array((found.data, found.indices, offsets), shape=(b * T, sae.d_sae))
+
+
+@torch.no_grad()
+def encode_tokens(sae: SparseAutoencoder, tokens: torch.Tensor, positions: torch.Tensor) -> sp.csr_array:
+    """Activations of tokens [N, D] at their ``positions`` [N] in the cells, 0 for CLS, as a scipy CSR [N, m]."""
+    sparse = sae.encode_sparse(tokens, positions=positions).detach().cpu()
     # torch counts in int64, which would double the memory and the file: 32 bits number any dictionary's latents.
     indices = sparse.col_indices().to(torch.int32).numpy()
     offsets = sparse.crow_indices().numpy().astype(index_type(len(indices)))
-    if counted is not None:
-        offsets = offsets[np.concatenate([[0], np.cumsum(counted.ravel())])]
-    return sp.csr_array((sparse.values().float().numpy(), indices, offsets), shape=(b * T, sae.d_sae))
+    return sp.csr_array((sparse.values().float().numpy(), indices, offsets), shape=(len(tokens), sae.d_sae))
 
 
 def mean_activation(activations: sp.csr_array | sp.csc_array, counted: NDArray[np.bool_] | None = None) -> np.ndarray:

@@ -14,6 +14,8 @@ from typing import Any, NotRequired, TypeVar
 from cytosae.common.errors import UsageError
 
 T = TypeVar("T")
+LEAVES = frozenset({str, int, float, bool, type(None)})
+"""What is plain already, and most of what a page holds: a map alone has hundreds of numbers."""
 
 
 def to_plain(config: Any) -> Any:
@@ -22,13 +24,15 @@ def to_plain(config: Any) -> Any:
     A dataclass becomes a mapping; its class name is kept under ``"type"``, so that a field which admits several
     classes (``sparsity: ReluL1 | TopK``) can be read back.
     """
+    if type(config) in LEAVES:
+        return config
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         fields = {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
         return {"type": type(config).__name__, **fields}
     if isinstance(config, Mapping):
         return {str(key): to_plain(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
-        return [to_plain(value) for value in config]
+        return [value if type(value) in LEAVES else to_plain(value) for value in config]
     return str(config) if isinstance(config, Path) else config
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from cytosae.common.artifact import package_version
-from cytosae.common.configuration import finite, to_plain
+from cytosae.common.configuration import finite
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.explorer.library import Library
 from cytosae.report.templating import make_environment
@@ -70,7 +70,7 @@ def _serve(app: FastAPI, path: str, template: str, make: Callable[..., Any]) -> 
         return html(request, template, make(request.app.state.library, **query))
 
     def twin(request: Request, **query: Any) -> JSONResponse:
-        return JSONResponse(finite(to_plain(make(request.app.state.library, **query))))
+        return JSONResponse(finite(make(request.app.state.library, **query)))
 
     for function, name in ((page, make.__name__), (twin, f"{make.__name__}_json")):
         function.__name__, function.__doc__ = name, make.__doc__

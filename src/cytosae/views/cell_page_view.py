@@ -32,6 +32,18 @@ BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What lights up in a cell: ``codes`` (T, m) by token, CLS first, ``mean`` (D,) its mean token.
+
+    ``counted`` (T,) says which tokens count, as in the atlas, None for all; on the others there are no concepts.
+    """
+
+    codes: sp.csr_array
+    mean: NDArray[np.float32]
+    counted: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
 class Place:
     """A patch of a cell, by row and column on its grid."""
 
@@ -95,24 +107,21 @@ class CellPage:
 
 def view_of_cell(
     dataset: OpenedDataset,
-    tokens: torch.Tensor,
+    seen: Seen,
     *,
-    counted: NDArray[np.bool_] | None = None,
     cell: str = "",
     title: str = "",
     patches: Sequence[int] = (),
     latent: int | None = None,
 ) -> CellPage:
-    """Gather what the SAE sees in the tokens (T, D) of one cell.
+    """Gather what the SAE sees in one cell.
 
     Parameters
     ----------
     dataset : OpenedDataset
         Where names, frequencies and cells alike come from.
-    tokens : Tensor, shape (T, D), float32
-        CLS first.
-    counted : ndarray of bool, shape (T,), or None
-        Tokens that count, as in the atlas; None for all. On the others there are no concepts.
+    seen : Seen
+        What lights up in the cell (`seen_in_store`, `seen_in_tokens`).
     cell : str
         The cell, where it is one of the data set.
     title : str
@@ -122,24 +131,24 @@ def view_of_cell(
     latent : int or None
         Concept whose map is shown first, None for the most surprising.
     """
-    from cytosae.atlas.token_activations import encode_cells, mean_activation, mean_tokens
+    from cytosae.atlas.cell_codes import column_of
+    from cytosae.atlas.token_activations import mean_activation
 
-    mask = None if counted is None else counted[None]
-    codes: Any = sp.csc_array(encode_cells(dataset.sae, tokens[None], mask))
-    side = round((tokens.shape[0] - 1) ** 0.5)
+    codes = seen.codes
+    side = round((codes.shape[0] - 1) ** 0.5)
     frequency = dataset.var["activation_frequency"].reindex(range(codes.shape[1])).fillna(0).to_numpy(float)
     rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
-    mean = mean_activation(codes, counted)
+    mean = mean_activation(codes, seen.counted)
     first = _strongest(mean * rarity, CONCEPTS)
-    rows = codes.tocsr()[[1 + patch for patch in patches]]
+    rows = codes[[1 + patch for patch in patches]]
     there = np.asarray(rows.sum(axis=0)).ravel() / max(len(patches), 1)
     pointed = _strongest(there * rarity, AT_PATCHES)
 
     def lit(latent: int, activation: NDArray[np.floating]) -> LitConcept:
-        grid = codes[:, [latent]].toarray().ravel()[1:]
+        grid = column_of(codes, latent)[1:]
         value = float(activation[latent])
         names = tuple(reference_ids(dataset, latent)[:REFERENCES])
-        numbers = tuple(float(f"{v:.3g}") for v in grid)
+        numbers = tuple(float(f"{v:.3g}") if v else 0.0 for v in grid.tolist())
         peak = float(grid.max(initial=0))
         return LitConcept(latent, name_of(dataset, latent), value, peak, value * float(rarity[latent]), numbers, names)
 
@@ -152,18 +161,33 @@ def view_of_cell(
         concepts=tuple(lit(latent, mean) for latent in first),
         patches=tuple(patches),
         at_patches=_with_places(dataset, [lit(latent, there) for latent in pointed]),
-        alike=like_cells(dataset, mean_tokens(tokens[None], mask)[0], but=cell),
+        alike=like_cells(dataset, seen.mean, but=cell),
         latent=latent if latent is not None else next(iter(first), None),
     )
+
+
+def seen_in_store(dataset: OpenedDataset, cell: str) -> Seen:
+    """What lights up in a cell of the data set, as it is held or from its stored tokens."""
+    row = dataset.row_in_store[cell]
+    counted = None if dataset.store.counted is None else dataset.store.counted[row]
+    in_atlas = dataset.atlas.obs_names.get_indexer([cell])
+    return Seen(dataset.codes.of(row), read_array_rows(dataset.mean_tokens, in_atlas)[0], counted)
+
+
+def seen_in_tokens(dataset: OpenedDataset, tokens: torch.Tensor, counted: NDArray[np.bool_] | None) -> Seen:
+    """What lights up in the tokens (T, D), CLS first, of an image; ``counted`` (T,) are those that count."""
+    from cytosae.atlas.token_activations import encode_cells, mean_tokens
+
+    mask = None if counted is None else counted[None]
+    return Seen(encode_cells(dataset.sae, tokens[None], mask), mean_tokens(tokens[None], mask)[0], counted)
 
 
 def like_cells(
     dataset: OpenedAtlas, mean: NDArray[np.float32], *, but: str = "", n: int = ALIKE
 ) -> tuple[LikeCell, ...]:
     """The ``n`` cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), less the mean of all."""
-    array = dataset.atlas.obsm["X_backbone"]
+    array, centre = dataset.mean_tokens, dataset.centre
     cells = array.shape[0]
-    centre = _centre(dataset)
     query = mean - centre
     cosine = np.empty(cells, np.float32)
     for start in range(0, cells, BLOCK):
@@ -177,12 +201,6 @@ def like_cells(
     )
 
 
-def _centre(dataset: OpenedAtlas) -> NDArray[np.float32]:
-    array = dataset.atlas.obsm["X_backbone"]
-    rows = np.linspace(0, array.shape[0] - 1, min(array.shape[0], 2000)).astype(int)
-    return read_array_rows(array, np.unique(rows)).mean(axis=0)
-
-
 def _strongest(values: NDArray[np.floating], n: int) -> list[int]:
     top = np.argsort(-values, kind="stable")[:n]
     return [int(latent) for latent in top if values[latent] > 0]
@@ -190,12 +208,16 @@ def _strongest(values: NDArray[np.floating], n: int) -> list[int]:
 
 def _with_places(dataset: OpenedDataset, concepts: list[LitConcept]) -> tuple[LitConcept, ...]:
     """Each concept with its strongest patch in its first reference cells."""
+    from cytosae.atlas.maps import strongest_patches
+
     known_places = dataset.strongest_patches
     new = [concept for concept in concepts if concept.latent not in known_places]
-    maps = dataset.maps((cell, concept.latent) for concept in new for cell in concept.references)
+    rows, side = dataset.row_in_store, dataset.store.side
+    pairs = [(rows[cell], concept.latent) for concept in new for cell in concept.references]
+    found = strongest_patches(dataset.store, pairs, sae=dataset.sae) if pairs else {}
     for concept in new:
-        grids = {cell: maps[cell, concept.latent] for cell in concept.references}
-        known_places[concept.latent] = {cell: divmod(int(g.argmax()), g.shape[1]) for cell, g in grids.items()}
+        places = {cell: divmod(found[rows[cell], concept.latent], side) for cell in concept.references}
+        known_places[concept.latent] = places
     return tuple(
         replace(concept, elsewhere=tuple(Place(cell, *at) for cell, at in known_places[concept.latent].items()))
         for concept in concepts

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.concept_choice import usefulness
 from cytosae.atlas.latent_table import STATISTICS
+from cytosae.atlas.matrix import read_array_rows
 from cytosae.atlas.random_latents import at_frequency
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.common.progress import progress
@@ -21,6 +22,7 @@ from cytosae.views.page_parts import MadeFrom, known, series, text
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cytosae.atlas.cell_codes import CellCodes
     from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 FULL_COLOUR = 0.98
 """Quantile of the active patches of the cells shown together at which a map has its full colour."""
 CELLS_AT_ONCE = 64
+HELD_CODES = 64 << 20
+"""Most bytes that the activations of single cells take in memory: about a thousand cells at 32 active latents."""
+HELD_MEANS = 64 << 20
+"""Most bytes of mean tokens that are held in memory rather than read at each likeness."""
 NO_GROUPS = ("original_size", "alternative_labels", "file", "sublabel", "age")
 PROFILED = {"label": "By class", "diagnosis": "By diagnosis", "patient": "By patient"}
 """Columns of cells by which a concept is always profiled, and their words."""
@@ -145,6 +151,19 @@ class OpenedAtlas:
         }
 
     @cached_property
+    def mean_tokens(self) -> Any:
+        """Mean token of each cell (n, D): an array, or where that is large its place in the file of the atlas."""
+        found = self.atlas.obsm["X_backbone"]
+        return found if 4 * found.shape[0] * found.shape[1] > HELD_MEANS else np.asarray(found)
+
+    @cached_property
+    def centre(self) -> NDArray[np.float32]:
+        """Mean of the mean tokens, of 2,000 cells at most."""
+        n = self.mean_tokens.shape[0]
+        rows = np.unique(np.linspace(0, n - 1, min(n, 2000)).astype(int))
+        return read_array_rows(self.mean_tokens, rows).mean(axis=0)
+
+    @cached_property
     def drafts(self) -> dict[int, str]:
         """Draft names by latent, as far as they have been made (`cytosae.views.concept_names.name_of`)."""
         return {}
@@ -200,6 +219,13 @@ class OpenedDataset(OpenedAtlas):
         return {}
 
     @cached_property
+    def codes(self) -> CellCodes:
+        """What lights up in each cell, held within `HELD_CODES`: a cell that is looked at is asked for many times."""
+        from cytosae.atlas.cell_codes import CellCodes  # torch, which an atlas by itself does not need
+
+        return CellCodes(self.store, self.sae, budget=HELD_CODES)
+
+    @cached_property
     def row_in_store(self) -> dict[str, int]:
         """Row of each cell among the tokens."""
         return {str(cell): row for row, cell in enumerate(self.store.cell_ids)}
@@ -217,7 +243,7 @@ class OpenedDataset(OpenedAtlas):
                 block = cells[start : start + CELLS_AT_ONCE]
                 rows = {self.row_in_store[cell]: cell for cell in block}
                 wanted = [(row, latent) for row, cell in rows.items() for latent in latents_of[cell]]
-                found = reference_maps(self.store, wanted, sae=self.sae)
+                found = reference_maps(self.store, wanted, sae=self.sae, codes=self.codes)
                 made |= {(rows[row], latent): grid for (row, latent), grid in found.items()}
                 bar.advance(len(block))
         return made

@@ -154,6 +154,6 @@ def _like(atlas: OpenedAtlas, cell: str) -> tuple[FoundCell, ...]:
         raise UsageError(f"There is no cell {cell[:80]!r} in {atlas.name}.")
     if "X_backbone" not in atlas.atlas.obsm:
         raise UsageError(f"{atlas.name} has no mean tokens, by which cells are compared.")
-    mean = read_array_rows(atlas.atlas.obsm["X_backbone"], np.array([row]))[0]
+    mean = read_array_rows(atlas.mean_tokens, np.array([row]))[0]
     found = like_cells(atlas, mean, but=cell, n=48)
     return tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in found)

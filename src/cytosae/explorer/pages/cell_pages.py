@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from cytosae.common.configuration import finite, to_plain
+from cytosae.common.configuration import finite
 from cytosae.common.errors import InputError, UsageError
 from cytosae.explorer.answering import Pages, html
 from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import as_address
 from cytosae.report.pictures import scaled
-from cytosae.views.cell_page_view import CellPage, view_of_cell
+from cytosae.views.cell_page_view import CellPage, seen_in_store, seen_in_tokens, view_of_cell
 
 pages: Pages = Pages()
 SHOWN = 512
@@ -40,15 +40,15 @@ def cell(
     dataset = library.dataset(atlas.name)
     if latent is not None and latent not in dataset.var.index:
         raise InputError(f"There is no latent {latent} here; they are 0 to {dataset.var.index.max()}.")
-    row = dataset.row_in_store[cell]
-    tokens = dataset.store.read(row, row + 1)[0].float()
-    counted = None if dataset.store.counted is None else dataset.store.counted[row]
-    chosen = _patches(patches, tokens.shape[0] - 1)
+    seen = seen_in_store(dataset, cell)
+    chosen = _patches(patches, seen.codes.shape[0] - 1)
     name = dataset.labels[cell] or "Unlabelled cell"
-    view = view_of_cell(dataset, tokens, counted=counted, cell=cell, title=name, patches=chosen, latent=latent)
+    view = view_of_cell(dataset, seen, cell=cell, title=name, patches=chosen, latent=latent)
     if change is None:
         return view
-    return replace(view, change=library.changes(atlas.name).of(tokens, change, by, counted=counted, cell=cell))
+    row = dataset.row_in_store[cell]
+    tokens = dataset.store.read(row, row + 1)[0].float()
+    return replace(view, change=library.changes(atlas.name).of(tokens, change, by, counted=seen.counted, cell=cell))
 
 
 @pages.add("/try", "try.html.j2")
@@ -81,7 +81,7 @@ def try_page(request: Request, image: UploadFile, asked: Annotated[Asked, Depend
 
 def try_json(request: Request, image: UploadFile, asked: Annotated[Asked, Depends()]) -> JSONResponse:
     """The concepts of an image that is dropped in; it is decoded in memory and kept nowhere."""
-    return JSONResponse(finite(to_plain(_of_upload(request.app.state.library, image, asked))))
+    return JSONResponse(finite(_of_upload(request.app.state.library, image, asked)))
 
 
 def _of_upload(library: Library, upload: UploadFile, asked: Asked) -> CellPage:
@@ -103,7 +103,7 @@ def _of_upload(library: Library, upload: UploadFile, asked: Asked) -> CellPage:
     with library.lock:  # the backbone is loaded at first use
         tokens, counted = library.study.see(picture)
     chosen = _patches(asked.patches, len(tokens) - 1)
-    view = view_of_cell(opened, tokens, counted=counted, title=name, patches=chosen)
+    view = view_of_cell(opened, seen_in_tokens(opened, tokens, counted), title=name, patches=chosen)
     if asked.change is not None:
         changes = library.changes(opened.name)
         view = replace(view, change=changes.of(tokens, asked.change, asked.by, counted=counted))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from cytosae.common.artifact import read_artifact
-from cytosae.common.configuration import finite, to_plain
+from cytosae.common.configuration import finite
 from cytosae.common.errors import InputError
 from cytosae.explorer.accounts import User
 from cytosae.explorer.answering import environment, html
@@ -159,7 +159,7 @@ def _serve(app: FastAPI, path: str, make: Any, template: str, model: Any) -> Non
         return html(request, template, make(request, **query))
 
     def twin(request: Request, **query: Any) -> JSONResponse:
-        return JSONResponse(finite(to_plain(make(request, **query))))
+        return JSONResponse(finite(make(request, **query)))
 
     for function, name in ((page, make.__name__), (twin, f"{make.__name__}_json")):
         function.__name__, function.__doc__ = f"review_{name}", make.__doc__
