@@ -67,10 +67,12 @@ def _serve(app: FastAPI, path: str, template: str, make: Callable[..., Any]) -> 
     request = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
 
     def page(request: Request, **query: Any) -> HTMLResponse:
-        return html(request, template, make(request.app.state.library, **query))
+        with request.app.state.cores.share():
+            return html(request, template, make(request.app.state.library, **query))
 
     def twin(request: Request, **query: Any) -> JSONResponse:
-        return JSONResponse(finite(make(request.app.state.library, **query)))
+        with request.app.state.cores.share():
+            return JSONResponse(finite(make(request.app.state.library, **query)))
 
     for function, name in ((page, make.__name__), (twin, f"{make.__name__}_json")):
         function.__name__, function.__doc__ = name, make.__doc__

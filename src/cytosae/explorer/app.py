@@ -9,6 +9,7 @@ from starlette.staticfiles import StaticFiles
 
 from cytosae.common.artifact import package_version
 from cytosae.explorer.answering import Pages, add_errors
+from cytosae.explorer.cores import Cores
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.library import Library
 from cytosae.explorer.pages import (
@@ -51,7 +52,8 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     """
     settings.check()
     app = FastAPI(title="cytosae explorer", version=package_version(), docs_url=None, redoc_url=None)
-    app.state.settings, app.state.library = settings, Library(settings)
+    library = Library(settings)
+    app.state.settings, app.state.library, app.state.cores = settings, library, Cores(library.threads)
     app.mount("/static", StaticFiles(directory=str(files("cytosae.explorer") / "static")), name="static")
     for pages in PAGES:
         pages.serve(app)

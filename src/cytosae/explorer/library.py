@@ -92,6 +92,11 @@ class Library:
         """What is served, in a word or two."""
         return (self.settings.study or self.settings.atlas or Path()).resolve().stem
 
+    @property
+    def threads(self) -> int:
+        """Threads of computation that the study asks for, 0 for as many as there are."""
+        return 0 if self.settings.atlas is not None else self.study.config.runtime.threads
+
     @cached_property
     def names(self) -> list[str]:
         """Data sets that have an atlas, in the order of the study."""

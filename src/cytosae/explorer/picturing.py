@@ -120,7 +120,8 @@ def heat_map(
         raise InputError(f"There is no latent {latent} here; they are 0 to {atlas.var.index.max()}.")
 
     def make() -> bytes:
-        grid = library.dataset(atlas.name).maps([(cell, latent)])[cell, latent]
+        with request.app.state.cores.share():
+            grid = library.dataset(atlas.name).maps([(cell, latent)])[cell, latent]
         return webp(coloured(grid, size, top, scale), lossless=True)
 
     name = ("map", cell, latent, size, top, scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -34,7 +34,7 @@ class Patients:
     config : CohortConfig
         What is asked.
     hold : bool
-        Whether the classification is read once, as by a server, and not whenever it is asked for.
+        Whether classification and classifier are read once, as by a server, and not whenever they are asked for.
     """
 
     source: Opener
@@ -44,7 +44,7 @@ class Patients:
 
     def __init__(self, source: Opener, dataset: str, config: CohortConfig, *, hold: bool = False) -> None:
         self.source, self.dataset, self.config, self.hold = source, dataset, config, hold
-        self._result: ClassificationResult | None = None
+        self._held: dict[Place, Any] = {}
 
     @cached_property
     def atlas(self) -> AnnData:
@@ -86,13 +86,18 @@ class Patients:
 
     def result(self) -> ClassificationResult:
         """The classification that is there."""
-        found = self._result or self.source.read(Place("classification", self.dataset))
-        self._result = found if self.hold else None
-        return found
+        return self._read(Place("classification", self.dataset))
 
     def classifier(self) -> ConceptClassifier:
         """The fitted classifier that is there."""
-        return self.source.read(Place("classifier", self.dataset))
+        return self._read(Place("classifier", self.dataset))
+
+    def _read(self, place: Place) -> Any:
+        if not self.hold:
+            return self.source.read(place)
+        if place not in self._held:
+            self._held[place] = self.source.read(place)
+        return self._held[place]
 
     def approval(self) -> Approval:
         """What approved concepts alone tell, where that was asked."""

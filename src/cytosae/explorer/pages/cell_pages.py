@@ -76,12 +76,14 @@ class Asked:
 
 def try_page(request: Request, image: UploadFile, asked: Annotated[Asked, Depends()]) -> HTMLResponse:
     """The concepts of an image that is dropped in."""
-    return html(request, "cell.html.j2", _of_upload(request.app.state.library, image, asked))
+    with request.app.state.cores.share():
+        return html(request, "cell.html.j2", _of_upload(request.app.state.library, image, asked))
 
 
 def try_json(request: Request, image: UploadFile, asked: Annotated[Asked, Depends()]) -> JSONResponse:
     """The concepts of an image that is dropped in; it is decoded in memory and kept nowhere."""
-    return JSONResponse(finite(_of_upload(request.app.state.library, image, asked)))
+    with request.app.state.cores.share():
+        return JSONResponse(finite(_of_upload(request.app.state.library, image, asked)))
 
 
 def _of_upload(library: Library, upload: UploadFile, asked: Asked) -> CellPage:

@@ -15,6 +15,7 @@ from cytosae.pipeline.places import Place
 from cytosae.views.approval_view import view_of_approval
 from cytosae.views.gaze_view import GazePage, view_of_decision_gaze
 from cytosae.views.patients_page_view import (
+    CELLS,
     DiseasePage,
     PatientPage,
     PatientsPage,
@@ -24,6 +25,8 @@ from cytosae.views.patients_page_view import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cytosae.pipeline.patients import Patients
 
 pages: Pages = Pages()
@@ -75,11 +78,23 @@ def disease(library: Library, name: str, dataset: Words = "") -> DiseasePage:
     against = dict(found.comparisons)
     if name not in against:
         raise InputError(f"There is no comparison of {name[:80]!r}; there are: {', '.join(against)}.")
-    pair = found.pair(name, against[name])
-    contrast = library.study.read(Place("contrasts", pair))
-    ranking, _ = library.study.read(Place("ranking", pair))
+    contrast, first = _apart(library, found, found.pair(name, against[name]))
     atlas = library.atlas(found.dataset)
-    return view_of_disease_page(atlas, contrast, ranking, disease=name, against=against[name])
+    return view_of_disease_page(atlas, contrast, first, disease=name, against=against[name])
+
+
+def _apart(library: Library, found: Patients, pair: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The contrast of a comparison and the cells that a page may show, read once."""
+
+    def read() -> tuple[pd.DataFrame, pd.DataFrame]:
+        contrast = library.study.read(Place("contrasts", pair))
+        ranking, _ = library.study.read(Place("ranking", pair))
+        frames = contrast, ranking[ranking["rank"] <= CELLS]
+        for frame in frames:
+            frame.attrs = {}  # pandas copies what they were made from into every row that is taken
+        return frames
+
+    return library.remembered.hold(tuple, library.fingerprint(found.dataset), f"against {pair}", read)
 
 
 def _with_patient(library: Library, dataset: str, patient: str) -> Patients:
