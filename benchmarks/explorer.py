@@ -228,9 +228,8 @@ def load(asked: argparse.Namespace, address: str, known: Known, server: int) -> 
     users = [threading.Thread(target=use, args=(address, known, until, most, i, taken)) for i in range(asked.users)]
     for user in users:
         user.start()
-    while asked.minutes is not None and any(user.is_alive() for user in users):
-        for user in users:
-            user.join(max(0, min(until, time.monotonic() + 60 / asked.users) - time.monotonic()))
+    while asked.minutes is not None and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 60))
         answers = sum(map(len, list(taken.values())))
         print(f"{(time.monotonic() - begun) / 60:5.1f} min, {answers:>8,} answers: {memory(server)}", flush=True)
     for user in users:

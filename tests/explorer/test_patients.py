@@ -9,7 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cytosae.cli import main
+from cytosae.cohort import open_approval
 from cytosae.explorer import ExplorerSettings, create_app
+from cytosae.pipeline import Study
 from cytosae.reviews import Database, Design, reviews_url
 from cytosae.reviews.answers import create_session
 from cytosae.reviews.decisions import Decision, decide
@@ -101,3 +103,10 @@ def test_the_price_of_approval_is_printed_and_shown(study_of_patients, tmp_path,
     assert shown["verdict"] == told["verdict"]
     assert not shown["outdated"]
     assert "that reviewers approved" in client.get("/patients").text
+    place = Study(study).place("cohort_report", "patients")
+    assert told["verdict"] in place.read_text(encoding="utf-8")
+    assert main(["cohort", "--study", str(study), "--json"]) in (0, None)  # asked for or not, it is known
+    assert told["verdict"] in place.read_text(encoding="utf-8")
+    price = Study(study).place("approval", "patients")
+    open_approval(price).save(price, inputs={"classification": "of another one"})
+    assert client.get("/api/patients").json()["approval"] is None

@@ -88,7 +88,7 @@ class CellCodes:
 
 def column_of(codes: sp.csr_array, latent: int) -> NDArray[np.float32]:
     """Activations (T,) of one latent; of compressed rows this is far quicker than scipy's choice of a column."""
-    column = np.zeros(codes.shape[0], np.float32)
+    column = np.zeros(len(codes.indptr) - 1, np.float32)
     places = np.flatnonzero(codes.indices == latent)
     column[np.searchsorted(codes.indptr, places, side="right") - 1] = codes.data[places]
     return column

@@ -92,7 +92,7 @@ def cohort(
 ) -> None:
     """Compare diagnoses: barcodes, contrasts, classification, pathognomonic cells, classifier, pages."""
     from cytosae.cohort import open_classifier
-    from cytosae.pipeline.approval_step import approval_step, approved_concepts
+    from cytosae.pipeline.approval_step import approved_concepts
     from cytosae.pipeline.cohort_work import CohortWork
     from cytosae.views.approval_view import view_of_approval
     from cytosae.views.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
@@ -108,9 +108,7 @@ def cohort(
     approved = approved_concepts(work.path, compared.reviews_url) if compared.concepts == "approved" else ()
     with work.alone():
         patients = CohortWork(work)
-        patients.run()
-        if approved:
-            work.do([approval_step(patients, approved)])
+        patients.run(approved)
     result, report = patients.result(), work.place("cohort_report", patients.dataset)
     models = result.table.to_dict("records")
     few = rows_that_matter(result)

@@ -31,7 +31,8 @@ def write_pages(work: Patients, out: Path, *, config: Any, inputs: Mapping[str, 
     for a, b in work.comparisons:
         ranking = Ranking(*work.source.read(Place("ranking", work.pair(a, b))))
         write_page(folder / page_of(a, "disease"), cohort.disease(contrasts[a], ranking), pictures, links=beside)
-    view = cohort.cohort(list(contrasts.values()), work.config.stability)
+    price = work.approval() if work.source.has(Place("approval", work.dataset)) else None
+    view = cohort.cohort(list(contrasts.values()), work.config.stability, price)
     links = {name: f"pages/{file}" for name, file in files.items()}
     write_page(out, view, pictures, links=links, config=config, inputs=inputs)
 

@@ -15,7 +15,7 @@ from cytosae.common.configuration import from_plain
 from cytosae.pipeline.dataset_steps import backbone_source, tokens_needed
 from cytosae.pipeline.patients import Patients
 from cytosae.pipeline.places import Place
-from cytosae.pipeline.step import Job, Step
+from cytosae.pipeline.step import Job, Step, Surroundings
 from cytosae.pipeline.study_config import CohortConfig, RankingConfig, ReadingConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def all_steps(work: Patients, config: StudyConfig, context: Context) -> Iterator[Step]:
-    """Every step of a cohort in order; each is to be done before the next is asked for."""
+    """Every step of a cohort before its pages, in order; each is to be done before the next is asked for."""
     name, asked = work.dataset, work.config
     yield colours_step(name)
     yield barcodes_step(name, asked)
@@ -44,7 +44,6 @@ def all_steps(work: Patients, config: StudyConfig, context: Context) -> Iterator
     yield classifier_step(work)
     for a, b in work.comparisons:
         yield ranking_step(work, a, b)
-    yield pages_step(work, config)
 
 
 def colours_step(dataset: str) -> Step:
@@ -326,18 +325,28 @@ def _rank_cells(job: Job) -> None:
     save_ranking(job.path, ranking, tables, **job.record)
 
 
-def pages_step(work: Patients, config: StudyConfig) -> Step:
+def pages_step(work: Patients, config: StudyConfig, context: Context) -> Step:
     """Write the pages of the cohort, of its diseases and of some of its patients."""
     name = work.dataset
     roles = ["classification", "classifier", "cohort", "colours", "atlas", "cells"]
     needs = [Place(role, name) for role in [*roles, *(["retest"] if work.config.retest_cells else [])]]
     random = Place("random_latents", name)
     needs += [random] if work.source.has(random) else []
+    needs += [Place("approval", name)] if is_priced(context, name) else []
     pairs = [work.pair(a, b) for a, b in work.comparisons]
     needs += [Place(role, pair) for role in ("contrasts", "ranking") for pair in pairs]
     asked = replace(work.config, classification=work.asked)
     needs += tokens_needed(config, [name])
     return Step(Place("cohort_report", name), _write_pages, asked, (*needs, Place("sae")))
+
+
+def is_priced(context: Surroundings, dataset: str) -> bool:
+    """Whether it is known what approved concepts alone tell, in the classification that is there."""
+    approval = Place("approval", dataset)
+    if not approval.below(context.path).exists():
+        return False
+    classified = context.artifact(Place("classification", dataset)).fingerprint
+    return context.artifact(approval).inputs.get("classification") == classified
 
 
 def _write_pages(job: Job) -> None:

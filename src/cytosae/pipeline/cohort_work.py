@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from cytosae.common.errors import InputError, UsageError
 from cytosae.pipeline import cohort_steps
+from cytosae.pipeline.approval_step import approval_step
 from cytosae.pipeline.patients import Patients
 
 if TYPE_CHECKING:
@@ -43,14 +45,17 @@ class CohortWork(Patients):
             study.cells(asked.dataset)
         super().__init__(study, asked.dataset or _only_dataset(study, asked), asked)
 
-    def run(self) -> list[StepResult]:
-        """All steps."""
+    def run(self, approved: Sequence[int] = ()) -> list[StepResult]:
+        """All steps; where there are ``approved`` concepts, also what these alone tell."""
         self.check_copies()
         steps = cohort_steps.all_steps(self, self.study.config, self.study.context)
         results = self.study.do(islice(steps, 2))  # the colours and the barcodes, which tell who is there
         self.check_diagnoses()
         self.study.save_config()
-        return results + self.study.do(steps)
+        results += self.study.do(steps)
+        if approved:
+            results += self.study.do([approval_step(self, approved)])
+        return results + self.study.do([cohort_steps.pages_step(self, self.study.config, self.study.context)])
 
     def make_barcodes(self) -> StepResult:
         """Sum up the cells of each patient."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytosae.views.number_words import count, percent, two
-from cytosae.views.page_parts import Number, known, measured, say
+from cytosae.views.page_parts import Column, Number, Row, Table, known, measured, say
 
 if TYPE_CHECKING:
     from cytosae.cohort.classification.approval import Approval
@@ -29,6 +29,7 @@ class ApprovalView:
     restricted: Number
     difference: Number
     random: Number | None
+    table: Table
     outdated: bool = False
 
 
@@ -53,4 +54,7 @@ def view_of_approval(found: Approval, accepted: Collection[int] | None = None) -
             f"{two(random.high)}); {percent(beaten)} of the draws do as well as the approved."
         )
     outdated = accepted is not None and set(accepted) != set(found.approved)
-    return ApprovalView(found.model, n, verdict, whole, own, less, random, outdated)
+    beside = {"all concepts": whole, "approved concepts alone": own, "as many others at random (range)": random}
+    shown = tuple(Row((name, auroc), strong=auroc is own) for name, auroc in beside.items() if auroc is not None)
+    table = Table((Column(found.model, "text"), Column("AUROC", "two")), shown)
+    return ApprovalView(found.model, n, verdict, whole, own, less, random, table, outdated)

@@ -42,6 +42,11 @@ class Seen:
     mean: NDArray[np.float32]
     counted: NDArray[np.bool_] | None = None
 
+    @property
+    def patches(self) -> int:
+        """Number of patches."""
+        return len(self.codes.indptr) - 2
+
 
 @dataclass(frozen=True)
 class Place:
@@ -135,8 +140,8 @@ def view_of_cell(
     from cytosae.atlas.token_activations import mean_activation
 
     codes = seen.codes
-    side = round((codes.shape[0] - 1) ** 0.5)
-    frequency = dataset.var["activation_frequency"].reindex(range(codes.shape[1])).fillna(0).to_numpy(float)
+    side = round(seen.patches**0.5)
+    frequency = dataset.var["activation_frequency"].reindex(range(dataset.sae.d_sae)).fillna(0).to_numpy(float)
     rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
     mean = mean_activation(codes, seen.counted)
     first = _strongest(mean * rarity, CONCEPTS)

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from cytosae.cohort.patients.barcodes import patient_correlation
+from cytosae.views.approval_view import ApprovalView, view_of_approval
 from cytosae.views.concept_view import ConceptView
 from cytosae.views.contrast_view import (
     UNITS,
@@ -31,6 +32,7 @@ from cytosae.views.reporting import answers_of_cohort, reporting_table
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cytosae.cohort.classification.approval import Approval
     from cytosae.cohort.classification.result import ClassificationResult
     from cytosae.cohort.config import Kind
     from cytosae.cohort.explanation.faithfulness import Stability
@@ -68,6 +70,7 @@ class CohortView(Page):
     concepts: tuple[ConceptView, ...]
     concepts_words: str
     models: ModelsView | None
+    approval: ApprovalView | None
     contrasts: tuple[ContrastView, ...]
     stability: Table | None
     patients: tuple[PatientRow, ...]
@@ -85,6 +88,7 @@ def view_of_cohort(
     contrasts: Sequence[pd.DataFrame] = (),
     stability: Stability | None = None,
     concepts: int = 12,
+    approval: Approval | None = None,
 ) -> CohortView:
     """Gather a cohort.
 
@@ -113,6 +117,7 @@ def view_of_cohort(
         concepts_words=_concepts_words(views[0]) if views else "",
         tiles=tuple(tiles),
         models=models,
+        approval=None if approval is None else view_of_approval(approval),
         contrasts=views,
         stability=None if stability is None else _stability(stability, shared),
         patients=_patients(barcodes, groups, result),

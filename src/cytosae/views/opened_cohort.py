@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cytosae.cohort import ClassificationConfig, ClassificationResult, ConceptClassifier, Stability
+    from cytosae.cohort.classification.approval import Approval
     from cytosae.cohort.classification.cohort_arrays import CohortArrays
     from cytosae.cohort.classification.settings import ModelInput
 
@@ -60,8 +61,11 @@ class OpenedCohort:
     concepts: int = 12
     background: bool = False
 
-    def cohort(self, contrasts: Sequence[pd.DataFrame], resamples: int) -> CohortView:
-        """The cohort; stability over so many resamples of the patients, none below 2."""
+    def cohort(self, contrasts: Sequence[pd.DataFrame], resamples: int, approval: Approval | None = None) -> CohortView:
+        """The cohort; stability over so many resamples of the patients, none below 2.
+
+        ``approval`` is what concepts alone tell that reviewers approved, where that was asked for.
+        """
         return view_of_cohort(
             self._known,
             self.shared,
@@ -70,6 +74,7 @@ class OpenedCohort:
             contrasts=contrasts,
             stability=self._stability(resamples) if resamples > 1 else None,
             concepts=self.concepts,
+            approval=approval,
         )
 
     def disease(self, contrast: pd.DataFrame, ranking: Ranking) -> DiseaseView:

@@ -41,7 +41,7 @@ def cell(
     if latent is not None and latent not in dataset.var.index:
         raise InputError(f"There is no latent {latent} here; they are 0 to {dataset.var.index.max()}.")
     seen = seen_in_store(dataset, cell)
-    chosen = _patches(patches, seen.codes.shape[0] - 1)
+    chosen = _patches(patches, seen.patches)
     name = dataset.labels[cell] or "Unlabelled cell"
     view = view_of_cell(dataset, seen, cell=cell, title=name, patches=chosen, latent=latent)
     if change is None:

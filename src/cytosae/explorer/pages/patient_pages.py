@@ -11,6 +11,7 @@ from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import with_painted
+from cytosae.pipeline.cohort_steps import is_priced
 from cytosae.pipeline.places import Place
 from cytosae.views.approval_view import view_of_approval
 from cytosae.views.gaze_view import GazePage, view_of_decision_gaze
@@ -39,7 +40,7 @@ def patients(library: Library, dataset: Words = "", diagnosis: Words = "", q: Wo
     found = library.patients(dataset or None)
     diseases = [a for a, _ in found.comparisons]
     page = view_of_patients(found.result(), found.dataset, diseases=diseases, diagnosis=diagnosis, q=q)
-    if not library.study.place("approval", found.dataset).is_file():
+    if not is_priced(library.study.context, found.dataset):
         return page
     return replace(page, approval=view_of_approval(found.approval(), library.accepted or None))
 
