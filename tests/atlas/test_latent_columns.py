@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cytosae.atlas import latent_columns as module
-from cytosae.atlas.latent_columns import write_columns
+from cytosae.atlas.latent_columns import column_of_rows, write_columns
 from cytosae.atlas.matrix import row_blocks
 
 
@@ -22,6 +22,8 @@ def test_every_column_has_its_rows_and_values(tmp_path, monkeypatch):
         rows, values = made.of(latent)
         np.testing.assert_array_equal(rows, np.flatnonzero(dense[:, latent]))
         np.testing.assert_array_equal(values, dense[rows, latent])
+        for mine, theirs in zip(column_of_rows(matrix, latent), (rows, values), strict=True):
+            np.testing.assert_array_equal(mine, theirs, strict=True)
     np.testing.assert_array_equal(made.count_on(np.array([56, 3, 20])), (dense[[56, 3, 20]] > 0).sum(0))
     assert made.count_on(np.zeros(0, np.int64)).tolist() == [0] * 23
     assert [path.name for path in tmp_path.iterdir()] == ["columns"]

@@ -45,6 +45,16 @@ class Columns:
         return np.bincount(np.concatenate([np.zeros(0, np.int32), *there]), minlength=len(self.starts) - 1)
 
 
+def column_of_rows(matrix: Any, latent: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """What `Columns.of` says of a latent, from the rows (n, m) themselves: all are read, and nothing is written."""
+    rows, values = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    for start, block in row_blocks(matrix):
+        places = np.flatnonzero(block.indices == latent)
+        rows.append((start + np.searchsorted(block.indptr, places, side="right") - 1).astype(np.int32))
+        values.append(block.data[places])
+    return np.concatenate(rows), np.concatenate(values)
+
+
 def write_columns(matrix: Any, folder: Path) -> Columns:
     """Turn a matrix (n, m) of rows into columns at ``folder``, whole or not at all, unless they are there.
 

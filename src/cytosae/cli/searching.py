@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING
 
 from cytosae.common.errors import UsageError
@@ -18,7 +17,7 @@ def search_study(
 ) -> None:
     """Print what a search finds in a finished study; nothing is written into it."""
     from cytosae.atlas import open_atlas
-    from cytosae.atlas.latent_columns import write_columns
+    from cytosae.atlas.latent_columns import column_of_rows
     from cytosae.pipeline.dataset_steps import names_accepted
     from cytosae.views import OpenedAtlas
     from cytosae.views.search_view import view_of_search
@@ -27,9 +26,8 @@ def search_study(
     cells = study.cells(name)
     opened = open_atlas(study.place("atlas", name), backed="r", verify=False)
     atlas = OpenedAtlas(opened, cells, accepted=names_accepted(study.path))
-    with tempfile.TemporaryDirectory(prefix="cytosae-search-") as folder:
-        columns = write_columns(atlas.atlas.X, Path(folder) / "columns")
-        found = view_of_search(atlas, columns, q=query, size=limit, background=background)
+    column_of = cache(lambda latent: column_of_rows(opened.X, latent))
+    found = view_of_search(atlas, column_of, q=query, size=limit, background=background)
     if found.problem:
         raise UsageError(found.problem)
     output.line(found.understood or "Nothing is asked for.")

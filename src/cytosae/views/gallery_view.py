@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -244,9 +244,17 @@ def _matches(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.bool_]:
         keep &= values <= (np.inf if high is None else high)
     if query.q:
         keep &= _says(atlas, query.q)
-    if not query.background and "lives_in" in var:
-        keep &= (var["lives_in"] != "background").to_numpy()
+    if not query.background:
+        keep &= ~beside_the_cells(atlas, var.index.to_numpy())
     return keep
+
+
+def beside_the_cells(atlas: OpenedAtlas, latents: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which of these latents live in the background; none where that is not known."""
+    if "lives_in" not in atlas.var:
+        return np.zeros(len(latents), bool)
+    lives: Any = atlas.var["lives_in"].reindex(latents)
+    return (lives == "background").to_numpy(bool, na_value=False)
 
 
 def _says(atlas: OpenedAtlas, words: str) -> NDArray[np.bool_]:

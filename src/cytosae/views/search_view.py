@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +11,11 @@ from cytosae.atlas.cell_search import parse_conditions, search_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.common.errors import UsageError
 from cytosae.views.cell_page_view import like_cells
-from cytosae.views.gallery_view import ConceptCard, GalleryQuery, card_of, ordered, view_of_gallery
+from cytosae.views.gallery_view import ConceptCard, GalleryQuery, beside_the_cells, card_of, ordered
 from cytosae.views.opened_dataset import OpenedAtlas
 
 if TYPE_CHECKING:
-    from cytosae.atlas.latent_columns import Columns
+    from cytosae.atlas.cell_search import Column
 
 CONCEPTS = 24
 
@@ -54,7 +54,7 @@ class SearchPage:
 
 def view_of_search(
     atlas: OpenedAtlas,
-    columns: Columns,
+    column_of: Column,
     *,
     q: str = "",
     like: str = "",
@@ -68,8 +68,8 @@ def view_of_search(
     ----------
     atlas : OpenedAtlas
         Where to search.
-    columns : Columns
-        The same by latent.
+    column_of : callable
+        The same by latent: on which cells one is active, and how much (`Columns.of`).
     q : str
         Conditions on concepts ("has 12 and 40, not 7"), or words of a concept's name, class or attributes.
     like : str
@@ -87,7 +87,7 @@ def view_of_search(
         try:
             clauses = parse_conditions(q)
             numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
-            hits, total = search_cells(clauses, columns.of, **numbers, limit=page * size)
+            hits, total = search_cells(clauses, column_of, **numbers, limit=page * size)
         except UsageError as error:
             problem = str(error)
         else:
@@ -108,10 +108,10 @@ def view_of_search(
             concepts = tuple(card_of(atlas, latent) for latent in named)
             concepts_total = len(concepts)
     elif q.strip():
-        query = GalleryQuery(q=q, page=page, size=CONCEPTS, background=background)
-        gallery = view_of_gallery(atlas, query)
-        concepts, concepts_total = gallery.cards, gallery.total
-        set_aside = len(ordered(atlas, replace(query, background=True))) - concepts_total
+        named = ordered(atlas, GalleryQuery(q=q))
+        kept = named if background else named[~beside_the_cells(atlas, named)]
+        concepts = tuple(card_of(atlas, int(k)) for k in kept[(page - 1) * CONCEPTS : page * CONCEPTS])
+        concepts_total, set_aside = len(kept), len(named) - len(kept)
         understood = f"Concepts with “{q.strip()}” in their name, their attributes, or the class they are strongest on."
     pages = max(1, -(-(total if cells or not concepts_total else concepts_total) // (size if cells else CONCEPTS)))
     return SearchPage(
@@ -131,7 +131,7 @@ def view_of_search(
     )
 
 
-def all_cells(atlas: OpenedAtlas, columns: Columns, *, q: str = "", like: str = "") -> list[str]:
+def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: str = "") -> list[str]:
     """``cell_id`` of all cells that `view_of_search` finds a page at a time, best first.
 
     Raises
@@ -144,7 +144,7 @@ def all_cells(atlas: OpenedAtlas, columns: Columns, *, q: str = "", like: str = 
     if not any(character.isdigit() for character in q):
         raise UsageError("No cells are asked for; name concepts by number, such as: has 12 and 40, not 7.")
     numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
-    hits, _ = search_cells(parse_conditions(q), columns.of, **numbers)
+    hits, _ = search_cells(parse_conditions(q), column_of, **numbers)
     return [str(atlas.atlas.obs_names[hit.row]) for hit in hits]
 
 

@@ -149,7 +149,7 @@ def keep_search(
     """Keep all cells that a search finds."""
     library = _library(request)
     atlas = library.place_of(like)[0] if like else library.atlas(dataset or None)
-    found = all_cells(atlas, library.columns(atlas.name), q=q, like=like)
+    found = all_cells(atlas, library.columns(atlas.name).of, q=q, like=like)
     return _keep(request, title, "cells", found, atlas.name, made_from="/search")
 
 

@@ -96,10 +96,16 @@ def _quality(library: Library, name: str) -> tuple[str, Table | None]:
     from cytosae.evaluation.quality_table import read_quality
     from cytosae.views.quality_view import sentence_of, table_of_verdicts
 
-    known = read_quality(library.study.path / "quality" / f"{name}.csv")
-    if known is None:
-        return f"Not measured yet; do it with: cytosae atlas quality --study DIR --dataset {name}", None
-    return sentence_of(known), table_of_verdicts(known)
+    file = library.study.path / "quality" / f"{name}.csv"
+
+    def read() -> tuple[str, Table | None]:
+        found = read_quality(file)
+        if found is None:
+            return f"Not measured yet; do it with: cytosae atlas quality --study DIR --dataset {name}", None
+        return sentence_of(found), table_of_verdicts(found)
+
+    written = file.stat().st_mtime_ns if file.is_file() else 0  # measured while this is served: read anew
+    return library.remembered.hold(tuple, library.fingerprint(name), f"quality {written}", read)
 
 
 def _sae(library: Library) -> tuple[Fact, ...]:

@@ -24,4 +24,7 @@ def search(
 ) -> SearchPage:
     """Cells and concepts that are looked for."""
     atlas = library.place_of(like)[0] if like else library.atlas(dataset or None)
-    return view_of_search(atlas, library.columns(atlas.name), q=q, like=like, page=page, background=background)
+    # columns take a while to be made, and words are found without them
+    return view_of_search(
+        atlas, lambda latent: library.columns(atlas.name).of(latent), q=q, like=like, page=page, background=background
+    )
