@@ -12,6 +12,7 @@ from PIL import Image
 
 from cytosae.cells.synthetic.domains import Domain
 from cytosae.cells.synthetic.fields import Field
+from cytosae.cells.synthetic.streams import Stream
 
 _STEPS = 512
 """Steps of the table of transmittances per unit of optical density."""
@@ -27,13 +28,15 @@ def _transmittances() -> Field:
 _TABLE = _transmittances()
 
 
-def develop(canvas: Field, domain: Domain, rng: Generator, *, difficulty: float) -> NDArray[np.uint8]:
+def develop(canvas: Field, domain: Domain, stream: Stream, *, difficulty: float) -> NDArray[np.uint8]:
     """Picture of a canvas of dyes as a laboratory's camera shows it.
 
     Parameters
     ----------
     canvas : ndarray of float, shape (4, H, W)
         Amounts of purple, blue, pink, red.
+    stream : Stream
+        Of light, dyes, focus, noise and JPEG.
     difficulty : float
         0..1, strength of the variation of light, focus and noise from cell to cell.
 
@@ -45,8 +48,8 @@ def develop(canvas: Field, domain: Domain, rng: Generator, *, difficulty: float)
     size = canvas.shape[1]
     vary = 2 * difficulty
     picture = np.empty((3, *canvas.shape[1:]), dtype=np.float32)
-    light = _light(size, rng, vary)
-    strength = [_STEPS * math.exp(0.03 * vary * z) for z in rng.standard_normal(4).tolist()]
+    light = _light(size, stream("light"), vary)
+    strength = [_STEPS * math.exp(0.03 * vary * z) for z in stream("dyes").standard_normal(4).tolist()]
     dyes = domain.dyes
     for channel in range(3):
         density = canvas[0] * np.float32(dyes[0][channel] * strength[0])
@@ -55,13 +58,13 @@ def develop(canvas: Field, domain: Domain, rng: Generator, *, difficulty: float)
         index = (density + np.float32(0.5)).astype(np.int32)
         transmittance = _TABLE.take(index, mode="clip")
         np.multiply(transmittance, light * np.float32(domain.glass[channel] / 255), out=picture[channel])
-    sigma = domain.blur * math.exp(0.16 * vary * float(rng.standard_normal())) * size / 128
+    sigma = domain.blur * math.exp(0.16 * vary * float(stream("focus").standard_normal())) * size / 128
     picture = blur(picture, sigma)
     if domain.sharpening:
         picture += np.float32(domain.sharpening) * (picture - blur(picture, 1.1 * size / 128))
-    _add_noise(picture, rng, domain.noise * (0.6 + 0.8 * difficulty))
+    _add_noise(picture, stream("noise"), domain.noise * (0.6 + 0.8 * difficulty))
     pixels = np.rint(np.clip(picture, 0, 1) * np.float32(255)).astype(np.uint8)
-    quality = int(np.clip(round(domain.jpeg - 12 * vary * rng.uniform(0, 1)), 1, 95))
+    quality = int(np.clip(round(domain.jpeg - 12 * vary * stream("jpeg").uniform(0, 1)), 1, 95))
     return _compress(np.ascontiguousarray(pixels.transpose(1, 2, 0)), quality)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cytosae.cells.synthetic.attributes import measure
 from cytosae.cells.synthetic.camera import develop
 from cytosae.cells.synthetic.domains import Domain
-from cytosae.cells.synthetic.fields import draw_outline, open_window
+from cytosae.cells.synthetic.fields import Outline, draw_outline, open_window
 from cytosae.cells.synthetic.parts import (
     Sketch,
     paint_cytoplasm,
@@ -22,9 +22,10 @@ from cytosae.cells.synthetic.parts import (
     paint_vacuoles,
     shape_cell,
 )
+from cytosae.cells.synthetic.streams import Stream, one_stream
 from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.surroundings import draw_surroundings
-from cytosae.cells.synthetic.types import TYPES
+from cytosae.cells.synthetic.types import TYPES, CellType
 from cytosae.common.errors import UsageError
 
 
@@ -74,31 +75,75 @@ def draw_cell(label: str, domain: Domain, rng: Generator, *, size: int = 128, di
     """
     if label not in TYPES:
         raise UsageError(f"there is no cell type {label!r}; choose one of: {', '.join(TYPES)}.")
-    kind = TYPES[label]
+    return draw_kind(TYPES[label], domain, one_stream(rng), size=size, difficulty=difficulty)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Radius in units that other cells leave free, and half the width of the window in which the cell is drawn."""
+
+    clear: float
+    reach: float
+
+
+def draw_kind(
+    kind: CellType,
+    domain: Domain,
+    stream: Stream,
+    *,
+    size: int = 128,
+    difficulty: float = 0.5,
+    room: Room | None = None,
+) -> Drawing:
+    """Draw a cell of this kind, which need be none of `TYPES`; see `draw_cell`.
+
+    Parameters
+    ----------
+    stream : Stream
+        Each part draws from that of its name.
+    room : Room or None
+        None for as much as the cell needs (`room_of`). With streams of their own, parts are the same in the same room.
+    """
     canvas = np.zeros((4, size, size), dtype=np.float32)
     bits = np.zeros((size, size), dtype=np.uint16)
-    radius = float(rng.uniform(*kind.radius))
-    centre = (float(rng.normal(0, 2.0)), float(rng.normal(0, 2.0)))
-    around = draw_surroundings(canvas, rng, zoom=domain.zoom, crowding=domain.crowding, clear=radius)
-    outline = draw_outline(rng, radius, kind.roughness, elongation=float(rng.uniform(*kind.elongation)))
-    # no wider than the cell can be: most of the time goes into arrays over this window
-    reach = radius + sum(abs(a) for a in outline[0]) + 0.06 * radius + 2.5
-    if kind.projections is not None:
-        reach += kind.projections.length[1]
+    radius = float(stream("size").uniform(*kind.radius))
+    place = stream("place")
+    centre = (float(place.normal(0, 2.0)), float(place.normal(0, 2.0)))
+    clear = radius if room is None else room.clear
+    around = draw_surroundings(canvas, stream("surroundings"), zoom=domain.zoom, crowding=domain.crowding, clear=clear)
+    outline = _outline(kind, stream, radius)
+    reach = _reach(kind, radius, outline) if room is None else room.reach
     window = open_window(size, domain.zoom, centre, reach)
     sketch = Sketch(
-        window, kind, rng, radius, canvas[:, window.rows, window.columns], bits[window.rows, window.columns]
+        window, kind, stream, radius, canvas[:, window.rows, window.columns], bits[window.rows, window.columns]
     )
     shape_cell(sketch, outline)
     _paint(sketch, 1 - 0.4 * difficulty)
     held = (bits & np.uint16(BITS["cytoplasm"] | BITS["nucleus"])) != 0
     bits[around & ~held] |= np.uint16(BITS["surroundings"])
     attributes = measure(sketch, zoom=domain.zoom)
-    image = develop(canvas, domain, rng, difficulty=difficulty)
+    image = develop(canvas, domain, stream, difficulty=difficulty)
     mask = np.zeros((size, size), dtype=np.uint8)
     mask[(bits & np.uint16(BITS["cytoplasm"])) != 0] = 1
     mask[(bits & np.uint16(BITS["nucleus"])) != 0] = 2
     return Drawing(image, mask, bits, attributes)
+
+
+def room_of(kind: CellType, stream: Stream) -> Room:
+    """The room that a cell of this kind needs; draws its size and outline from their streams."""
+    radius = float(stream("size").uniform(*kind.radius))
+    return Room(radius, _reach(kind, radius, _outline(kind, stream, radius)))
+
+
+def _outline(kind: CellType, stream: Stream, radius: float) -> Outline:
+    rng = stream("outline")
+    return draw_outline(rng, radius, kind.roughness, elongation=float(rng.uniform(*kind.elongation)))
+
+
+def _reach(kind: CellType, radius: float, outline: Outline) -> float:
+    """No wider than the cell can be: most of the time goes into arrays over this window."""
+    reach = radius + sum(abs(a) for a in outline[0]) + 0.06 * radius + 2.5
+    return reach if kind.projections is None else reach + kind.projections.length[1]
 
 
 _OF_DISEASE = ("abnormal_granules", "giant_granules")

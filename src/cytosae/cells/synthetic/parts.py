@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from cytosae.cells.synthetic.fields import (
@@ -23,6 +22,7 @@ from cytosae.cells.synthetic.fields import (
     stain,
     stamp_discs,
 )
+from cytosae.cells.synthetic.streams import Stream
 from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.types import CellType, Granules, Projections, Rods, Span
 
@@ -33,6 +33,8 @@ class Sketch:
 
     Attributes
     ----------
+    stream : Stream
+        Each part draws from that of its name.
     canvas : ndarray of float, shape (4, h, w)
         Dyes, a view of the whole image's.
     bits : ndarray of uint16, shape (h, w)
@@ -47,7 +49,7 @@ class Sketch:
 
     window: Window
     kind: CellType
-    rng: Generator
+    stream: Stream
     radius: float
     canvas: Field
     bits: NDArray[np.uint16]
@@ -65,7 +67,8 @@ class Sketch:
 
 def shape_cell(sketch: Sketch, outline: Outline) -> None:
     """Find where cell and nucleus are, and mark them."""
-    kind, window, rng, radius = sketch.kind, sketch.window, sketch.rng, sketch.radius
+    kind, window, radius = sketch.kind, sketch.window, sketch.radius
+    rng = sketch.stream("border")
     sketch.cell = inside_outline(window.y, window.x, radius, outline)
     sketch.cell += smooth_field(rng, window, 7) * np.float32(0.018 * radius)
     if kind.ghost:
@@ -74,7 +77,7 @@ def shape_cell(sketch: Sketch, outline: Outline) -> None:
     if kind.projections is not None:
         _project(sketch, kind.projections, outline)
     inside = sketch.body > np.float32(0.5)
-    discs, sketch.counts["nucleus_lobes"] = kind.nucleus.discs(rng, radius)
+    discs, sketch.counts["nucleus_lobes"] = kind.nucleus.discs(sketch.stream("nucleus"), radius)
     if len(discs):
         sketch.nucleus = sketch.cell + 0 if kind.ghost else _shape_nucleus(sketch, discs)
         sketch.core = sketch.body if kind.ghost else edge(sketch.nucleus, 0.5)
@@ -87,7 +90,7 @@ def shape_cell(sketch: Sketch, outline: Outline) -> None:
 
 def _shape_nucleus(sketch: Sketch, discs: NDArray[np.floating]) -> Field:
     """(h, w) distance inside the nucleus, which stays a thin rim away from the cell's border."""
-    kind, window, rng = sketch.kind, sketch.window, sketch.rng
+    kind, window, rng = sketch.kind, sketch.window, sketch.stream("border of the nucleus")
     bend_y, bend_x = (smooth_field(rng, window, 9) * np.float32(kind.ragged) for _ in range(2))
     y, x = window.y + bend_y, window.x + bend_x
     shape = inside_discs(y, x, discs, softness=1.8)
@@ -95,7 +98,7 @@ def _shape_nucleus(sketch: Sketch, discs: NDArray[np.floating]) -> Field:
     sketch.middle = (float(big[:, 0].mean()), float(big[:, 1].mean()))
     nucleus = np.minimum(shape, sketch.cell - np.float32(0.9))
     if kind.nucleus.cup[1]:
-        size = float(discs[:, 2].max())
+        size, rng = float(discs[:, 2].max()), sketch.stream("cup")
         radius, turn = rng.uniform(*kind.nucleus.cup) * size, rng.uniform(0, 2 * math.pi)
         away = size - 0.72 * radius
         at = np.array([[*(np.array(sketch.middle) + away * np.array([math.sin(turn), math.cos(turn)])), radius]])
@@ -107,7 +110,7 @@ def _shape_nucleus(sketch: Sketch, discs: NDArray[np.floating]) -> Field:
 
 def _project(sketch: Sketch, projections: Projections, outline: Outline) -> None:
     """Add processes to the border of the cell."""
-    rng, window = sketch.rng, sketch.window
+    rng, window = sketch.stream("projections"), sketch.window
     count = int(rng.integers(projections.count[0], projections.count[1] + 1))
     sketch.counts["projections"] = count
     points, radii = [], []
@@ -131,7 +134,7 @@ def _project(sketch: Sketch, projections: Projections, outline: Outline) -> None
 
 def paint_cytoplasm(sketch: Sketch) -> None:
     """Lay the cytoplasm: uneven, with more dye at the border, and with a pale zone beside the nucleus."""
-    kind, window, rng = sketch.kind, sketch.window, sketch.rng
+    kind, window, rng = sketch.kind, sketch.window, sketch.stream("cytoplasm")
     if kind.ghost:
         return
     coarse, fine = (smooth_field(rng, window, scale) for scale in (6.0, 2.0))
@@ -160,7 +163,7 @@ def _hof(sketch: Sketch) -> Field:
 
 def paint_nucleus(sketch: Sketch) -> None:
     """Lay the nucleus: clumps of chromatin, pale channels between them, a dark membrane, nucleoli."""
-    kind, window, rng = sketch.kind, sketch.window, sketch.rng
+    kind, window, rng = sketch.kind, sketch.window, sketch.stream("chromatin")
     if not sketch.counts["nucleus_lobes"]:
         sketch.counts["nucleoli"] = 0
         return
@@ -172,6 +175,7 @@ def paint_nucleus(sketch: Sketch) -> None:
         density += ridge(sketch.nucleus, 0.7, 1.3) * np.float32(0.22)
     density = np.maximum(density, np.float32(0.25)) * np.float32(kind.purple)
     lay(sketch.canvas, (density, 0.04, 0.05 if kind.purple > 0.8 else 0.14, 0.0), sketch.core)
+    rng = sketch.stream("nucleoli")
     count = int(rng.integers(kind.nucleoli[0], kind.nucleoli[1] + 1))
     depth = 1.5 if kind.ghost else 3.2
     points = place_points(rng, window, sketch.nucleus > np.float32(depth), count, spacing=6.5 if count > 1 else 0)
@@ -187,15 +191,19 @@ def paint_nucleus(sketch: Sketch) -> None:
 
 def paint_granules(sketch: Sketch, layer: Granules, visible: float) -> None:
     """Lay granules of one kind; ``visible`` is their opacity."""
-    window, rng = sketch.window, sketch.rng
+    window = sketch.window
+    # one for each draw: more granules are the same ones and others
+    patches, number, places, sizes, depths = (
+        sketch.stream(f"{layer.structure}: {of}") for of in ("patches", "number", "places", "radii", "strength")
+    )
     where = sketch.body if layer.over_nucleus else sketch.body * (1 - sketch.core)
     inside = (where > np.float32(0.6)) & (sketch.cell > np.float32(0.35 * layer.radius[1]))
     if layer.count[0] > 40:  # many granules leave patches free
-        inside &= smooth_field(rng, window, 7) > np.float32(-1.25)
-    count = int(rng.integers(layer.count[0], layer.count[1] + 1))
-    points = place_points(rng, window, inside, count, spacing=layer.spacing)
-    radii = rng.uniform(*layer.radius, len(points))
-    strength = rng.uniform(0.7, 1.0, len(points))
+        inside &= smooth_field(patches, window, 7) > np.float32(-1.25)
+    count = int(number.integers(layer.count[0], layer.count[1] + 1))
+    points = place_points(places, window, inside, count, spacing=layer.spacing)
+    radii = sizes.uniform(*layer.radius, len(points))
+    strength = depths.uniform(0.7, 1.0, len(points))
     spots = stamp_discs(window, points, radii, strength) * where
     opacity = spots * np.float32(visible)
     if layer.opaque:
@@ -215,7 +223,7 @@ def _faintness(radius: Span, window: Window) -> float:
 
 def paint_rods(sketch: Sketch, rods: Rods, visible: float) -> None:
     """Lay Auer rods, singly or in bundles."""
-    rng, window = sketch.rng, sketch.window
+    rng, window = sketch.stream("rods"), sketch.window
     count = int(rng.integers(rods.count[0], rods.count[1] + 1))
     bundles = int(rng.integers(rods.bundles[0], rods.bundles[1] + 1))
     free = (sketch.nucleus < np.float32(-1.2)) & (sketch.cell > np.float32(2.5))
@@ -249,7 +257,7 @@ def paint_rods(sketch: Sketch, rods: Rods, visible: float) -> None:
 
 def paint_vacuoles(sketch: Sketch) -> None:
     """Punch vacuoles: almost clear, with a darker border."""
-    kind, window, rng = sketch.kind, sketch.window, sketch.rng
+    kind, window, rng = sketch.kind, sketch.window, sketch.stream("vacuoles")
     count = int(rng.integers(kind.vacuoles[0], kind.vacuoles[1] + 1))
     free = sketch.cell > np.float32(2.0)
     if not kind.vacuoles_over_nucleus:
