@@ -119,6 +119,37 @@ def suppression_view():
     return view_of_suppression(found, dataset=EVIL)
 
 
+@pytest.fixture(scope="session")
+def pairs_view():
+    """Made-up latents, of which two follow an attribute of drawn cells."""
+    import pandas as pd
+
+    from cytosae.evaluation.concept_pairs import Answered
+    from cytosae.evaluation.config import PairsConfig
+    from cytosae.views.pairs_view import view_of_pairs
+
+    keys = ("verdict", "attribute", "specificity", "cell_attribute", "cell_specificity", "second", "second_share")
+    said = [
+        ("one", "vacuoles", 0.9, "vacuoles", 0.95, "blur", 0.05),
+        ("of_cell", "blur", 0.6, "nucleus_lobes", 0.9, "nucleus_lobes", 0.3),
+        ("none", "blur", 0.4, "hof", 0.2, "hof", 0.1),
+    ]
+    latents = pd.DataFrame([dict(zip(keys, row, strict=True)) for row in said * 2])
+    latents = latents.assign(latent=[0, 1, 2] * 2, weights=["learned"] * 3 + ["random"] * 3, frequency=0.5)
+    latents = latents.assign(effect=1.5, effect_low=1.0, effect_high=2.0, q=0.001)
+    beside = {
+        "random_specificity": 0.4,
+        "random_cell_specificity": float("nan"),
+        "random_one": 0.25,
+        "random_of_cell": 0.0,
+    }
+    latents = latents.assign(**beside)
+    effects = pd.DataFrame(
+        {"attribute": ["vacuoles", "blur", "nucleus_lobes"], "latent": 0, "weights": "learned", "q": 0}
+    )
+    return view_of_pairs(Answered(latents, effects), PairsConfig(domain=EVIL))
+
+
 def write_images(folder, cells):
     """A picture of each cell: a disc whose colour goes with its type."""
     from PIL import Image

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
-from cytosae.cli.meaning_commands import names, suppress, verdicts
+from cytosae.cli.meaning_commands import names, pairs, suppress, verdicts
 from cytosae.cli.options import changes_of, options_of, some_of
 from cytosae.cli.output import Json, Output
 from cytosae.cli.studies import ExistingStudy, FocusOption, asked_for, open_study
@@ -28,6 +28,7 @@ atlas_app: App = App(
 
 atlas_app.command(verdicts)
 atlas_app.command(suppress)
+atlas_app.command(pairs)
 atlas_app.command(names)
 
 if TYPE_CHECKING:  # types made while running mean nothing to a type checker

@@ -1,4 +1,4 @@
-"""``cytosae atlas verdicts``, ``suppress`` and ``names``: what latents go with, and what goes when they go."""
+"""``cytosae atlas verdicts``, ``suppress``, ``pairs`` and ``names``: what latents go with and follow, their names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from cyclopts import Parameter
 import cytosae
 from cytosae.cli.options import changes_of, some_of
 from cytosae.cli.output import Json, Output
-from cytosae.cli.studies import ExistingStudy
-from cytosae.evaluation.config import SuppressionConfig
+from cytosae.cli.studies import ExistingStudy, open_study
+from cytosae.evaluation.config import PairsConfig, SuppressionConfig
 
 if TYPE_CHECKING:  # types made while running mean nothing to a type checker
+    PairsOptions = Any
     SuppressionOptions = Any
 else:
+    PairsOptions = some_of(PairsConfig, "pairs", "attributes", "domain", "difficulty", "size", "seed")
     SuppressionOptions = some_of(SuppressionConfig, "splits", "controls", "resamples", "seed")
 
 GOES_WELL = 0.8
@@ -101,6 +103,50 @@ def suppress(
     output.table([column.words for column in view.measures.columns], rows)
     output.line(f"With pictures: {page}")
     output.result(page=page, measures=found.table.to_dict("records"), facts=found.facts)
+    output.finish()
+
+
+def pairs(
+    *, study: ExistingStudy, asked: PairsOptions | None = None, out: Path | None = None, as_json: Json = False
+) -> None:
+    """Ask of each concept whether it follows one attribute of a cell and nothing else, in pairs of drawn cells.
+
+    One cell is drawn twice, with little and with much of one attribute (lobes, size, chromatin, granules, vacuoles,
+    stain, focus, ...) and the same in all else; both are encoded, by the SAE and by random weights. What is found is
+    on the page of each concept.
+
+    Parameters
+    ----------
+    out
+        Folder for the page and the table, STUDY/quality if left out; STUDY/pairs has all of it.
+    """
+    from cytosae.evaluation.concept_pairs import VERDICTS, follow_counts
+    from cytosae.pipeline.pairs_step import PAIRS
+    from cytosae.report import Pictures, write_page
+    from cytosae.views.page_parts import MadeFrom, say
+    from cytosae.views.pairs_view import view_of_pairs
+
+    output = Output(as_json=as_json)
+    config = PairsConfig(**changes_of(asked))
+    work = open_study(study, output)
+    with work.alone():
+        work.ask_pairs(config)
+    found = work.read(PAIRS)
+    made_from = tuple(MadeFrom(role, work.fingerprint(role)) for role in ("pairs", "sae"))
+    view = view_of_pairs(found, config, made_from=made_from)
+    folder = out or work.path / "quality"
+    page = write_page(folder / "pairs.html", view, Pictures([]))
+    counts = follow_counts(found)
+    counts.to_csv(folder / "pairs.csv")
+    output.line(view.head.verdict)
+    table = view.attributes
+    rows = [[say(v, c.shown) for v, c in zip(row.values, table.columns, strict=True)] for row in table.rows]
+    output.table([column.words for column in table.columns], rows)
+    output.line(f"The page: {page}; every concept: {work.place('pairs')}.")
+    learned = found.latents[found.latents["weights"] == "learned"]
+    verdicts = {name: int((learned["verdict"] == name).sum()) for name in VERDICTS}
+    attributes = counts.reset_index().to_dict("records")
+    output.result(page=page, concepts=len(learned), verdicts=verdicts, attributes=attributes)
     output.finish()
 
 

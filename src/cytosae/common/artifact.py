@@ -32,6 +32,7 @@ SCHEMAS = {
     "atlas": 1,
     "random_latents": 1,
     "localisation": 1,
+    "pairs": 1,
     "sweep": 1,
     "colours": 1,
     "cohort": 1,

@@ -250,3 +250,37 @@ class SuppressionConfig:
         for name, least in (("splits", 2), ("controls", 2), ("resamples", 20)):
             if getattr(self, name) < least:
                 raise UsageError(f"suppression.{name} is {getattr(self, name)}; it must be at least {least}.")
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """Which pairs of drawn cells are shown to an SAE, see `cytosae.cells.synthetic.draw_pair`.
+
+    Attributes
+    ----------
+    pairs : int
+        Of each attribute.
+    attributes : tuple of str
+        Names of attributes, such as nucleus_lobes; all if left out.
+    domain : str
+        Laboratory whose stain and camera they have, or mixed: all in turn.
+    difficulty : float
+        0 to 1, variation from cell to cell; the two cells of a pair always share it.
+    size : int
+        Pixels of the square drawn images.
+    seed : int
+        Of the drawings and of the random weights.
+    """
+
+    pairs: int = 40
+    attributes: tuple[str, ...] = ()
+    domain: str = "reference"
+    difficulty: float = 0.3
+    size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pairs < 20:  # fewer, all in one direction, are no more than chance among thousands of concepts
+            raise UsageError(f"pairs is {self.pairs}; it must be at least 20.")
+        if not 0 <= self.difficulty <= 1 or self.size < 32:
+            raise UsageError(f"difficulty is {self.difficulty}, size {self.size}; give 0 to 1, and 32 or more.")

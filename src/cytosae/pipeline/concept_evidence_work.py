@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from cytosae.backbones import Backbone
 from cytosae.common.errors import InputError
 from cytosae.evaluation.concept_evidence import Latent, beside_random, strongest
 from cytosae.evaluation.quality_table import read_quality
+from cytosae.pipeline.pairs_step import PAIRS
 from cytosae.tokens.focus.part_shares import shares_of_table
 from cytosae.views.concept_evidence_view import (
     Compared,
@@ -27,6 +28,7 @@ from cytosae.views.concept_names import name_of, reference_ids
 from cytosae.views.number_words import percent, whole
 from cytosae.views.opened_dataset import OpenedDataset
 from cytosae.views.page_parts import Fact, Number, known
+from cytosae.views.pairs_view import facts_of_pairs, sentence
 
 if TYPE_CHECKING:
     from cytosae.atlas.latent_columns import Columns
@@ -90,7 +92,25 @@ def known_of_concept(study: Study, dataset: str, latent: int) -> KnownOfConcept:
         for name, words in (("morphology", "Explained by the cell"), ("artefact", "Explained by the image")):
             ends = [known(float(verdict[f"{name}{end}"])) for end in ("", "_low", "_high")]
             facts.append(Fact(words, Number(*ends), "percent"))
-    return KnownOfConcept(tuple(facts), tuple(missing))
+    followed = ""
+    if not study.has(PAIRS):
+        missing.append(
+            "Whether the concept follows one attribute of a cell and nothing else is not known; find out with: "
+            "cytosae atlas pairs --study STUDY."
+        )
+    elif row := _in_pairs(study, latent):
+        followed = sentence(row)
+        facts += facts_of_pairs(row)
+    else:
+        followed = "It is active on no drawn cell, so that drawn pairs tell nothing of it."
+    return KnownOfConcept(tuple(facts), tuple(missing), followed)
+
+
+def _in_pairs(study: Study, latent: int) -> dict[Any, Any] | None:
+    """What pairs of drawn cells tell of a concept, where it is active on any."""
+    found = study.read(PAIRS).latents
+    rows = found[(found["weights"] == "learned") & (found["latent"] == latent)].to_dict("records")
+    return rows[0] if rows else None
 
 
 def verdicts_known(study: Study, dataset: str) -> dict[int, str] | None:

@@ -228,8 +228,8 @@ def report_step(config: StudyConfig, context: Context) -> Step:
     """Write the report of a study."""
     names = [dataset.name for dataset in config.datasets]
     needs = tuple(Place(role, name) for role in ("cells", "atlas") for name in names) + tokens_needed(config, names)
-    controls = [Place("localisation"), *(Place("random_latents", name) for name in names)]
-    compared = tuple(place for place in controls if place.below(context.path).is_file())
+    controls = [Place("localisation"), Place("pairs"), *(Place("random_latents", name) for name in names)]
+    compared = tuple(place for place in controls if place.below(context.path).exists())
     asked: dict[str, Any] = {"report": config.report, "trained_on": config.trained_on}
     accepted = {str(latent): name for latent, name in names_accepted(context.path).items()}
     if accepted:
@@ -247,17 +247,20 @@ def names_accepted(study: Path) -> dict[int, str]:
 
 
 def _write_report(job: Job) -> None:
+    from cytosae.pipeline.pairs_step import sentences_of_pairs
     from cytosae.report import Pictures, write_page
     from cytosae.views import OpenedDataset, view_of_study
 
     names, sae = [str(place.of) for place in job.needed("cells")], job.sae()
     masks = job.needed("localisation")
     accepted = {int(latent): name for latent, name in job.asked.get("accepted", {}).items()}
+    followed = sentences_of_pairs(job)
     datasets = [
         OpenedDataset(
             *(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae),
             accepted=accepted,
             random=job.random_latents(n),
+            followed=followed,
         )
         for n in names
     ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
     from cytosae.cohort.explanation.patient_explanation import PatientExplanation
+    from cytosae.evaluation.config import PairsConfig
     from cytosae.pipeline.plan import RunPlan
 
 
@@ -241,6 +242,13 @@ class Study(Opener):
     def localise(self) -> list[StepResult]:
         """Compare maps with nucleus and cytoplasm masks, where there are enough."""
         return self.do(dataset_steps.localisation_steps(self.config, self.context))
+
+    def ask_pairs(self, asked: PairsConfig | None = None) -> StepResult:
+        """Ask of each concept whether it follows one attribute of drawn cells; see `evaluation.concept_pairs`."""
+        from cytosae.evaluation.config import PairsConfig
+        from cytosae.pipeline.pairs_step import pairs_step
+
+        return self.context.run(pairs_step(self.config, self.backbone, asked or PairsConfig()))
 
     def write_report(self) -> StepResult:
         """Write ``report.html``."""

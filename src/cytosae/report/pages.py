@@ -18,6 +18,7 @@ from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
 from cytosae.report.templating import make_environment, read_template
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
 from cytosae.views.page_parts import Page
+from cytosae.views.pairs_view import PairsView
 from cytosae.views.quality_view import QualityView
 from cytosae.views.suppression_view import SuppressionView
 from cytosae.views.validation_view import ValidationView
@@ -28,6 +29,7 @@ PAGES: dict[type[Page], str] = {
     ComparisonView: "comparison.html.j2",
     QualityView: "quality.html.j2",
     SuppressionView: "suppression.html.j2",
+    PairsView: "pairs.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
     DiseaseView: "disease.html.j2",

@@ -47,10 +47,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class KnownOfConcept:
-    """What steps of the study have found of a concept; ``missing`` says by which command the rest is found."""
+    """What steps of the study have found of a concept; ``missing`` says by which command the rest is found.
+
+    ``followed`` is what pairs of drawn cells tell, in a sentence.
+    """
 
     facts: tuple[Fact, ...]
     missing: tuple[str, ...]
+    followed: str = ""
 
 
 @dataclass(frozen=True)

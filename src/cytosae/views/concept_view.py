@@ -37,7 +37,7 @@ class ConceptView:
 
     ``facts`` are the numbers that matter, ``more`` all others; ``mark`` says why it is to be doubted; ``profile`` is
     its mean activation on each class; ``carried`` is how it does on other data sets; ``own`` are cells that the page is
-    about, with maps of this concept.
+    about, with maps of this concept; ``followed`` is what pairs of drawn cells tell.
     """
 
     latent: int
@@ -53,6 +53,7 @@ class ConceptView:
     carried: tuple[CarriedView, ...] = ()
     own: tuple[CellView, ...] = ()
     own_words: str = ""
+    followed: str = ""
 
 
 def views_of_concepts(
@@ -90,6 +91,7 @@ def views_of_concepts(
                 more=more,
                 mark=marks.of(latent),
                 profile=profile(dataset, latent),
+                followed=dataset.followed.get(latent, ""),
                 carried=tuple(_carried(other, latent, cells[latent]) for other, cells in elsewhere),
             )
         )

@@ -84,6 +84,9 @@ class OpenedAtlas:
     random: pd.DataFrame | None = field(default=None, kw_only=True)
     """The same statistics of latents of random weights, where they are known (`cytosae.atlas.describe_random`)."""
 
+    followed: Mapping[int, str] = field(default_factory=dict, kw_only=True)
+    """What pairs of drawn cells tell of concepts, in a sentence by latent, where they have been shown."""
+
     @property
     def name(self) -> str:
         """Name of the data set."""
