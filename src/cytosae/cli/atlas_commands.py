@@ -60,6 +60,24 @@ def atlas(
     output.finish()
 
 
+@atlas_app.command
+def looks(*, study: ExistingStudy, dataset: str | None = None, as_json: Json = False) -> None:
+    """Measure colour and texture where each concept lights up, beside random patches; drafts of names say them then.
+
+    Parameters
+    ----------
+    dataset
+        Data set whose reference cells are looked at; all of them if left out.
+    """
+    output = Output(as_json=as_json)
+    work = open_study(study, output)
+    names = [dataset] if dataset else work.datasets
+    with work.alone():
+        for name in names:
+            work.measure_looks(name)
+    output.finish()
+
+
 @atlas_app.command(name="import-official")
 def import_statistics(
     directory: Path,

@@ -254,7 +254,8 @@ def explain(
     work = open_study(study, output, asked_for(options=options))
     name = dataset or work.datasets[0]
     explanation = work.explain(image, name, concepts=concepts)
-    opened = OpenedDataset(work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
+    there = (work.atlas(name, backed="r"), work.cells(name), work.tokens(name), work.sae())
+    opened = OpenedDataset(*there, looks=work.looks(name))
     columns = ["latent", "activation", "peak", "patches", "activation_frequency", "top_class"]
     rows = explanation.concepts.reset_index()[columns].to_numpy(dtype=object).tolist()
     output.table(["latent", "mean", "peak", "patches", "on cells", "mostly"], rows, title=f"Concepts of {image}")

@@ -25,7 +25,7 @@ def search_study(
     name = dataset or study.datasets[0]
     cells = study.cells(name)
     opened = open_atlas(study.place("atlas", name), backed="r", verify=False)
-    atlas = OpenedAtlas(opened, cells, accepted=names_accepted(study.path))
+    atlas = OpenedAtlas(opened, cells, accepted=names_accepted(study.path), looks=study.looks(name))
     column_of = cache(lambda latent: column_of_rows(opened.X, latent))
     found = view_of_search(atlas, column_of, q=query, size=limit, background=background)
     if found.problem:

@@ -31,6 +31,7 @@ SCHEMAS = {
     "sae": 1,
     "atlas": 1,
     "random_latents": 1,
+    "looks": 1,
     "localisation": 1,
     "pairs": 1,
     "sweep": 1,

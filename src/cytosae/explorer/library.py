@@ -121,7 +121,10 @@ class Library:
             if atlas.name not in self._datasets:
                 store, sae = self.study.tokens(atlas.name), self.study.sae()
                 self._datasets[atlas.name] = OpenedDataset(
-                    *(atlas.atlas, atlas.cells, store, sae), accepted=self.accepted, random=atlas.random
+                    *(atlas.atlas, atlas.cells, store, sae),
+                    accepted=self.accepted,
+                    random=atlas.random,
+                    looks=atlas.looks,
                 )
             return self._datasets[atlas.name]
 
@@ -261,6 +264,7 @@ class Library:
             self.study.cells(name),
             accepted=self.accepted,
             random=self.study.random_latents(name),
+            looks=self.study.looks(name),
         )
 
     @cached_property

@@ -52,7 +52,9 @@ def _opened(work: Patients) -> OpenedCohort:
     source, name = work.source, work.dataset
     return OpenedCohort(
         dataset=OpenedDataset(
-            *(work.atlas, source.cells(name), source.tokens(name), source.sae()), random=source.random_latents(name)
+            *(work.atlas, source.cells(name), source.tokens(name), source.sae()),
+            random=source.random_latents(name),
+            looks=source.looks(name),
         ),
         barcodes=work.barcodes,
         result=work.result(),

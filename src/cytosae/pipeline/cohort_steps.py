@@ -330,8 +330,8 @@ def pages_step(work: Patients, config: StudyConfig, context: Context) -> Step:
     name = work.dataset
     roles = ["classification", "classifier", "cohort", "colours", "atlas", "cells"]
     needs = [Place(role, name) for role in [*roles, *(["retest"] if work.config.retest_cells else [])]]
-    random = Place("random_latents", name)
-    needs += [random] if work.source.has(random) else []
+    known = [Place(role, name) for role in ("random_latents", "looks")]
+    needs += [place for place in known if work.source.has(place)]
     needs += [Place("approval", name)] if is_priced(context, name) else []
     pairs = [work.pair(a, b) for a, b in work.comparisons]
     needs += [Place(role, pair) for role in ("contrasts", "ranking") for pair in pairs]

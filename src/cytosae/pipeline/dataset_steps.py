@@ -206,6 +206,21 @@ def _describe_random(job: Job) -> None:
     save_random_latents(found, job.path, **job.record)
 
 
+def looks_step(config: StudyConfig, dataset: str) -> Step:
+    """Measure colour and texture where latents light up, for the drafts of names."""
+    needs = (Place("sae"), *tokens_needed(config, [dataset]), Place("cells", dataset), Place("atlas", dataset))
+    return Step(Place("looks", dataset), partial(_measure_looks, config.extract.workers), {}, needs)
+
+
+def _measure_looks(workers: int, job: Job) -> None:
+    from cytosae.atlas.patch_looks import measure_looks, save_looks
+
+    found = measure_looks(
+        job.sae(), job.tokens(job.of), job.cells(job.of), job.atlas(job.of, backed="r"), workers=workers
+    )
+    save_looks(found, job.path, **job.record)
+
+
 def localisation_steps(config: StudyConfig, context: Context) -> list[Step]:
     """Compare maps with nucleus and cytoplasm masks, where at least `MASKED_CELLS` cells have one."""
     counts = {d.name: int(context.cells(d.name).frame["mask"].notna().sum()) for d in config.datasets}
@@ -228,7 +243,8 @@ def report_step(config: StudyConfig, context: Context) -> Step:
     """Write the report of a study."""
     names = [dataset.name for dataset in config.datasets]
     needs = tuple(Place(role, name) for role in ("cells", "atlas") for name in names) + tokens_needed(config, names)
-    controls = [Place("localisation"), Place("pairs"), *(Place("random_latents", name) for name in names)]
+    controls = [Place("localisation"), Place("pairs")]
+    controls += [Place(role, name) for role in ("random_latents", "looks") for name in names]
     compared = tuple(place for place in controls if place.below(context.path).exists())
     asked: dict[str, Any] = {"report": config.report, "trained_on": config.trained_on}
     accepted = {str(latent): name for latent, name in names_accepted(context.path).items()}
@@ -260,6 +276,7 @@ def _write_report(job: Job) -> None:
             *(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae),
             accepted=accepted,
             random=job.random_latents(n),
+            looks=job.looks(n),
             followed=followed,
         )
         for n in names

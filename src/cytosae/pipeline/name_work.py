@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.atlas import open_atlas, open_cells
+from cytosae.atlas.patch_looks import open_looks
 from cytosae.cells.annotations import join_annotations, read_attributes
 from cytosae.common.errors import UsageError
 from cytosae.evaluation.real_cells import HumanTruth, annotators
@@ -36,7 +37,9 @@ def names_of_atlas(
             atlas.obs[name] = known[name].astype(object).to_numpy()
         cells = joined
     ceiling = _agreement(attributes, second) if attributes is not None and second is not None else None
-    return table_of_names(OpenedAtlas(atlas, cells, accepted=accepted or {}), ceiling)
+    place = path.with_name(f"{path.stem}-looks.parquet")
+    looks = open_looks(place) if place.is_file() else None
+    return table_of_names(OpenedAtlas(atlas, cells, accepted=accepted or {}, looks=looks), ceiling)
 
 
 def _agreement(first: Path, second: Path) -> pd.DataFrame:

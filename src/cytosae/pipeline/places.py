@@ -25,6 +25,7 @@ PLACES = {
     "sweep": "sweep",
     "atlas": "atlas/{of}.h5ad",
     "random_latents": "atlas/{of}-random.parquet",
+    "looks": "atlas/{of}-looks.parquet",
     "localisation": "localisation.json",
     "pairs": "pairs",
     "report": "report.html",
@@ -57,6 +58,7 @@ READERS = {
     "sae": "cytosae.sae:load_sae",
     "atlas": "cytosae.atlas:open_atlas",
     "random_latents": "cytosae.atlas:open_random_latents",
+    "looks": "cytosae.atlas.patch_looks:open_looks",
     "localisation": "cytosae.atlas:open_localisation",
     "pairs": "cytosae.evaluation.concept_pairs:open_pairs",
     "colours": "cytosae.cells.stain.colour:open_colours",
@@ -151,6 +153,11 @@ class Opener(ABC):
     def random_latents(self, dataset: str) -> pd.DataFrame | None:
         """Statistics of latents of random weights on a data set (`cytosae.atlas.describe_random`), where there are."""
         place = Place("random_latents", dataset)
+        return self.read(place) if self.has(place) else None
+
+    def looks(self, dataset: str) -> pd.DataFrame | None:
+        """Colour and texture where latents light up (`cytosae.atlas.patch_looks`), where they were measured."""
+        place = Place("looks", dataset)
         return self.read(place) if self.has(place) else None
 
     def atlas(self, dataset: str, *, backed: Literal["r", False] = False) -> ad.AnnData:

@@ -239,6 +239,10 @@ class Study(Opener):
         self.find_focus([dataset])
         return self.context.run(dataset_steps.random_latents_step(self.config, dataset))
 
+    def measure_looks(self, dataset: str) -> StepResult:
+        """Measure colour and texture where latents light up, for the drafts of names."""
+        return self.context.run(dataset_steps.looks_step(self.config, dataset))
+
     def localise(self) -> list[StepResult]:
         """Compare maps with nucleus and cytoplasm masks, where there are enough."""
         return self.do(dataset_steps.localisation_steps(self.config, self.context))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from math import comb
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,18 @@ from cytosae.reviews.vocabulary import term_of_value
 from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
 from cytosae.views.page_parts import known, text
 
+APART, SURE = 1.0, 3.29
+"""Standard deviations of random patches, and of means of as many, from which on colour and texture stand out."""
+LOOKS_OF = {
+    part: {"darkness": ("pale", "dark"), "blueness": blueness, "grain": grain}
+    for part, blueness, grain in (
+        ("nucleus", ("reddish violet", "bluish violet"), ("smooth", "coarse")),
+        ("cytoplasm", ("pink", "blue"), ("smooth", "granular")),
+        ("elsewhere", ("reddish", "bluish"), ("even", "uneven")),
+        ("all", ("reddish", "bluish"), ("smooth", "granular")),
+    )
+}
+"""Part with which patches are compared -> look -> words for less and for more of it."""
 PLACES = {"nucleus": "Nucleus of {}", "cytoplasm": "Cytoplasm of {}", "background": "Background, beside {}"}
 """Where a latent lives (`cytosae.atlas.latent_places`) -> words about the cells that it is strongest on."""
 CENTRAL = 0.6
@@ -46,7 +59,23 @@ def _draft(atlas: OpenedAtlas, latent: int) -> str:
     labels.pop(None, None)
     top, count = labels.most_common(1)[0] if labels else ("unlabelled cells", of)
     said = _place(atlas, latent).format(top if 2 * count > of else f"several kinds of cell, often {top}")
-    return ": ".join([said, *filter(None, [", ".join(common_traits(atlas, latent))])])
+    return ": ".join([said, *filter(None, [", ".join((*looks_of(atlas, latent), *common_traits(atlas, latent)))])])
+
+
+def looks_of(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
+    """Colour and texture of the patches on which a concept lights up, where they stand out: ("dark blue", "granular").
+
+    A look is said where it lies `APART` standard deviations or more from its mean at random patches of the same part of
+    cells, and beyond what 99.9 % of means over as many random patches do (|shift| √cells ≥ `SURE`).
+    """
+    if atlas.looks is None or latent not in atlas.looks.index:
+        return ()
+    row: Any = atlas.looks.loc[latent]
+    words = LOOKS_OF.get(row["compared_with"], LOOKS_OF["all"])
+    least = max(APART, SURE / max(float(row["cells"]), 1.0) ** 0.5)
+    said = {look: "" if not abs(row[look]) >= least else pair[int(row[look] > 0)] for look, pair in words.items()}
+    colour = " ".join(filter(None, (said["darkness"], said["blueness"])))
+    return tuple(filter(None, (colour, said["grain"])))
 
 
 def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:

@@ -84,6 +84,8 @@ class OpenedAtlas:
     random: pd.DataFrame | None = field(default=None, kw_only=True)
     """The same statistics of latents of random weights, where they are known (`cytosae.atlas.describe_random`)."""
 
+    looks: pd.DataFrame | None = field(default=None, kw_only=True)
+    """Colour and texture where latents light up (`cytosae.atlas.patch_looks.measure_looks`), where they are known."""
     followed: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     """What pairs of drawn cells tell of concepts, in a sentence by latent, where they have been shown."""
 

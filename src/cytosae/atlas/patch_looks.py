@@ -1,0 +1,179 @@
+"""Colour and texture of the patches on which a latent lights up, beside random patches of the same part of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from cytosae.atlas.token_activations import encode_cells
+from cytosae.common.artifact import read_artifact, write_file_artifact
+from cytosae.common.progress import progress
+from cytosae.common.records import reading
+from cytosae.tokens.extraction.batches import prepared_batches
+from cytosae.tokens.focus.part_shares import PARTS, PartShares, parts_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cytosae.cells import CellTable
+    from cytosae.sae import SparseAutoencoder
+    from cytosae.tokens import TokenStore
+
+LOOKS = ("darkness", "blueness", "grain")
+"""What is measured of a patch, see `looks_of_image`."""
+COMPARED = 400
+"""Cells, spread evenly, whose patches are the random ones."""
+STRONG = 0.5
+"""Patches of a reference cell count from this share of the activation of its strongest on."""
+MOSTLY = 0.5
+"""Share of a patch from which on it belongs to a part of the cell."""
+PART_OF = {"nucleus": "nucleus", "cytoplasm": "cytoplasm", "background": "elsewhere"}
+"""Where a latent lives -> the part whose patches it is compared with; all patches for others."""
+FAINT = 0.02
+BATCH = 32
+
+
+def measure_looks(
+    sae: SparseAutoencoder, store: TokenStore, cells: CellTable, atlas: AnnData, *, workers: int = 0
+) -> pd.DataFrame:
+    """How the patches on which each latent lights up differ from random patches.
+
+    x is the mean of a look over the patches of a reference cell on which the latent has `STRONG` of its largest
+    activation there or more, and then over its reference cells; μ and s are mean and standard deviation of the look
+    over all patches of `COMPARED` cells that lie in the part in which the latent lives. Given is (x - μ) / s.
+
+    Parameters
+    ----------
+    sae, store, cells : SparseAutoencoder, TokenStore, CellTable
+        Of the atlas; the images are read.
+    atlas : AnnData
+        Its reference cells, and where latents live (``lives_in``), are used.
+    workers : int
+        Processes that decode images, 0 for none.
+
+    Returns
+    -------
+    DataFrame
+        Index latent (active ones); `LOOKS`, ``cells`` (reference cells seen), ``compared_with`` ("nucleus", "all").
+
+    Raises
+    ------
+    InputError
+        An image cannot be read.
+    """
+    names = pd.Index(atlas.obs_names)
+    reference = np.asarray(atlas.uns["reference_cells"]["rows"])
+    latents = np.flatnonzero((reference >= 0).any(1))
+    some = np.unique(np.linspace(0, len(names) - 1, min(COMPARED, len(names))).round().astype(int))
+    wanted = np.unique(np.concatenate([reference[reference >= 0], some]))
+    seen = _looks_of_cells(cells, names[wanted], store.side, workers)
+    compared = seen[np.searchsorted(wanted, some)].transpose(1, 0, 2).reshape(len(LOOKS) + len(PARTS), -1)
+    usual = {part: _spread(compared[: len(LOOKS), where]) for part, where in _parts(compared).items()}
+    sums, counted = np.zeros((len(latents), len(LOOKS))), np.zeros(len(latents))
+    own = [np.flatnonzero((reference[latents] == row).any(1)) for row in wanted]
+    place = pd.Index(store.cell_ids).get_indexer(names[wanted])
+    for at in range(0, len(wanted), BATCH):
+        block = [i for i in range(at, min(at + BATCH, len(wanted))) if len(own[i])]
+        if not block:
+            continue
+        tokens = torch.cat([store.read(int(place[i]), int(place[i]) + 1) for i in block]).float()
+        known = None if store.counted is None else store.counted[place[block]]
+        codes = encode_cells(sae, tokens, known)
+        for n, i in enumerate(block):
+            patches = codes[n * store.n_tokens + 1 : (n + 1) * store.n_tokens, latents[own[i]]].toarray()
+            top = patches.max(0)
+            strong = (patches >= STRONG * top) & (patches > 0)
+            lit = top > 0
+            means = (seen[i, : len(LOOKS)] @ strong)[:, lit] / strong[:, lit].sum(0)
+            sums[own[i][lit]] += means.T
+            counted[own[i][lit]] += 1
+    lives = np.asarray(atlas.var["lives_in"].astype(object)) if "lives_in" in atlas.var else np.full(atlas.n_vars, None)
+    part = [PART_OF.get(str(lives[latent]), "all") for latent in latents]
+    part = [one if usual[one] is not None else "all" for one in part]
+    middle, spread = (np.stack([usual[one][end] for one in part]) for end in (0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shift = np.where(spread > 0, (sums / counted[:, None] - middle) / spread, np.nan)
+    table = pd.DataFrame(shift, columns=list(LOOKS), index=pd.Index(latents, name="latent"))
+    return table.assign(cells=counted.astype(int), compared_with=part)
+
+
+def looks_of_image(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """Looks of each patch of an image: [3, side * side].
+
+    With the optical density D = -ln((I + 1) / (G + 1)) of each channel, G the 99 % quantile of the channel (the glass):
+
+    darkness: mean of D over channels and pixels. blueness: of the patch's mean density in red, green and blue, the
+    share in red, which blue dyes take out of the light and eosin hardly does. grain: standard deviation of the mean
+    density over channels, less its mean over a square of a third of a patch: what is finer than that.
+    """
+    pixels = np.asarray(image, np.float32)[..., :3]
+    glass = np.percentile(pixels, 99, axis=(0, 1))
+    density = np.maximum(-np.log((pixels + 1) / (glass + 1)), 0)
+    rows, columns = (np.linspace(0, length, side + 1).round().astype(int) for length in density.shape[:2])
+    area = np.diff(rows)[:, None] * np.diff(columns)[None, :]
+
+    def mean(field: Any) -> Any:
+        return np.add.reduceat(np.add.reduceat(field, rows[:-1], axis=0), columns[:-1], axis=1) / area
+
+    red, green, blue = (mean(density[..., channel]) for channel in range(3))
+    grey = density.mean(2)
+    width = max(3, round(min(density.shape[:2]) / side / 3) | 1)
+    fine = grey - uniform_filter(grey, width, mode="nearest")
+    grain = np.sqrt(np.maximum(mean(fine * fine) - mean(fine) ** 2, 0))
+    blueness = (red + FAINT) / (red + green + blue + 3 * FAINT)
+    return np.stack([(red + green + blue) / 3, blueness, grain]).reshape(3, -1).astype(np.float32)
+
+
+def save_looks(table: pd.DataFrame, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
+    """Write the table as a Parquet artifact of kind "looks"."""
+    with write_file_artifact(path, "looks", config=config, inputs=inputs, details={"latents": len(table)}) as temporary:
+        table.to_parquet(temporary)
+    return path
+
+
+def open_looks(path: Path) -> pd.DataFrame:
+    """Open what `save_looks` wrote."""
+    read_artifact(path, "looks", verify=False)
+    with reading(path, "make it again with: cytosae atlas looks --study STUDY"):
+        return pd.read_parquet(path)
+
+
+def _looks_of_cells(cells: CellTable, ids: pd.Index, side: int, workers: int) -> NDArray[np.float32]:
+    """[n, looks + parts, patches] of these cells: what they look like, and which part each patch shows."""
+    chosen = cells.subset(pd.Index(cells.frame["cell_id"]).get_indexer(ids))
+    batches = [list(range(at, min(at + BATCH, len(chosen)))) for at in range(0, len(chosen), BATCH)]
+    change = partial(_looks_and_parts, side=side)
+    found = []
+    with progress(f"Colour and texture of {cells.name}", len(chosen), "cells") as bar:
+        for batch in prepared_batches(chosen, _stacked, batches, workers=workers, change=change):
+            found.append(batch.numpy())
+            bar.advance(len(found[-1]))
+    return np.concatenate(found)
+
+
+def _looks_and_parts(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, *, side: int) -> NDArray[np.float32]:
+    shares = PartShares(side)([parts_of(image, mask)])[0].numpy()
+    return np.concatenate([looks_of_image(image, side), shares])
+
+
+def _stacked(arrays: Sequence[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+def _parts(compared: NDArray[np.floating]) -> dict[str, NDArray[np.bool_]]:
+    """Part -> which of the patches [looks + parts, n] show mostly that."""
+    found = {name: compared[len(LOOKS) + at] >= MOSTLY for at, name in enumerate(PARTS)}
+    return found | {"all": np.ones(compared.shape[1], bool)}
+
+
+def _spread(looks: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Mean and standard deviation of looks [3, n]; None of fewer than two patches."""
+    return (looks.mean(1, dtype=float), looks.std(1, dtype=float)) if looks.shape[1] > 1 else None
