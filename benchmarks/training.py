@@ -220,9 +220,9 @@ def cell_tokens(images: Path, cells: int = 256) -> Tensor:
     """Patch tokens (cells, side, side, 192) of the bundled backbone; cells are drawn where there are no images."""
     with tempfile.TemporaryDirectory() as folder:
         if not images.is_dir():
-            from cytosae.cli.demonstration import draw_smear
+            from cytosae.cli.demonstration import WHOLE
 
-            images = draw_smear(Path(folder) / "smear")
+            images = WHOLE.draw(Path(folder) / "smear")
             print("(no folder of real cells: tokens of drawn ones)")
         table = read_cells(images)
         rows = np.random.default_rng(0).permutation(len(table))[:cells]

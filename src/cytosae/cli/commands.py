@@ -311,21 +311,31 @@ def search(
 
 
 @app.command
-def demo(*, study: Annotated[Path, Parameter(name="--study")] = Path("runs/demo"), as_json: Json = False) -> None:
+def demo(
+    *,
+    study: Annotated[Path | None, Parameter(name="--study")] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> None:
     """Go the whole way on a synthetic cohort that is drawn first: no images, no downloads, a few minutes.
 
     Parameters
     ----------
     study
-        Folder of the study.
+        Folder of the study; by default runs/demo, or runs/demo-quick.
+    quick
+        Draw few patients and train little: to see that every step works here and what it leaves. Its figures mean
+        nothing.
     """
-    from cytosae.cli.demonstration import DEMO, draw_smear
+    from cytosae.cli.demonstration import QUICK, WHOLE
     from cytosae.pipeline.cohort_work import CohortWork
 
     output = Output(as_json=as_json)
-    images = draw_smear(study / "smear")
+    demonstration = QUICK if quick else WHOLE
+    study = study or demonstration.folder
+    images = demonstration.draw(study / "smear")
     output.line(f"Drew a synthetic smear: {images}")
-    work = open_study(study, output, [DEMO], images=[images])
+    work = open_study(study, output, [demonstration.changes], images=[images])
     work.run()
     with work.alone():
         patients = CohortWork(work)

@@ -92,6 +92,7 @@ class Output:
             steps = {"steps": self._steps} if self._steps else {}
             json.dump(finite({**self._document, **steps}), sys.stdout, indent=2, default=_plain, allow_nan=False)
             sys.stdout.write("\n")
+            sys.stdout.flush()  # the explorer goes on after this, and whoever started it waits for its address
 
 
 def _plain(value: Any) -> Any:
