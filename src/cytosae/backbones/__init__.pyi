@@ -1,4 +1,5 @@
 from .backbone import Backbone
+from .known_answer import verify_answer
 from .named_backbones import load_backbone
 from .onnx_backbone import OnnxBackbone, export_onnx
 from .preprocessing import Preprocessing
@@ -14,4 +15,5 @@ __all__ = [
     "Preprocessing",
     "export_onnx",
     "load_backbone",
+    "verify_answer",
 ]

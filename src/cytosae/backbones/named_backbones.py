@@ -22,6 +22,7 @@ from cytosae.backbones.checkpoints import (
 )
 from cytosae.backbones.fetched_weights import find_weights
 from cytosae.backbones.former_weights import find_former
+from cytosae.backbones.known_answer import verify_answer
 from cytosae.backbones.preprocessing import Preprocessing
 from cytosae.backbones.protocol import AnyBackbone
 from cytosae.backbones.registry import REGISTRY, BackboneEntry
@@ -31,7 +32,9 @@ from cytosae.common.errors import UsageError, WeightsError
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, block: int | None = None) -> AnyBackbone:
+def load_backbone(
+    name: str = "tiny", weights: str | Path | None = None, *, block: int | None = None, verify: bool = False
+) -> AnyBackbone:
     """Load a backbone with its weights, never with random ones.
 
     Parameters
@@ -47,6 +50,8 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
     block : int or None
         The block after which tokens are taken: 1 for the first, or negative, -1 for the last; None for the second to
         last, as in the paper.
+    verify : bool
+        Compute the known answer of the weights, too, where there is one (`verify_answer`).
 
     Returns
     -------
@@ -58,7 +63,7 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
     UsageError
         for an unknown name, or a block that the model does not have.
     WeightsError
-        where the weights are missing, damaged, unsafe, or do not fit in every key.
+        where the weights are missing, damaged, unsafe, do not fit in every key, or do not give their known answer.
 
     Examples
     --------
@@ -69,6 +74,13 @@ def load_backbone(name: str = "tiny", weights: str | Path | None = None, *, bloc
     >>> backbone(backbone.prepare(images)).shape
     torch.Size([2, 257, 192])
     """
+    backbone = _load(name, weights, block)
+    if verify:
+        verify_answer(backbone)
+    return backbone
+
+
+def _load(name: str, weights: str | Path | None, block: int | None) -> AnyBackbone:
     path = None if weights is None else Path(weights)
     if ":" in name:
         return load_by_runtime(name, path, block)

@@ -327,26 +327,9 @@ def demo(
         Draw few patients and train little: to see that every step works here and what it leaves. Its figures mean
         nothing.
     """
-    from cytosae.cli.demonstration import QUICK, WHOLE
-    from cytosae.pipeline.cohort_work import CohortWork
+    from cytosae.cli.demonstration import QUICK, WHOLE, demonstrate
 
-    output = Output(as_json=as_json)
-    demonstration = QUICK if quick else WHOLE
-    study = study or demonstration.folder
-    images = demonstration.draw(study / "smear")
-    output.line(f"Drew a synthetic smear: {images}")
-    work = open_study(study, output, [demonstration.changes], images=[images])
-    work.run()
-    with work.alone():
-        patients = CohortWork(work)
-        patients.run()
-    report, cohort = work.place("report"), work.place("cohort_report", patients.dataset)
-    output.line("")
-    output.line(f"Done. The concepts are in {report}, the patients in {cohort}; open them in a browser.")
-    output.line(f"To click through them: cytosae explore {study}")
-    output.line("With your own images: cytosae run IMAGES --study DIR")
-    output.result(study=work.path, report=report, cohort=cohort)
-    output.finish()
+    demonstrate(QUICK if quick else WHOLE, study, Output(as_json=as_json))
 
 
 @app.command

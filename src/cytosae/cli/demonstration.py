@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cytosae.cells.synthetic import DIAGNOSES, synthesize
+from cytosae.cli.output import Output
+from cytosae.cli.studies import open_study
 from cytosae.common.errors import UsageError
+from cytosae.pipeline.cohort_work import CohortWork
 
 _SEED = 7
 _WHOLE: dict[str, Any] = {
@@ -117,3 +120,22 @@ WHOLE = Demonstration(Path("runs/demo"), 40, 50, tuple(DIAGNOSES), _WHOLE)
 """Enough patients for figures that mean something; some minutes."""
 QUICK = Demonstration(Path("runs/demo-quick"), 8, 7, ("control", "PML::RARA-like"), _QUICK)
 """Enough to see that every step works here and what each leaves; its figures mean nothing."""
+
+
+def demonstrate(size: Demonstration, study: Path | None, output: Output) -> None:
+    """Draw the cells, go the whole way, and say where everything lies."""
+    study = study or size.folder
+    images = size.draw(study / "smear")
+    output.line(f"Drew a synthetic smear: {images}")
+    work = open_study(study, output, [size.changes], images=[images])
+    work.run()
+    with work.alone():
+        patients = CohortWork(work)
+        patients.run()
+    report, cohort = work.place("report"), work.place("cohort_report", patients.dataset)
+    output.line("")
+    output.line(f"Done. The concepts are in {report}, the patients in {cohort}; open them in a browser.")
+    output.line(f"To click through them: cytosae explore {study}")
+    output.line("With your own images: cytosae run IMAGES --study DIR")
+    output.result(study=work.path, report=report, cohort=cohort)
+    output.finish()

@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
 import cytosae
 from cytosae.common.cache import cache_folder, is_offline
 from cytosae.common.errors import CytosaeError
+
+if TYPE_CHECKING:
+    import torch
 
 NEEDED = ("torch", "torchvision", "timm", "lightning-fabric", "numba", "anndata", "tifffile", "imagecodecs", "pillow")
 OPTIONAL = {
@@ -46,7 +49,7 @@ def examine(study: Path | None = None) -> list[Finding]:
         *_packages(),
         *_machine(),
         *_places(study or Path.cwd()),
-        _finding("bundled backbone", _backbone),
+        *_backbone(),
         *_weights(),
         *(_study(study) if study else ()),
     ]
@@ -126,12 +129,19 @@ def _weights() -> Iterator[Finding]:
         yield Finding(f"weights of {entry.name}", "missing" if place is None else "ok", detail)
 
 
-def _backbone() -> str:
-    import numpy as np
+def _backbone() -> Iterator[Finding]:
+    """The bundled weights, and whether every device makes of them what it must."""
+    from cytosae.backbones import verify_answer
+    from cytosae.common.devices import list_devices
 
-    backbone = cytosae.load_backbone("tiny")
-    tokens = backbone(backbone.prepare([np.zeros((64, 64, 3), np.uint8)]))
-    return f"tiny gives tokens {list(tokens.shape)}, weights {backbone.weights_hash[:12]}"
+    def check(device: torch.device) -> str:
+        backbone = cytosae.load_backbone("tiny")
+        distance = verify_answer(backbone.to(device))
+        return f"tiny gives its known answer ({distance:.0e} from it), weights {backbone.weights_hash[:12]}"
+
+    for device in list_devices():
+        where = "" if device.type == "cpu" else f" on {device}"
+        yield _finding(f"bundled backbone{where}", lambda device=device: check(device))
 
 
 def _study(path: Path) -> Iterator[Finding]:
