@@ -21,8 +21,9 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the readers are given damaged files, all kinds together; longer finds more."""
+    """How long the readers are given damaged files, all kinds together (longer finds more); outputs of tutorials."""
     parser.addoption("--fuzz-seconds", type=float, default=30.0, help="seconds of damaged files (tests/fuzz)")
+    parser.addoption("--write-outputs", action="store_true", help="write the outputs of tutorials into docs")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -122,3 +123,9 @@ def test_token_stores_of_a_study_are_verified(study_of_smear, tmp_path, capfd):
 def test_wrong_calls_are_sentences(words, code, sentence, capfd):
     assert run("data", "check", *words) == code
     assert sentence in capfd.readouterr().err
+
+
+def test_a_smear_is_drawn_of_the_diagnoses_that_are_asked_for(tmp_path):
+    words = ["--patients", 2, "--cells", 1, "--diagnoses", "NPM1-like", "control"]
+    assert run("data", "synthesize", tmp_path / "smear", *words) == 0
+    assert pd.read_csv(tmp_path / "smear" / "manifest.csv")["diagnosis"].tolist() == ["NPM1-like", "control"]

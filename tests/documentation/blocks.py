@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-_FENCE = re.compile(
-    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<kind>\w*)[^\n]*\n(?P<code>.*?)^```$", re.M | re.S
+FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<kind>\w*)(?P<rest>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S
 )
 _INDENTED = re.compile(r"^ {4}cytosae [^\n]+$", re.M)
 
@@ -34,7 +34,7 @@ def blocks(kind: str) -> list[Block]:
     found = []
     for file in FILES:
         text = file.read_text(encoding="utf-8")
-        for match in _FENCE.finditer(text):
+        for match in FENCE.finditer(text):
             if match["kind"] == kind:
                 line = text.count("\n", 0, match.start("code")) + 1
                 found.append(Block(file, line, kind, match["code"], match["why"]))

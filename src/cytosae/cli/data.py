@@ -259,6 +259,8 @@ class Drawing:
         How far the numbers of cells vary between patients: standard deviation of their logarithm.
     planted : float
         0 to 1, share of the patients whose laboratory goes with the diagnosis (needs the domain mixed).
+    diagnoses : tuple of str
+        Among which the patients take turns; without it control and four leukemias.
     """
 
     seed: int = 0
@@ -267,6 +269,7 @@ class Drawing:
     size: int = 128
     spread: float = 0.0
     planted: float = 0.0
+    diagnoses: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = ()
 
 
 @data_app.command(name="synthesize")
@@ -298,7 +301,8 @@ def synthesize_data(
     output = Output(as_json=as_json)
     if processes is None:
         processes = (os.cpu_count() or 1) if patients * cells >= 500 else 1
-    synthesize(out, patients=patients, cells=cells, processes=processes, **asdict(drawing or Drawing()))
+    drawn = {name: value for name, value in asdict(drawing or Drawing()).items() if value != ()}
+    synthesize(out, patients=patients, cells=cells, processes=processes, **drawn)
     with (out / "manifest.csv").open(encoding="utf-8") as manifest:
         count = sum(1 for _ in manifest) - 1
     output.line(
