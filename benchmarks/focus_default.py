@@ -80,7 +80,7 @@ def main() -> None:
     for focus in ("all", "cell", "nucleus"):
         store = stores["acevedo"]
         if focus != "all":
-            store = FocusedStore(store, find_tokens_in_focus(cells["acevedo"], focus, store.side))
+            store = FocusedStore(store, find_tokens_in_focus(cells["acevedo"], focus, store.grid))
         sae, seconds = train(store, options.steps, options.seed)
         for name, one in (("learned", sae), ("random weights", randomised(sae, options.seed).eval())):
             row: dict[str, Any] = {"focus": focus, "weights": name, "training s": seconds if one is sae else np.nan}

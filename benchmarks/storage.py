@@ -71,7 +71,13 @@ def stored_again(exact: TokenStore, path: Path, kind: str) -> TokenStore:
     """The same tokens in another type, without another forward pass."""
     about = exact.manifest
     recipe = Recipe(
-        about["backbone"], about["weights_hash"], exact.n_tokens, exact.width, exact.side, kind, about["precision"]
+        about["backbone"],
+        about["weights_hash"],
+        exact.n_tokens,
+        exact.width,
+        exact.manifest["side"],
+        kind,
+        about["precision"],
     )
     work = Work(path, recipe, plan_shards(exact.cell_ids, 512, recipe))
     work.tidy()

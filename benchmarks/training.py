@@ -229,7 +229,7 @@ def cell_tokens(images: Path, cells: int = 256) -> Tensor:
         config = ExtractConfig(dtype="bfloat16", workers=0)
         store = extract(table.subset(rows), load_backbone("tiny"), Path(folder) / "tokens", config=config)
         patches = store.read(0, len(store))[:, 1:]
-        return patches.unflatten(1, (store.side, store.side)).contiguous()
+        return patches.unflatten(1, store.grid).contiguous()
 
 
 def side_by_side(tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,7 +137,7 @@ def features(net: str, trained: Backbone, images: list[Image.Image]) -> tuple[np
             for image in images
         ]
         batch = trained.prepare(images[:512])
-        side = trained.preprocessing.size // trained.side
+        side = trained.preprocessing.size // trained.grid[0]
         patches = batch.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5)
         patches = patches.reshape(len(batch), 256, -1)
         return np.stack(small), patches.numpy().astype(np.float16)

@@ -107,7 +107,7 @@ def read_domain(backbone: Backbone, data: Path, name: str) -> dict[str, Any]:
     changed = np.sort(np.random.default_rng(1).permutation(len(images))[: min(CHANGED, len(images) // 2)])
     pooled, patches = features(backbone, images, 256)
     moved, _ = features(backbone, [jitter(images[i]) for i in changed], 0)
-    side, size = backbone.side, backbone.preprocessing.size
+    side, size = backbone.grid[0], backbone.preprocessing.size
     plain = backbone.prepare(images[: len(patches)])
     colours = plain.unflatten(2, (side, size // side)).unflatten(4, (side, size // side)).mean((3, 5))
     return {

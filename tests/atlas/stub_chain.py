@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cytosae.cells.focus.patch_grid import checked_grid
+
 SIDE = 4
 
 
@@ -48,7 +50,7 @@ class StubStore:
         self.fingerprint = "tokens-stub"
         self.focus, self.counted = "all", None
         self.n_tokens, self.width = tokens.shape[1:]
-        self.side = round((self.n_tokens - 1) ** 0.5)
+        self.grid = checked_grid(None, self.n_tokens - 1)
 
     def __len__(self) -> int:
         return len(self.tokens)

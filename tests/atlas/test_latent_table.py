@@ -14,7 +14,7 @@ from cytosae.views.concept_view import atlas_facts
 def counts() -> LatentStatistics:
     import scipy.sparse as sp
 
-    made = LatentStatistics(3, 5, 2)
+    made = LatentStatistics(3, (2, 2), 2)
     tokens = sp.csr_array(np.random.default_rng(0).random((20, 3)).astype(np.float32))
     made.update(tokens, np.arange(4), np.array([0, 1, 0, 1]))
     return made

@@ -100,11 +100,17 @@ def test_search_equals_trying_every_unit_and_threshold():
 
 
 @settings(max_examples=30, deadline=None)
-@given(height=st.integers(3, 40), width=st.integers(3, 40), side=st.integers(1, 9), seed=st.integers(0, 99))
-def test_patch_areas_keep_the_area_of_the_mask(height, width, side, seed):
+@given(
+    height=st.integers(3, 40),
+    width=st.integers(3, 40),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_patch_areas_keep_the_area_of_the_mask(height, width, rows, columns, seed):
     mask = np.random.default_rng(seed).integers(0, 3, (height, width))
-    areas = patch_areas(mask, 2, side)
-    assert areas.shape == (side, side)
+    areas = patch_areas(mask, 2, (rows, columns))
+    assert areas.shape == (rows, columns)
     assert areas.min() >= -1e-6
     assert areas.max() <= 1 + 1e-6
     assert areas.mean() == pytest.approx((mask == 2).mean(), abs=1e-5)
@@ -115,7 +121,7 @@ def test_iou_of_patches_is_that_of_the_pixels():
     selected = np.random.default_rng(7).random((4, 4)) < 0.5
     pixels = np.kron(selected, np.ones((8, 8))) > 0
     expected = (pixels & (mask == 1)).sum() / (pixels | (mask == 1)).sum()
-    found = iou(selected.reshape(1, -1), patch_areas(mask, 1, 4).reshape(1, -1))
+    found = iou(selected.reshape(1, -1), patch_areas(mask, 1, (4, 4)).reshape(1, -1))
     assert found[0] == pytest.approx(expected)
 
 

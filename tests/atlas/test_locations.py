@@ -25,11 +25,11 @@ class Shown:
     """Tokens that are the shares of the parts of their patch, and one more that is active everywhere."""
 
     def __init__(self, cells) -> None:
-        self.side, self.n_tokens = SIDE, 1 + SIDE * SIDE
+        self.grid, self.n_tokens = (SIDE, SIDE), 1 + SIDE * SIDE
         self.cell_ids = [str(cell) for cell in cells.frame["cell_id"]]
         self.shares = np.stack(
             [
-                [patch_areas(load_mask(cells.mask_path(row)), value, SIDE).ravel() for value in PARTS.values()]
+                [patch_areas(load_mask(cells.mask_path(row)), value, (SIDE, SIDE)).ravel() for value in PARTS.values()]
                 for row in range(len(cells))
             ]
         ).transpose(0, 2, 1)

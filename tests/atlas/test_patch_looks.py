@@ -32,7 +32,7 @@ def picture() -> np.ndarray:
 
 
 def test_looks_of_patches_are_what_the_formulae_say():
-    darkness, blueness, grain = looks_of_image(picture(), 2)
+    darkness, blueness, grain = looks_of_image(picture(), (2, 2))
     dense = math.log(4)
     np.testing.assert_allclose(darkness, [0, dense / 3, dense, dense / 2], atol=1e-5)
     np.testing.assert_allclose(blueness, [1 / 3, (dense + 0.02) / (dense + 0.06), 1 / 3, 1 / 3], atol=1e-5)
@@ -41,7 +41,7 @@ def test_looks_of_patches_are_what_the_formulae_say():
 
 
 def test_the_same_picture_twice_as_large_looks_the_same():
-    small, large = (looks_of_image(np.kron(picture(), np.ones((n, n, 1), np.uint8)), 2) for n in (1, 2))
+    small, large = (looks_of_image(np.kron(picture(), np.ones((n, n, 1), np.uint8)), (2, 2)) for n in (1, 2))
     np.testing.assert_allclose(small[:2], large[:2], atol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_a_latent_is_compared_with_all_patches_of_the_cells(study_of_smear):
     place = {cell: row for row, cell in enumerate(cells.frame["cell_id"])}
     rows = [place[atlas.obs_names[row]] for row in atlas.uns["reference_cells"]["rows"][latent] if row >= 0]
     images = [load_image(cells.image_path(row)) for row in range(len(cells))]
-    seen = np.stack([looks_of_image(np.asarray(image), store.side) for image in images])
+    seen = np.stack([looks_of_image(np.asarray(image), store.grid) for image in images])
     own = []
     for row in rows:
         grid = np.asarray(concept_map(images[row], latent, sae=study.sae(), backbone=study.backbone)).ravel()

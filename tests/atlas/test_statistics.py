@@ -13,6 +13,7 @@ from scipy.stats import entropy
 from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy
 
 T, M, C, K = 5, 7, 3, 3
+GRID = (2, 2)
 
 
 def random_activations(n: int, seed: int) -> np.ndarray:
@@ -24,7 +25,7 @@ def random_activations(n: int, seed: int) -> np.ndarray:
 
 
 def piece(dense: np.ndarray, rows: np.ndarray, classes: np.ndarray) -> LatentStatistics:
-    statistics = LatentStatistics(M, T, C, K)
+    statistics = LatentStatistics(M, GRID, C, K)
     statistics.update(sp.csr_array(dense[rows].reshape(-1, M)), rows, classes[rows])
     return statistics
 
@@ -42,7 +43,7 @@ def test_statistics_equal_the_dense_computation():
     n = 40
     dense = random_activations(n, 0)
     classes = np.random.default_rng(1).integers(-1, C, n)
-    s = LatentStatistics(M, T, C, K)
+    s = LatentStatistics(M, GRID, C, K)
     means = s.update(sp.csr_array(dense.reshape(-1, M)), np.arange(n), classes)
 
     mean = dense.mean(1)
@@ -76,7 +77,7 @@ def test_position_dependence_is_the_correlation_ratio_of_position():
 
 
 def test_central_share_counts_active_patches_in_the_middle():
-    statistics = LatentStatistics(3, 17, 1, 2)
+    statistics = LatentStatistics(3, (4, 4), 1, 2)
     tokens = np.zeros((2, 17, 3), np.float32)
     tokens[:, 0, :] = 1  # CLS lies nowhere
     tokens[:, 1 + 5, 0] = 1  # second row, second column of 4 x 4
@@ -111,7 +112,7 @@ def test_merging_leaves_the_pieces_as_they_were():
 
 
 def test_counts_hold_more_than_int32():
-    a = LatentStatistics(2, T, C, K)
+    a = LatentStatistics(2, GRID, C, K)
     a.cells_active[:] = 2**31 - 1
     assert a.merge(a).cells_active.tolist() == [2**32 - 2] * 2
 

@@ -19,7 +19,7 @@ from cytosae.tokens import ExtractConfig, extract
 class Foreign:
     """Mean colours of the four quarters of an image, by nobody's torch module."""
 
-    weights_hash, block, width, side, n_tokens, grid = "0" * 64, 1, 3, 2, 5, (2, 2)
+    weights_hash, block, width, n_tokens, grid = "0" * 64, 1, 3, 5, (2, 2)
     device = torch.device("cpu")
 
     def __init__(self, name: str) -> None:
@@ -64,7 +64,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_backbone_of_another_package_makes_tokens(smear: Path, tmp_path: Path) -> None:
     backbone = load_backbone("foreign:quarters")
     store = extract(read_cells(smear), backbone, tmp_path / "tokens", config=ExtractConfig(workers=0))
-    assert (store.n_tokens, store.width, store.side) == (5, 3, 2)
+    assert (store.n_tokens, store.width, store.grid) == (5, 3, (2, 2))
     assert store.manifest["backbone"]["name"] == "foreign:quarters"
 
 

@@ -31,7 +31,7 @@ def test_local_file_with_its_classifier_gives_timms_tokens(tmp_path: Path, image
         whole = model.forward_features(batch)  # pyright: ignore
     assert torch.equal(backbone(batch), seen[0])
     torch.testing.assert_close(backbone.finish(backbone(batch)), whole)
-    assert (backbone.side, backbone.n_tokens, backbone.preprocessing.size) == (10, 101, 160)
+    assert (backbone.grid, backbone.n_tokens, backbone.preprocessing.size) == ((10, 10), 101, 160)
     assert backbone.preprocessing.mean == tuple(model.pretrained_cfg["mean"])  # pyright: ignore
 
 
@@ -87,12 +87,16 @@ def test_unsuitable_models_are_refused(name: str, said: str, tmp_path: Path) -> 
         load_backbone(f"timm:{name}", tmp_path / "model.safetensors")
 
 
-def test_oblong_grids_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, **o: create(name, **o, img_size=(160, 128)))
-    save_model("test_vit", tmp_path / "model.safetensors", num_classes=0)
-    with pytest.raises(WeightsError, match=r"10 x 8 patches; cytosae needs a square grid"):
-        load_backbone("timm:test_vit", tmp_path / "model.safetensors")
+def test_a_model_for_oblong_images_has_an_oblong_grid(tmp_path: Path, images: list[np.ndarray]) -> None:
+    model = timm.create_model("test_vit", num_classes=0, img_size=(160, 128))
+    timm.models.save_for_hf(model, tmp_path / "vit", model_args={"img_size": [160, 128]})
+    backbone = load_backbone(f"timm:local-dir:{tmp_path / 'vit'}")
+    assert (backbone.grid, backbone.n_tokens, backbone.preprocessing.size) == ((10, 8), 81, (160, 128))
+    assert backbone(backbone.prepare(images)).shape == (3, 81, backbone.width)
+    described = backbone.describe()
+    assert (described["side"], described["preprocessing"]["size"]) == ([10, 8], [160, 128])
+    with pytest.raises(InputError, match=r"takes batches \[B, 3, 160, 128\], not \[1, 3, 128, 160\]"):
+        backbone(torch.zeros(1, 3, 128, 160))
 
 
 def test_a_model_in_timms_format_outside_of_its_list_is_loaded_with_its_own_preprocessing(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_tokens_have_the_geometry_of_dinobloom(tiny: Backbone, images: list[np.n
     tokens = tiny(tiny.prepare(images))
     assert tokens.shape == (3, 257, 192)
     assert tokens.dtype == torch.float32
-    assert (tiny.width, tiny.side, tiny.n_tokens, tiny.depth, tiny.block) == (192, 16, 257, 8, 7)
+    assert (tiny.width, tiny.grid, tiny.n_tokens, tiny.depth, tiny.block) == (192, (16, 16), 257, 8, 7)
     assert torch.isfinite(tokens).all()
     assert not tokens.requires_grad
     assert 3.7e6 < sum(p.numel() for p in tiny.parameters()) < 3.8e6

@@ -18,7 +18,7 @@ class Store:
     """Tokens in memory: every third cell has a square in which one direction is strong."""
 
     counted = None
-    side, n_tokens = SIDE, 1 + SIDE**2
+    grid, n_tokens = (SIDE, SIDE), 1 + SIDE**2
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)

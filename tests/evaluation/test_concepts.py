@@ -243,7 +243,7 @@ def test_every_family_gives_one_value_a_token_and_unit(planted: DrawnCells) -> N
 
 def test_a_patch_shows_a_structure_that_covers_a_tenth_of_it() -> None:
     drawing = draw_cell("lymphocyte", DOMAINS["reference"], np.random.default_rng(0), difficulty=0.0)
-    shown = patches_showing(drawing, 16)
+    shown = patches_showing(drawing, (16, 16))
     nucleus = (drawing.mask == 2).reshape(16, 8, 16, 8).mean((1, 3)).ravel()
     np.testing.assert_array_equal(shown[:, list(STRUCTURES).index("nucleus")], nucleus >= 0.1)
 

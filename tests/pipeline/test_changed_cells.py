@@ -61,7 +61,7 @@ def test_mean_tokens_are_those_of_the_changed_images_by_the_masks_of_the_user(ma
         assert mask_path is not None
         image, mask = np.asarray(load_image(cells.image_path(at))), load_mask(mask_path)
         painted.append(study.backbone(study.backbone.prepare([paint_out(image, mask)]))[0].mean(0).numpy())
-        outside = patch_areas(mask, 0, store.side).ravel() > 1 - 1e-6
+        outside = patch_areas(mask, 0, store.grid).ravel() > 1 - 1e-6
         row = store.cell_ids.index(one)
         beside.append(store.read(row, row + 1)[0, 1:].numpy()[outside].mean(0))
     for way, tokens in (("painted out", painted), ("background", beside)):

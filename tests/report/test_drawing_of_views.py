@@ -17,7 +17,7 @@ from cytosae.views.plots import Axis, Chart, IntervalPanel, IntervalRow, Interva
 
 
 def map_view(grid, top):
-    return MapView(len(grid), tuple(map(float, np.ravel(grid))), top)
+    return MapView(np.shape(grid), tuple(map(float, np.ravel(grid))), top)
 
 
 def colourful(drawn):
@@ -59,7 +59,7 @@ def test_outline_marks_the_edge_of_a_structure_only():
 def test_a_patch_is_cut_out_amid_its_surroundings():
     picture = np.zeros((192, 192, 3), np.uint8)
     picture[48:96, 96:144] = 250  # the patch in row 1, column 2 of 4
-    drawn = pictures.patch_crop(picture, 1, 2, 4)
+    drawn = pictures.patch_crop(picture, 1, 2, (4, 4))
     assert drawn.shape == (96, 96, 3)
     assert drawn[44:52, 44:52].min() > 200
     assert drawn[:30].max() < 60

@@ -62,15 +62,15 @@ def test_something_small_keeps_its_best_patch_and_nothing_keeps_all():
 
 def test_the_masks_of_a_user_say_where_the_cell_is(smear):
     cells = read_cells(smear).subset(np.arange(5))
-    found = find_tokens_in_focus(cells, "nucleus", 8)
+    found = find_tokens_in_focus(cells, "nucleus", (8, 8))
     for row, cell in enumerate(cells.frame["cell_id"]):
-        share = patch_areas(load_mask(cells.mask_path(row)), 2, 8).ravel()
+        share = patch_areas(load_mask(cells.mask_path(row)), 2, (8, 8)).ravel()
         assert found.table.at[cell, "tokens"].tolist() == (1 + np.flatnonzero(share >= min(0.5, share.max()))).tolist()
     assert found.not_found == []
 
 
 def test_an_image_without_a_cell_keeps_all_tokens():
-    assert image_in_focus(np.full((40, 40, 3), 230, np.uint8), "cell", 4).all()
+    assert image_in_focus(np.full((40, 40, 3), 230, np.uint8), "cell", (4, 4)).all()
 
 
 def test_what_is_kept_comes_back_and_damage_is_noticed(chosen, tmp_path, store):

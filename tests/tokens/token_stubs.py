@@ -16,7 +16,7 @@ from cytosae.cells import CellTable
 class StubBackbone(torch.nn.Module):
     """Linear projection of 4 x 4 pixel patches of a 16 x 16 image; CLS is the mean of the patches."""
 
-    name, width, side, n_tokens, block, depth = "stub", 8, 4, 17, -2, 2
+    name, width, grid, n_tokens, block, depth = "stub", 8, (4, 4), 17, -2, 2
 
     def __init__(self, seed: int = 0, gain: float = 1.0, delay: float = 0.0) -> None:
         super().__init__()

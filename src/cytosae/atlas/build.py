@@ -16,6 +16,7 @@ import torch
 from cytosae.atlas.latent_table import latent_table
 from cytosae.atlas.statistics import LatentStatistics, class_indices, tokens_above
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
+from cytosae.cells.focus.patch_grid import side_of
 from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
@@ -72,7 +73,7 @@ def build_atlas(
         the SAE is for tokens of another width, the store has cells that the table lacks, or ``tau`` is negative.
     """
     plan = plan_atlas(sae, store, cells, tau)
-    statistics = LatentStatistics(sae.d_sae, store.n_tokens, len(plan.classes), reference_cells)
+    statistics = LatentStatistics(sae.d_sae, store.grid, len(plan.classes), reference_cells)
     options = {"rows": (0, len(store)), "batch_cells": batch_cells, "description": plan.description}
     piece = _piece(sae, store, statistics, plan.labels, tau=plan.tau, **options)
     atlas = ad.AnnData(X=sp.csr_matrix(piece.means), **plan.slots(piece.statistics))
@@ -154,7 +155,7 @@ def build_piece(
     tau: float = PAPER_TAU,
 ) -> AtlasPiece:
     """Stream rows [start, stop) of ``store`` through ``sae``; ``labels`` [n]: class index of every row, or -1."""
-    statistics = LatentStatistics(sae.d_sae, store.n_tokens, n_classes, reference_cells)
+    statistics = LatentStatistics(sae.d_sae, store.grid, n_classes, reference_cells)
     return _piece(sae, store, statistics, labels, tau=tau, rows=(start, len(store) if stop is None else stop))
 
 
@@ -359,7 +360,7 @@ def _provenance(sae: SparseAutoencoder, store: TokenStore, cells: CellTable, tau
         "sae_config": json.dumps(to_plain(sae.describe())),
         "backbone": json.dumps(to_plain(store.manifest.get("backbone", {}))),
         "n_tokens": store.n_tokens,
-        "side": store.side,
+        "side": side_of(store.grid),
         "focus": store.focus,
         "tau": float(tau),
         "cytosae": package_version(),

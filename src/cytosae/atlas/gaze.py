@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from cytosae.atlas.config import GazeConfig
 from cytosae.atlas.token_activations import encode_cells
 from cytosae.cells.focus.painting import cover, known_or_found
+from cytosae.cells.focus.patch_grid import Grid, checked_grid
 from cytosae.common.errors import UsageError
 from cytosae.sae import SparseAutoencoder
+from cytosae.sae.model.level import trained_grid
 
 Images = Sequence[NDArray[np.uint8]]
 Encode = Callable[[Images], torch.Tensor]
@@ -65,6 +67,7 @@ def where_it_looks(
     encode: Encode,
     masks: Sequence[NDArray[np.uint8] | None] | None = None,
     counted: NDArray[np.bool_] | None = None,
+    grid: Grid | None = None,
     config: GazeConfig | None = None,
 ) -> list[Gaze]:
     """Paint out what a concept's map marks, encode anew, and see how much of its activation goes with it.
@@ -87,6 +90,8 @@ def where_it_looks(
         Masks [H, W] of the cells, as `cytosae.cells.load_mask` reads them; where None, the cell is found.
     counted : ndarray of bool, shape (n, T), or None
         Tokens whose mean is the activation of a cell (`cytosae.tokens.FocusedStore`); None for all.
+    grid : tuple of int or None
+        Rows and columns of the patches; None for those that the SAE was trained on, or a square where it knows none.
     config : GazeConfig or None
         How many patches are painted out, and how often at random.
 
@@ -102,7 +107,8 @@ def where_it_looks(
     """
     if not 0 <= latent < sae.d_sae:
         raise UsageError(f"There is no latent {latent}; this SAE has latents 0 to {sae.d_sae - 1}.")
-    found = look_at(images, _Watched(sae, latent, encode), masks=masks, counted=counted, config=config)
+    watch, grid = _Watched(sae, latent, encode), grid or trained_grid(sae)
+    found = look_at(images, watch, masks=masks, counted=counted, grid=grid, config=config)
     return [gaze for gaze in found if gaze is not None]
 
 
@@ -112,6 +118,7 @@ def look_at(
     *,
     masks: Sequence[NDArray[np.uint8] | None] | None = None,
     counted: NDArray[np.bool_] | None = None,
+    grid: Grid | None = None,
     config: GazeConfig | None = None,
 ) -> list[Gaze | None]:
     """Paint out the patches of each image on which what is watched is largest, and see how much of its sum goes.
@@ -126,6 +133,8 @@ def look_at(
         As of `where_it_looks`.
     counted : ndarray of bool, shape (n, T), or None
         Tokens that count, None for all.
+    grid : tuple of int or None
+        Rows and columns of the patches; None for a square.
     config : GazeConfig or None
         How many patches are painted out, and how often at random.
 
@@ -139,7 +148,7 @@ def look_at(
     found = []
     for i, image in enumerate(images):
         cell = known_or_found(image, None if masks is None else masks[i]) > 0
-        found.append(_look(image, cell, watch, None if counted is None else counted[i], config, rng))
+        found.append(_look(image, cell, watch, None if counted is None else counted[i], grid, config, rng))
     return found
 
 
@@ -165,18 +174,19 @@ def _look(
     cell: NDArray[np.bool_],
     watch: Watch,
     counted: NDArray[np.bool_] | None,
+    grid: Grid | None,
     config: GazeConfig,
     rng: np.random.Generator,
 ) -> Gaze | None:
     draws = config.draws
     before = watch([image], counted)[0]
-    grid = before[1:]
-    strongest = np.argsort(-grid, kind="stable")[: config.marked]
-    strongest = strongest[grid[strongest] > 0]
+    shown = before[1:]
+    strongest = np.argsort(-shown, kind="stable")[: config.marked]
+    strongest = strongest[shown[strongest] > 0]
     if not len(strongest) or before.sum() <= 0:
         return None
-    P, n = len(grid), len(strongest)
-    patch_of = _patch_of_pixel(image.shape[:2], round(P**0.5))
+    P, n = len(shown), len(strongest)
+    patch_of = _patch_of_pixel(image.shape[:2], checked_grid(grid, P))
     share = np.bincount(patch_of.ravel(), cell.ravel(), minlength=P) / np.maximum(
         np.bincount(patch_of.ravel(), minlength=P), 1
     )
@@ -200,7 +210,7 @@ def _look(
     )
 
 
-def _patch_of_pixel(shape: tuple[int, int], side: int) -> NDArray[np.intp]:
+def _patch_of_pixel(shape: tuple[int, int], grid: Grid) -> NDArray[np.intp]:
     """[H, W] number of the patch that each pixel lies in."""
-    rows, columns = ((np.arange(length) + 0.5) * side // length for length in shape)
-    return (rows[:, None] * side + columns).astype(np.intp)
+    rows, columns = ((np.arange(length) + 0.5) * n // length for length, n in zip(shape, grid, strict=True))
+    return (rows[:, None] * grid[1] + columns).astype(np.intp)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import row_blocks
 from cytosae.atlas.token_activations import encode_cells, mean_activation
+from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.sae import SparseAutoencoder
 
 
@@ -26,7 +27,7 @@ class Explanation:
         patches (share of patches on which it is active), surprise (see `explain_cell`), activation_frequency, top_class
         and label_entropy on the atlas.
     maps : ndarray
-        (rows of concepts, side, side) float32, activation on the patch grid.
+        (rows of concepts, rows, columns) float32, activation on the patch grid.
     similar : DataFrame
         Atlas cells most alike in concepts; index cell_id, columns similarity (cosine, 0 to 1), row, label.
     """
@@ -63,7 +64,7 @@ def explain_cell(
     concepts, similar : int
         How many of each to give.
     """
-    side = round((tokens.shape[0] - 1) ** 0.5)
+    grid = grid_of(atlas.uns["provenance"]["side"])
     codes = encode_cells(sae, tokens[None], None if counted is None else counted[None])
     activation = mean_activation(codes, counted)
     frequency = np.maximum(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1))
@@ -82,7 +83,7 @@ def explain_cell(
         },
         index=pd.Index(top, name="latent"),
     )
-    maps = patches.T.reshape(len(top), side, side).astype(np.float32)
+    maps = patches.T.reshape(len(top), *grid).astype(np.float32)
     return Explanation(table, maps, similar_cells(activation, atlas, similar))
 
 

@@ -60,7 +60,7 @@ def latent_places(
     rows = np.unique(np.linspace(0, len(store) - 1, min(most, len(store))).round().astype(int))
     of_cell = pd.Index(cells.frame["cell_id"]).get_indexer(pd.Index([store.cell_ids[row] for row in rows]))
     totals, area, done = np.zeros((len(PARTS), sae.d_sae)), np.zeros(len(PARTS)), 0
-    for shares in shares_of_table(cells.subset(of_cell), store.side, batch_cells=batch_cells):
+    for shares in shares_of_table(cells.subset(of_cell), store.grid, batch_cells=batch_cells):
         tokens = torch.cat([store.read(int(row), int(row) + 1) for row in rows[done : done + len(shares)]])
         done += len(shares)
         b, T, _ = tokens.shape

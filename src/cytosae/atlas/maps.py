@@ -12,18 +12,25 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.cell_codes import CellCodes, column_of
 from cytosae.atlas.token_activations import encode_cells, encode_tokens
+from cytosae.cells.focus.patch_grid import checked_grid
 from cytosae.common.errors import InputError, UsageError
 from cytosae.sae import ReluL1
-from cytosae.sae.model.level import refuse_other_level
+from cytosae.sae.model.level import refuse_other_level, trained_grid
 
 if TYPE_CHECKING:
     from cytosae.backbones import AnyBackbone
+    from cytosae.cells.focus.patch_grid import Grid
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
 
 def concept_map(
-    image_or_tokens: Any, latent: int, *, sae: SparseAutoencoder, backbone: AnyBackbone | None = None
+    image_or_tokens: Any,
+    latent: int,
+    *,
+    sae: SparseAutoencoder,
+    backbone: AnyBackbone | None = None,
+    grid: Grid | None = None,
 ) -> NDArray[np.float32]:
     """Map of one latent on one cell.
 
@@ -38,10 +45,12 @@ def concept_map(
         The autoencoder.
     backbone : AnyBackbone or None
         Turns the image into tokens.
+    grid : tuple of int or None
+        Rows and columns of the patches; None for those of the backbone, or as of `concept_maps`.
 
     Returns
     -------
-    ndarray of float32, shape (side, side)
+    ndarray of float32, shape (rows, columns)
         Activations >= 0 on the patch grid; the CLS token is left out.
 
     Raises
@@ -63,12 +72,18 @@ def concept_map(
     """
     if backbone is not None:
         refuse_other_level(sae, backbone.describe(), f"the backbone {backbone.name}")
+        grid = backbone.grid
     tokens = _tokens(image_or_tokens, backbone)
-    return concept_maps(tokens[None], [latent], sae=sae)[0, 0]
+    return concept_maps(tokens[None], [latent], sae=sae, grid=grid)[0, 0]
 
 
 def concept_maps(
-    tokens: torch.Tensor, latents: Sequence[int], *, sae: SparseAutoencoder, batch_cells: int = 16
+    tokens: torch.Tensor,
+    latents: Sequence[int],
+    *,
+    sae: SparseAutoencoder,
+    grid: Grid | None = None,
+    batch_cells: int = 16,
 ) -> NDArray[np.float32]:
     """Maps of several latents on several cells.
 
@@ -78,19 +93,21 @@ def concept_maps(
         CLS first.
     latents : sequence of int
         L indices in 0..m-1.
+    grid : tuple of int or None
+        Rows and columns of the patches; None for those that the SAE was trained on, or a square where it knows none.
 
     Returns
     -------
-    ndarray of float32, shape (n, L, side, side)
+    ndarray of float32, shape (n, L, rows, columns)
     """
     wanted = _checked(latents, sae)
     n, T, _ = tokens.shape
-    side = _side(T)
-    maps = np.empty((n, len(wanted), side, side), np.float32)
+    grid = checked_grid(grid or trained_grid(sae), T - 1)
+    maps = np.empty((n, len(wanted), *grid), np.float32)
     for start in range(0, n, batch_cells):
         batch = tokens[start : start + batch_cells].float()
         patches = _activations(sae, batch, wanted).reshape(len(batch), T, len(wanted))[:, 1:]
-        maps[start : start + len(batch)] = patches.transpose(0, 2, 1).reshape(len(batch), -1, side, side)
+        maps[start : start + len(batch)] = patches.transpose(0, 2, 1).reshape(len(batch), -1, *grid)
     return maps
 
 
@@ -115,13 +132,12 @@ def reference_maps(
     Returns
     -------
     dict of tuple of int to ndarray of float32
-        (row, latent) -> [side, side] float32; 0 on patches that do not count (`cytosae.tokens.FocusedStore`).
+        (row, latent) -> [rows, columns] float32; 0 on patches that do not count (`cytosae.tokens.FocusedStore`).
     """
-    latents_of = _by_row(store, pairs, sae)
-    side, maps = store.side, {}
+    latents_of, maps = _by_row(store, pairs, sae), {}
     for row, activations in (codes or CellCodes(store, sae)).each(sorted(latents_of)):
         for latent in latents_of[row]:
-            maps[row, latent] = column_of(activations, latent)[1:].reshape(side, side)
+            maps[row, latent] = column_of(activations, latent)[1:].reshape(store.grid)
     return maps
 
 
@@ -229,10 +245,3 @@ def _checked(latents: Sequence[int], sae: SparseAutoencoder) -> list[int]:
         if not 0 <= latent < sae.d_sae:
             raise UsageError(f"There is no latent {latent}; this SAE has latents 0 to {sae.d_sae - 1}.")
     return wanted
-
-
-def _side(n_tokens: int) -> int:
-    side = round((n_tokens - 1) ** 0.5)
-    if side * side != n_tokens - 1:
-        raise InputError(f"{n_tokens} tokens are not CLS and a square grid of patches; give all tokens of a cell.")
-    return side

@@ -152,7 +152,7 @@ def _cells_with_masks(sources: Sequence[tuple[TokenStore, CellTable]], most: int
     found = []
     for store, row, path, name, cell in (masked[at] for at in chosen):
         mask = load_mask(path)
-        shares = {structure: patch_areas(mask, value, store.side).ravel() for structure, value in STRUCTURES.items()}
+        shares = {structure: patch_areas(mask, value, store.grid).ravel() for structure, value in STRUCTURES.items()}
         found.append(_Cell(cell, name, store.read(row, row + 1)[0], shares))
     return found
 

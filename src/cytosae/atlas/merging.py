@@ -14,6 +14,7 @@ from cytosae.atlas.carried_latents import PART, check_one_sae
 from cytosae.atlas.matrix import read_array_rows, read_rows, row_blocks
 from cytosae.atlas.statistics import LatentStatistics, class_indices
 from cytosae.atlas.storage import AtlasFile, open_atlas, save_atlas
+from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.common.artifact import digest, package_version, write_file_artifact
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.names import short_name
@@ -83,8 +84,8 @@ def merge_atlases(paths: Sequence[Path], out: Path, *, name: str | None = None) 
     _check(atlases, paths)
     plan = _plan(atlases, name)
     first = atlases[0]
-    tokens, k = int(first.uns["provenance"]["n_tokens"]), first.uns["reference_cells"]["rows"].shape[1]
-    statistics = LatentStatistics(first.n_vars, tokens, len(plan.classes), k)
+    grid, k = grid_of(first.uns["provenance"]["side"]), first.uns["reference_cells"]["rows"].shape[1]
+    statistics = LatentStatistics(first.n_vars, grid, len(plan.classes), k)
     details = {"cells": len(plan.frame), "latents": first.n_vars, "dataset": plan.provenance["dataset"]}
     inputs = {key: str(plan.provenance[key]) for key in ("sae", "tokens", "cells")}
     with (

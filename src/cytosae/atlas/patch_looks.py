@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cytosae.cells import CellTable
+    from cytosae.cells.focus.patch_grid import Grid
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
@@ -74,7 +75,7 @@ def measure_looks(
     latents = np.flatnonzero((reference >= 0).any(1))
     some = np.unique(np.linspace(0, len(names) - 1, min(COMPARED, len(names))).round().astype(int))
     wanted = np.unique(np.concatenate([reference[reference >= 0], some]))
-    seen = _looks_of_cells(cells, names[wanted], store.side, workers)
+    seen = _looks_of_cells(cells, names[wanted], store.grid, workers)
     compared = seen[np.searchsorted(wanted, some)].transpose(1, 0, 2).reshape(len(LOOKS) + len(PARTS), -1)
     usual = {part: _spread(compared[: len(LOOKS), where]) for part, where in _parts(compared).items()}
     sums, counted = np.zeros((len(latents), len(LOOKS))), np.zeros(len(latents))
@@ -105,8 +106,8 @@ def measure_looks(
     return table.assign(cells=counted.astype(int), compared_with=part)
 
 
-def looks_of_image(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
-    """Looks of each patch of an image: [3, side * side].
+def looks_of_image(image: NDArray[np.uint8], grid: Grid) -> NDArray[np.float32]:
+    """Looks of each patch of an image: [3, rows * columns of the ``grid``].
 
     With the optical density D = -ln((I + 1) / (G + 1)) of each channel, G the 99 % quantile of the channel (the glass):
 
@@ -117,7 +118,9 @@ def looks_of_image(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     pixels = np.asarray(image, np.float32)[..., :3]
     glass = np.percentile(pixels, 99, axis=(0, 1))
     density = np.maximum(-np.log((pixels + 1) / (glass + 1)), 0)
-    rows, columns = (np.linspace(0, length, side + 1).round().astype(int) for length in density.shape[:2])
+    rows, columns = (
+        np.linspace(0, length, n + 1).round().astype(int) for length, n in zip(density.shape[:2], grid, strict=True)
+    )
     area = np.diff(rows)[:, None] * np.diff(columns)[None, :]
 
     def mean(field: Any) -> Any:
@@ -125,7 +128,7 @@ def looks_of_image(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
 
     red, green, blue = (mean(density[..., channel]) for channel in range(3))
     grey = density.mean(2)
-    width = max(3, round(min(density.shape[:2]) / side / 3) | 1)
+    width = max(3, round(min(np.divide(density.shape[:2], grid)) / 3) | 1)
     fine = grey - uniform_filter(grey, width, mode="nearest")
     grain = np.sqrt(np.maximum(mean(fine * fine) - mean(fine) ** 2, 0))
     blueness = (red + FAINT) / (red + green + blue + 3 * FAINT)
@@ -146,11 +149,11 @@ def open_looks(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
 
 
-def _looks_of_cells(cells: CellTable, ids: pd.Index, side: int, workers: int) -> NDArray[np.float32]:
+def _looks_of_cells(cells: CellTable, ids: pd.Index, grid: Grid, workers: int) -> NDArray[np.float32]:
     """[n, looks + parts, patches] of these cells: what they look like, and which part each patch shows."""
     chosen = cells.subset(pd.Index(cells.frame["cell_id"]).get_indexer(ids))
     batches = [list(range(at, min(at + BATCH, len(chosen)))) for at in range(0, len(chosen), BATCH)]
-    change = partial(_looks_and_parts, side=side)
+    change = partial(_looks_and_parts, grid=grid)
     found = []
     with progress(f"Colour and texture of {cells.name}", len(chosen), "cells") as bar:
         for batch in prepared_batches(chosen, _stacked, batches, workers=workers, change=change):
@@ -159,9 +162,9 @@ def _looks_of_cells(cells: CellTable, ids: pd.Index, side: int, workers: int) ->
     return np.concatenate(found)
 
 
-def _looks_and_parts(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, *, side: int) -> NDArray[np.float32]:
-    shares = PartShares(side)([parts_of(image, mask)])[0].numpy()
-    return np.concatenate([looks_of_image(image, side), shares])
+def _looks_and_parts(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, *, grid: Grid) -> NDArray[np.float32]:
+    shares = PartShares(grid)([parts_of(image, mask)])[0].numpy()
+    return np.concatenate([looks_of_image(image, grid), shares])
 
 
 def _stacked(arrays: Sequence[Any]) -> torch.Tensor:

@@ -48,7 +48,7 @@ def describe_random(
 
     control = randomised(sae, seed).eval()
     plan = plan_atlas(control, store, cells, tau=0.0)  # none of these statistics knows tau
-    statistics = LatentStatistics(control.d_sae, store.n_tokens, len(plan.classes), reference_cells)
+    statistics = LatentStatistics(control.d_sae, store.grid, len(plan.classes), reference_cells)
     description = f"Random latents on {cells.name}"
     for _ in cell_blocks(
         control, store, statistics, plan.labels, tau=0.0, rows=(0, len(store)), description=description

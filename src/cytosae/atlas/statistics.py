@@ -5,6 +5,7 @@ Counts, maxima and reference cells merge exactly; sums are float64, so that thei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from cytosae.cells.focus.patch_grid import Grid
 
 
 @dataclass
@@ -45,7 +48,7 @@ class LatentStatistics:
     """
 
     n_latents: int
-    n_tokens: int
+    grid: Grid
     n_classes: int
     n_reference: int = 10
     n_cells: int = 0
@@ -121,9 +124,9 @@ class LatentStatistics:
 
     def merge(self, other: LatentStatistics) -> LatentStatistics:
         """Statistics of both pieces' cells together, as a new object; associative and commutative."""
-        mine = (self.n_latents, self.n_tokens, self.n_classes, self.n_reference)
-        if mine != (other.n_latents, other.n_tokens, other.n_classes, other.n_reference):
-            raise ValueError("statistics of different latents, tokens, classes or numbers of reference cells")
+        mine = (self.n_latents, self.grid, self.n_classes, self.n_reference)
+        if mine != (other.n_latents, other.grid, other.n_classes, other.n_reference):
+            raise ValueError("statistics of different latents, grids, classes or numbers of reference cells")
         both = LatentStatistics(*mine)
         both.n_cells = self.n_cells + other.n_cells
         for name in ("cells_active", "tokens_active", "tokens_counted", "mean_sum", "class_cells", "class_sum"):
@@ -133,6 +136,11 @@ class LatentStatistics:
         latents, places = np.nonzero(other.reference_rows >= 0)
         both._take_references(latents, other.reference_values[latents, places], other.reference_rows[latents, places])
         return both
+
+    @property
+    def n_tokens(self) -> int:
+        """T, CLS included."""
+        return 1 + math.prod(self.grid)
 
     def activation_frequency(self) -> NDArray[np.float64]:
         """(m,) share of cells with mean activation > 0."""
@@ -170,13 +178,12 @@ class LatentStatistics:
     def central_share(self) -> NDArray[np.float64]:
         """(m,) share of the active patch tokens that lie in the central disc; NaN where no patch is active.
 
-        The disc has the radius 0.4 of the image's side, half of its area: 0.5 where a latent ignores the place, near 1
+        The disc has the radius 0.4 of the image's sides, half of its area: 0.5 where a latent ignores the place, near 1
         where it keeps to the cell (single cells are centred), near 0 for background and neighbours.
         """
-        side = round((self.n_tokens - 1) ** 0.5)
-        centre = (np.arange(side) + 0.5) / side - 0.5
-        inside = (np.hypot(centre[:, None], centre[None, :]) <= 0.4).ravel()
-        patches = self.tokens_active[1 : 1 + side * side]
+        rows, columns = ((np.arange(n) + 0.5) / n - 0.5 for n in self.grid)
+        inside = (np.hypot(rows[:, None], columns[None, :]) <= 0.4).ravel()
+        patches = self.tokens_active[1:]
         return _ratio(patches[inside].sum(0), patches.sum(0))
 
     def _count_positions(self, activations: sp.csr_array, b: int) -> None:

@@ -59,7 +59,7 @@ def write_planned(
     inputs: Mapping[str, str] | None = None,
 ) -> Path:
     """`write_atlas` of what `cytosae.atlas.build.plan_atlas` planned."""
-    statistics = LatentStatistics(sae.d_sae, store.n_tokens, len(plan.classes), reference_cells)
+    statistics = LatentStatistics(sae.d_sae, store.grid, len(plan.classes), reference_cells)
     blocks = cell_blocks(
         sae,
         store,

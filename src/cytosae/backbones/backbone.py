@@ -10,7 +10,8 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cytosae.backbones.preprocessing import Preprocessing
+from cytosae.backbones.preprocessing import Preprocessing, refuse_other_shape
+from cytosae.cells.focus.patch_grid import Grid, side_of
 from cytosae.common.errors import InputError, WeightsError
 
 
@@ -23,7 +24,7 @@ class Backbone(nn.Module):
     Parameters
     ----------
     model : Module
-        A timm `VisionTransformer` or `Eva` with a CLS token and a square grid of patches.
+        A timm `VisionTransformer` or `Eva` with a CLS token.
     name : str
         As given to `load_backbone`.
     preprocessing : Preprocessing
@@ -39,10 +40,10 @@ class Backbone(nn.Module):
     ----------
     width : int
         D, numbers a token.
-    side : int
-        Patches along one side of the grid.
+    grid : tuple of int
+        Rows and columns of the patches.
     n_tokens : int
-        1 + side^2: CLS and patches.
+        1 + rows x columns: CLS and patches.
     depth : int
         Blocks of the whole transformer.
     registers : int
@@ -51,10 +52,10 @@ class Backbone(nn.Module):
     Raises
     ------
     WeightsError
-        for an architecture that has no CLS token, no square grid, or is no plain vision transformer.
+        for an architecture that has no CLS token, or is no plain vision transformer.
     """
 
-    side: int
+    grid: Grid
     registers: int
     name: str
     preprocessing: Preprocessing
@@ -76,18 +77,13 @@ class Backbone(nn.Module):
         licence: str,
     ) -> None:
         super().__init__()
-        self.side, self.registers = _check_geometry(model, name)
+        self.grid, self.registers = _check_geometry(model, name)
         self.model: Any = model.eval().requires_grad_(requires_grad=False)
         self.name, self.preprocessing, self.block = name, preprocessing, block
         self.weights_hash, self.source, self.licence = weights_hash, source, licence
         self.depth: int = len(self.model.blocks)
         self.width: int = int(self.model.embed_dim)
-        self.n_tokens = 1 + self.side**2
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the patch grid."""
-        return self.side, self.side
+        self.n_tokens = 1 + math.prod(self.grid)
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +103,7 @@ class Backbone(nn.Module):
 
         Parameters
         ----------
-        batch : Tensor, shape (B, 3, size, size), float
+        batch : Tensor, shape (B, 3, H, W), float
             From `prepare`; moved to the device of the weights.
 
         Returns
@@ -120,12 +116,7 @@ class Backbone(nn.Module):
         InputError
             for a batch of another shape.
         """
-        size = self.preprocessing.size
-        if batch.ndim != 4 or tuple(batch.shape[1:]) != (3, size, size):
-            raise InputError(
-                f"Backbone {self.name} takes batches [B, 3, {size}, {size}], not {list(batch.shape)}; "
-                "use its prepare()."
-            )
+        refuse_other_shape(batch, self.preprocessing, self.name)
         place = next(self.model.parameters())
         with torch.no_grad():
             ((patches, prefix),) = self.model.forward_intermediates(
@@ -188,25 +179,23 @@ class Backbone(nn.Module):
             "block": self.block,
             "depth": self.depth,
             "width": self.width,
-            "side": self.side,
+            "side": side_of(self.grid),
             "n_tokens": self.n_tokens,
             "registers_left_out": self.registers,
             "preprocessing": self.preprocessing.describe(),
         }
 
 
-def _check_geometry(model: nn.Module, name: str) -> tuple[int, int]:
-    """Return the side of the patch grid and the number of registers, or refuse the model."""
+def _check_geometry(model: nn.Module, name: str) -> tuple[Grid, int]:
+    """Return the grid of patches and the number of registers, or refuse the model."""
     if not isinstance(model, (VisionTransformer, Eva)):
         raise WeightsError(f"{name} is a {type(model).__name__}, not a plain vision transformer; take a ViT of timm.")
     if getattr(model, "cls_token", None) is None:
         raise WeightsError(f"{name} has no CLS token, which cytosae needs as the first token; take a model with one.")
-    height, width = model.patch_embed.grid_size
-    if height != width:
-        raise WeightsError(f"{name} has {height} x {width} patches; cytosae needs a square grid of patches.")
+    rows, columns = model.patch_embed.grid_size
     if isinstance(model, Eva) and getattr(model, "rope_mixed", False):
         raise WeightsError(f"{name} has rotary positions of its own for every block, which cytosae does not support.")
     registers = int(model.num_prefix_tokens) - 1
-    if math.isqrt(model.patch_embed.num_patches) != height:
-        raise WeightsError(f"{name} has {model.patch_embed.num_patches} patches on a grid of side {height}.")
-    return height, registers
+    if rows * columns != model.patch_embed.num_patches:
+        raise WeightsError(f"{name} has {model.patch_embed.num_patches} patches on a grid of {rows} x {columns}.")
+    return (rows, columns), registers

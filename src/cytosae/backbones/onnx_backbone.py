@@ -1,12 +1,13 @@
 """A backbone as one ONNX file, computed by onnxruntime: no timm and no weights in another form are needed to serve it.
 
-The file takes ``images`` [B, 3, S, S] and gives ``tokens`` [B, T, D], CLS first; what else must be known of it (block,
+The file takes ``images`` [B, 3, H, W] and gives ``tokens`` [B, T, D], CLS first; what else must be known of it (block,
 preprocessing, licence) stands as JSON under ``cytosae`` in its metadata. `export_onnx` writes such a file.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from cytosae.backbones.blocks import block_number
 from cytosae.backbones.checkpoints import first_line, hash_weights_file
-from cytosae.backbones.preprocessing import Preprocessing
-from cytosae.common.errors import CytosaeError, InputError, UsageError, WeightsError
+from cytosae.backbones.preprocessing import Preprocessing, refuse_other_shape
+from cytosae.cells.focus.patch_grid import Grid, grid_of, side_of
+from cytosae.common.errors import CytosaeError, UsageError, WeightsError
 from cytosae.common.records import parse_record
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class _Description(TypedDict):
     licence: str
     block: int
     depth: int
-    side: int
+    side: int | tuple[int, int]
     preprocessing: Preprocessing
 
 
@@ -51,7 +53,7 @@ class OnnxBackbone:
 
     Attributes
     ----------
-    width, n_tokens, side, grid, block, depth : int, int, int, tuple of int, int, int
+    width, n_tokens, grid, block, depth : int, int, tuple of int, int, int
         As of `AnyBackbone`.
     weights_hash : str
         sha256 of the file.
@@ -68,8 +70,7 @@ class OnnxBackbone:
     depth: int
     width: int
     n_tokens: int
-    side: int
-    grid: tuple[int, int]
+    grid: Grid
     device: torch.device
     prepare: Preprocessing
 
@@ -79,25 +80,19 @@ class OnnxBackbone:
         known = _description(self._session, path)
         self._about = known
         self.name, self.weights_hash = name, hash_weights_file(path)
-        self.block, self.depth, self.side = known["block"], known["depth"], known["side"]
-        self.prepare, self.grid, self.device = known["preprocessing"], (self.side, self.side), torch.device("cpu")
-        size = self.prepare.size
-        shape = self._run(np.zeros((1, 3, size, size), np.float32)).shape
-        if len(shape) != 3 or shape[1] != 1 + self.side**2:
+        self.block, self.depth, self.grid = known["block"], known["depth"], grid_of(known["side"])
+        self.prepare, self.device = known["preprocessing"], torch.device("cpu")
+        shape, n_tokens = self._run(np.zeros((1, 3, *self.prepare.shape), np.float32)).shape, 1 + math.prod(self.grid)
+        if len(shape) != 3 or shape[1] != n_tokens:
             raise WeightsError(
-                f"{path} gives tokens {list(shape)}, not [B, {1 + self.side**2}, D] as its description says; export "
+                f"{path} gives tokens {list(shape)}, not [B, {n_tokens}, D] as its description says; export "
                 "it again with cytosae.backbones.export_onnx."
             )
         self.n_tokens, self.width = shape[1:]
 
     def __call__(self, batch: Tensor, /) -> Tensor:
-        """Tokens float32 [B, T, D] of a prepared batch [B, 3, S, S]."""
-        size = self.prepare.size
-        if batch.ndim != 4 or tuple(batch.shape[1:]) != (3, size, size):
-            raise InputError(
-                f"Backbone {self.name} takes batches [B, 3, {size}, {size}], not {list(batch.shape)}; "
-                "use its prepare()."
-            )
+        """Tokens float32 [B, T, D] of a prepared batch [B, 3, H, W]."""
+        refuse_other_shape(batch, self.prepare, self.name)
         return torch.from_numpy(self._run(batch.detach().cpu().float().numpy()))
 
     def to(self, device: Any, /) -> Self:
@@ -115,7 +110,7 @@ class OnnxBackbone:
             "block": self.block,
             "depth": self.depth,
             "width": self.width,
-            "side": self.side,
+            "side": side_of(self.grid),
             "n_tokens": self.n_tokens,
             "preprocessing": self.prepare.describe(),
         }
@@ -158,8 +153,7 @@ def export_onnx(backbone: Backbone, path: str | Path) -> Path:
     except ImportError as problem:
         raise UsageError("Writing ONNX needs the package onnx; pip install 'cytosae[onnx]'.") from problem
     path = Path(path)
-    size = backbone.preprocessing.size
-    images = torch.zeros(2, 3, size, size, device=backbone.device)
+    images = torch.zeros(2, 3, *backbone.preprocessing.shape, device=backbone.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer wonders about every shape that is fixed
         torch.onnx.export(

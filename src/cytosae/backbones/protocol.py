@@ -21,11 +21,9 @@ class AnyBackbone(Protocol):
     block : int
         Number of the block after which tokens are taken, 1 for the first.
     width, n_tokens : int
-        D, and T = 1 + rows x columns of the grid.
-    side : int
-        Patches along one side of the grid.
+        D, and T = 1 + rows x columns.
     grid : tuple of int
-        Its rows and columns.
+        Rows and columns of the patches.
     device : device
         Where it computes.
     """
@@ -39,15 +37,13 @@ class AnyBackbone(Protocol):
     @property
     def n_tokens(self) -> int: ...  # noqa: D102
     @property
-    def side(self) -> int: ...  # noqa: D102
-    @property
     def grid(self) -> tuple[int, int]: ...  # noqa: D102
     @property
     def device(self) -> torch.device: ...  # noqa: D102
 
     @property
     def prepare(self) -> Callable[[Sequence[Any]], Tensor]:
-        """PIL images or uint8 arrays [H, W, 3] to a batch float32 [B, 3, S, S]; a value that workers can be sent."""
+        """PIL images or uint8 arrays [H, W, 3] to a batch float32 [B, 3, H, W]; a value that workers can be sent."""
         ...
 
     def __call__(self, batch: Tensor, /) -> Tensor:
@@ -63,5 +59,5 @@ class AnyBackbone(Protocol):
         ...
 
 
-MEMBERS = ("name", "weights_hash", "block", "width", "n_tokens", "side", "grid", "device", "prepare", "describe", "to")
+MEMBERS = ("name", "weights_hash", "block", "width", "n_tokens", "grid", "device", "prepare", "describe", "to")
 """What an object that somebody's package gives is asked for before it is taken for a backbone."""

@@ -43,9 +43,10 @@ def load_timm(asked: str, path: Path | None, block: int | None) -> Backbone:
 def _timm_preprocessing(model: nn.Module, name: str) -> Preprocessing:
     """Take size, mean, s.d. and interpolation from timm's data config; without its crop: cells fill images."""
     config = resolve_data_config({}, model=model)
-    channels, height, width = config["input_size"]
-    if height != width or channels != 3:
-        raise WeightsError(f"{name} takes images {channels} x {height} x {width}; cytosae needs square colour images.")
+    channels, *size = config["input_size"]
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None) or size  # of this model, made for any size
+    if channels != 3:
+        raise WeightsError(f"{name} takes images of {channels} channels; cytosae needs 3, of colours.")
     return Preprocessing(
-        size=height, mean=tuple(config["mean"]), std=tuple(config["std"]), interpolation=config["interpolation"]
+        tuple(size), mean=tuple(config["mean"]), std=tuple(config["std"]), interpolation=config["interpolation"]
     )

@@ -13,6 +13,7 @@ from cytosae.atlas.maps import reference_maps
 from cytosae.atlas.statistics import label_entropy
 from cytosae.atlas.token_activations import mean_tokens
 from cytosae.atlas.unit_search import iou
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.evaluation.unit_meanings import monosemanticity, structure_beyond
 from cytosae.evaluation.unit_scores import aucs
 from cytosae.sae import SparseAutoencoder
@@ -124,8 +125,8 @@ def beside_random(
         "class_auc": _best_aucs(values, names),
         "monosemanticity": monosemanticity(values, means),
         "spatial_structure": np.r_[
-            _structure(np.array([maps[int(row), latent.number].ravel() for row in own]), rng),
-            [_structure(random[_top(values[:, 1 + u]), 1:, u], rng) for u in range(RANDOM)],
+            _structure(np.array([maps[int(row), latent.number].ravel() for row in own]), store.grid, rng),
+            [_structure(random[_top(values[:, 1 + u]), 1:, u], store.grid, rng) for u in range(RANDOM)],
         ],
         "localisation": np.full(1 + RANDOM, np.nan),
     }
@@ -203,11 +204,11 @@ def _best_aucs(values: NDArray[np.floating], names: NDArray[np.object_]) -> NDAr
     return np.max(found, axis=0) if found else np.full(values.shape[1], np.nan)
 
 
-def _structure(maps: NDArray[np.floating], rng: np.random.Generator) -> float:
+def _structure(maps: NDArray[np.floating], grid: Grid, rng: np.random.Generator) -> float:
     """Mean Moran's I of maps (n, P) with enough active patches, less that of the same patches shuffled."""
     if not len(maps) or not (used := (maps > 0).sum(1) >= FEWEST_PATCHES).any():
         return float("nan")
-    return structure_beyond(maps[used], rng.permuted(maps[used], axis=1))
+    return structure_beyond(maps[used], rng.permuted(maps[used], axis=1), grid)
 
 
 def _overlaps(

@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
+from cytosae.cells.focus.patch_grid import Grid, checked_grid
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
 from cytosae.evaluation.config import QualityConfig
@@ -61,6 +62,7 @@ def measure_quality(
     labels: Sequence[str | None],
     *,
     finish: Reconstruct | None = None,
+    grid: Grid | None = None,
     config: QualityConfig | None = None,
 ) -> DictionaryQuality:
     """Measure families of units on cells with labels; the one called "SAE" is the subject, all others are controls.
@@ -75,6 +77,8 @@ def measure_quality(
         Cell type of each.
     finish : callable or None
         The blocks after the hooked one: tokens -> tokens, CLS first.
+    grid : tuple of int or None
+        Rows and columns of the patches; None for a square.
     config : QualityConfig or None
         See there.
 
@@ -87,10 +91,10 @@ def measure_quality(
     rows, y = chosen_cells(labels, config)
     halves = [_half(y, config.seed + split) for split in range(config.splits)]
     found: list[dict[str, Any]] = []
-    own = _Measured(store, rows, finish)
+    own = _Measured(store, rows, finish, grid)
     with progress("Quality", len(families), "families of units") as bar:
         for name, family in families.items():
-            measured = own if family.source is None else _Measured(family.source, rows, None)
+            measured = own if family.source is None else _Measured(family.source, rows, None, grid)
             for split, scores in enumerate(_scores(family, measured, y, halves, config)):
                 found += [{"measure": m, "family": name, "split": split, "value": v} for m, v in scores.items()]
             bar.advance(1)
@@ -107,10 +111,13 @@ def measure_quality(
 class _Measured:
     """What the tokens of the chosen cells say by themselves; mean tokens, and the class token at the very end."""
 
-    def __init__(self, source: TokenRows, rows: NDArray[np.integer], finish: Reconstruct | None) -> None:
+    def __init__(
+        self, source: TokenRows, rows: NDArray[np.integer], finish: Reconstruct | None, grid: Grid | None
+    ) -> None:
         self.source, self.rows, self.finish = source, rows, finish
         means, ends, square, count = [], [], 0.0, 0
-        total = torch.zeros(source.read(0, 1).shape[-1], dtype=torch.float64)
+        _, T, D = source.read(0, 1).shape
+        self.grid, total = checked_grid(grid, T - 1), torch.zeros(D, dtype=torch.float64)
         for tokens in self.batches():
             means.append(tokens.mean(1).numpy())
             flat = tokens.reshape(-1, tokens.shape[-1]).double()
@@ -183,7 +190,7 @@ def _cells_of(family: Family, measured: _Measured, config: QualityConfig) -> _Ce
         fired += (dense > 0).sum((0, 1))
         tokens_seen += b * T
         for one in dense[: max(config.maps - len(structure), 0)]:
-            structure.append(_structure(one[1:], rng, sparse=family.sparse))
+            structure.append(_structure(one[1:], measured.grid, rng, sparse=family.sparse))
         deviation.append((tokens.double() - measured.mean).square().sum((1, 2)).numpy())
         if rebuild is not None:
             made = rebuild(tokens)
@@ -203,14 +210,13 @@ def _cells_of(family: Family, measured: _Measured, config: QualityConfig) -> _Ce
     )
 
 
-def _structure(patches: NDArray[np.float32], rng: np.random.Generator, *, sparse: bool) -> float:
+def _structure(patches: NDArray[np.float32], grid: Grid, rng: np.random.Generator, *, sparse: bool) -> float:
     """Mean over units of Moran's I of their maps on one cell [P, U], less that of the same patches shuffled."""
     used = (patches > 0).sum(0) >= FEWEST_ACTIVE if sparse else np.ones(patches.shape[1], bool)
     if not used.any():
         return float("nan")
-    side = round(len(patches) ** 0.5)
-    maps = patches[: side * side, used].T
-    return structure_beyond(maps, maps[:, rng.permutation(maps.shape[1])])
+    maps = patches[:, used].T
+    return structure_beyond(maps, maps[:, rng.permutation(maps.shape[1])], grid)
 
 
 def _probes(values: NDArray[Any], y: NDArray[Any], half: NDArray[np.bool_], *, signed: bool) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cytosae.cells.focus.patch_grid import patch_areas
+from cytosae.cells.focus.patch_grid import Grid, patch_areas
 from cytosae.cells.synthetic import DOMAINS, STRUCTURES, TYPES, Drawing, draw_cell, structure_mask
 from cytosae.common.progress import progress
 
@@ -101,7 +102,7 @@ def draw_benchmark(
     path = folder / "drawn.npy"
     shape = (cells, backbone.n_tokens, backbone.width)
     kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-    shows = np.empty((cells, backbone.side**2, len(STRUCTURES)), bool)
+    shows = np.empty((cells, math.prod(backbone.grid), len(STRUCTURES)), bool)
     attributes, chosen = [], [_type_and_domain(i) for i in range(cells)]
     with progress("Drawing cells", cells, "cells") as bar:
         for start in range(0, cells, BATCH):
@@ -111,7 +112,7 @@ def draw_benchmark(
             ]
             kept[start : start + len(drawings)] = backbone(backbone.prepare([d.image for d in drawings])).cpu().numpy()
             for i, drawing in enumerate(drawings, start):
-                shows[i] = patches_showing(drawing, backbone.side)
+                shows[i] = patches_showing(drawing, backbone.grid)
                 attributes.append(drawing.attributes)
             bar.advance(len(drawings))
     kept.flush()
@@ -119,10 +120,10 @@ def draw_benchmark(
     return DrawnCells(KeptTokens(path), shows, tuple(STRUCTURES), pd.DataFrame(attributes), labels, domains)
 
 
-def patches_showing(drawing: Drawing, side: int) -> NDArray[np.bool_]:
-    """[P, S] which patches of a side x side grid show each structure."""
+def patches_showing(drawing: Drawing, grid: Grid) -> NDArray[np.bool_]:
+    """[P, S] which patches of a grid show each structure."""
     masks = [structure_mask(drawing.structures, name).astype(np.uint8) for name in STRUCTURES]
-    return np.stack([patch_areas(mask, 1, side).ravel() >= COVER - 1e-6 for mask in masks], axis=1)
+    return np.stack([patch_areas(mask, 1, grid).ravel() >= COVER - 1e-6 for mask in masks], axis=1)
 
 
 def _type_and_domain(index: int) -> tuple[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.cells.focus.patch_grid import Grid
+
 Array = NDArray[np.float64]
 
 
@@ -44,14 +46,14 @@ def monosemanticity(values: NDArray[np.floating], embeddings: NDArray[np.floatin
 
 
 def morans_i(maps: NDArray[np.floating], *, corners: bool = False) -> Array:
-    """Moran's I of maps on a square grid: how alike neighbouring patches are, those that share an edge.
+    """Moran's I of maps: how alike neighbouring patches are, those that share an edge.
 
     I = (P / W) sum_{p, q neighbours} z_p z_q / sum_p z_p^2, z the values less the map's mean, W the number of ordered
     pairs of neighbours. Without structure -1 / (P - 1).
 
     Parameters
     ----------
-    maps : ndarray of float, shape (..., side, side)
+    maps : ndarray of float, shape (..., rows, columns)
     corners : bool
         Patches that share a corner are neighbours, too.
 
@@ -64,19 +66,18 @@ def morans_i(maps: NDArray[np.floating], *, corners: bool = False) -> Array:
     ----------
     Moran 1950, Biometrika 37, 17-23.
     """
-    side = maps.shape[-1]
+    rows, columns = maps.shape[-2:]
     z = maps - maps.mean((-2, -1), keepdims=True)
     pairs = (z[..., 1:, :] * z[..., :-1, :]).sum((-2, -1)) + (z[..., 1:] * z[..., :-1]).sum((-2, -1))
-    count = 2 * side * (side - 1)
+    count = rows * (columns - 1) + columns * (rows - 1)
     if corners:
         pairs += (z[..., 1:, 1:] * z[..., :-1, :-1]).sum((-2, -1)) + (z[..., 1:, :-1] * z[..., :-1, 1:]).sum((-2, -1))
-        count += 2 * (side - 1) ** 2
+        count += 2 * (rows - 1) * (columns - 1)
     square = (z**2).sum((-2, -1))
-    return np.divide(side**2 * pairs / count, square, out=np.full(square.shape, np.nan), where=square > 1e-12)
+    return np.divide(rows * columns * pairs / count, square, out=np.full(square.shape, np.nan), where=square > 1e-12)
 
 
-def structure_beyond(maps: NDArray[np.floating], shuffled: NDArray[np.floating]) -> float:
-    """Mean over maps (n, side²) of Moran's I less that of the same patches shuffled; NaN where all are constant."""
-    side = round(maps.shape[1] ** 0.5)
-    own, control = (morans_i(m.reshape(-1, side, side).astype(np.float64)) for m in (maps, shuffled))
+def structure_beyond(maps: NDArray[np.floating], shuffled: NDArray[np.floating], grid: Grid) -> float:
+    """Mean over maps (n, P) of Moran's I less that of the same patches shuffled; NaN where all are constant."""
+    own, control = (morans_i(m.reshape(-1, *grid).astype(np.float64)) for m in (maps, shuffled))
     return float("nan") if np.isnan(own).all() else float(np.nanmean(own - control))

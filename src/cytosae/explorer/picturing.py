@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.common.errors import InputError
 from cytosae.explorer.library import Library
 from cytosae.report.pictures import LARGE, patch_crop, scaled
@@ -92,12 +93,12 @@ def patch(
     """A patch of a cell amid its surroundings, outlined."""
     library: Library = request.app.state.library
     atlas, _ = library.place_of(cell)
-    side = int(atlas.atlas.uns["provenance"]["side"])
-    if max(row, column) >= side:
-        raise InputError(f"There is no patch {row}, {column}; the grid has {side} x {side}.")
+    grid = grid_of(atlas.atlas.uns["provenance"]["side"])
+    if row >= grid[0] or column >= grid[1]:
+        raise InputError(f"There is no patch {row}, {column}; the grid has {grid[0]} x {grid[1]}.")
 
     def make() -> bytes:
-        return webp(patch_crop(library.pictures.thumbnail(cell, LARGE), row, column, side))
+        return webp(patch_crop(library.pictures.thumbnail(cell, LARGE), row, column, grid))
 
     kept = request.app.state.kept.get(("patch", cell, row, column), make)
     return Response(kept, media_type="image/webp", headers=KEPT)
@@ -129,7 +130,7 @@ def heat_map(
 
 
 def coloured(grid: NDArray[np.float32], size: int, top: float | None, scale: Scale) -> NDArray[np.uint8]:
-    """A map (side, side) as (size, size, 4) colours, smoothed; opacity rises with the activation."""
+    """A map (rows, columns) as (size, size, 4) colours, smoothed; opacity rises with the activation."""
     positive = grid[grid > 0]
     full = top or (float(np.quantile(positive, FULL_COLOUR)) if len(positive) else 1.0)
     smooth = np.asarray(Image.fromarray(grid.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.statistics import cell_means, tokens_above
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.cells.focus.painting import WAYS
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cohort import barcodes
 from cytosae.common.progress import Bar, progress
 from cytosae.pipeline.stain_retest import choose_cells
@@ -82,7 +83,7 @@ def barcodes_without_the_cell(
         for way, change in WAYS.items():
             changed = encoder.forward.over(table, batches, change=change)
             found[way] = _atlas(zip(changed, selected.counted_by(batches), strict=True), encoder, bar)
-        beside = _beside(table, store.side, size, encoder.forward.config.workers)
+        beside = _beside(table, store.grid, size, encoder.forward.config.workers)
         whole = (one for _, one in selected.batches(size))
         usual = None if selected.counted is None else float(selected.counted.sum(1).mean())
         found[BACKGROUND] = _atlas(zip(whole, beside, strict=True), encoder, bar, usual=usual or store.n_tokens)
@@ -91,9 +92,9 @@ def barcodes_without_the_cell(
     return {name: barcodes(atlas, patient=patient, diagnosis=diagnosis) for name, atlas in found.items()}
 
 
-def _beside(table: CellTable, side: int, size: int, workers: int) -> Iterator[NDArray[np.bool_]]:
+def _beside(table: CellTable, grid: Grid, size: int, workers: int) -> Iterator[NDArray[np.bool_]]:
     """Which tokens [b, T] of ``size`` cells at a time are patches without the cell; if none is, the least covered."""
-    for shares in shares_of_table(table, side, batch_cells=size, workers=workers):
+    for shares in shares_of_table(table, grid, batch_cells=size, workers=workers):
         cover = (1 - shares[:, list(PARTS).index("elsewhere")].astype(np.float64)).round(6)
         beside = cover <= np.maximum(cover.min(axis=1, keepdims=True), 0)
         yield np.hstack([np.zeros((len(beside), 1), bool), beside])

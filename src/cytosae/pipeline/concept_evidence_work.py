@@ -163,7 +163,7 @@ def _areas(dataset: OpenedDataset, rows: NDArray[np.intp]) -> dict[int, NDArray[
         return None
     of_cell = pd.Index(dataset.cells.frame["cell_id"]).get_indexer(pd.Index([dataset.store.cell_ids[r] for r in rows]))
     try:
-        shares = np.concatenate(list(shares_of_table(dataset.cells.subset(of_cell), dataset.store.side)))
+        shares = np.concatenate(list(shares_of_table(dataset.cells.subset(of_cell), dataset.store.grid)))
     except InputError:
         return None
     return {int(row): own[:2] for row, own in zip(rows, shares, strict=True)}

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cytosae.cells.focus.patch_grid import grid_of, side_of
 from cytosae.common.artifact import digest
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Source, Step
@@ -86,7 +87,7 @@ def _extract(job: Job) -> None:
 
 def in_focus_step(config: StudyConfig, dataset: str, context: Context) -> Step:
     """Find the tokens that show the cell of each image, or its nucleus."""
-    asked = {"focus": config.focus, "side": context.backbone(config.backbone).side}
+    asked = {"focus": config.focus, "side": side_of(context.backbone(config.backbone).grid)}
     return Step(
         Place("in_focus", dataset), partial(_find_focus, config.extract.workers), asked, (Place("cells", dataset),)
     )
@@ -96,7 +97,7 @@ def _find_focus(workers: int, job: Job) -> None:
     from cytosae.tokens import find_tokens_in_focus, save_tokens_in_focus
 
     cells = job.cells(job.of)
-    found = find_tokens_in_focus(cells, job.asked["focus"], job.asked["side"], workers=workers)
+    found = find_tokens_in_focus(cells, job.asked["focus"], grid_of(job.asked["side"]), workers=workers)
     save_tokens_in_focus(found, job.path, **job.record)
     if missing := found.not_found:
         images = cells.frame.set_index("cell_id")["image"].reindex(missing[:3])

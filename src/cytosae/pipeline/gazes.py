@@ -22,7 +22,7 @@ def gazes_of_concept(study: Opener, encode: Encode, latent: int, dataset: str, c
     known, found = _seen(study, dataset, chosen), {}
     for i, cell in enumerate(chosen):  # one by one, so that random patches do not hang on the cells before
         own: dict[str, Any] = {name: None if all_ is None else all_[i : i + 1] for name, all_ in known.items()}
-        seen = where_it_looks(latent=latent, sae=study.sae(), encode=encode, **own)
+        seen = where_it_looks(latent=latent, sae=study.sae(), encode=encode, grid=study.tokens(dataset).grid, **own)
         found.update((cell, gaze) for gaze in seen)
     return found
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cytosae.backbones import AnyBackbone
+    from cytosae.cells.focus.patch_grid import Grid
     from cytosae.cells.synthetic import Drawing
     from cytosae.pipeline.study_config import StudyConfig
     from cytosae.sae import SparseAutoencoder
@@ -59,7 +60,7 @@ def _ask(job: Job) -> None:
         for start in range(0, len(drawings), BATCH):
             some = drawings[start : start + BATCH]
             tokens = backbone(prepare([one.image for one in some])).float().cpu()
-            counted = np.stack([_counted(one, job.asked["focus"], backbone.side) for one in some])
+            counted = np.stack([_counted(one, job.asked["focus"], backbone.grid) for one in some])
             for name, coder in coders.items():
                 found[name].append(_cell_activations(coder, tokens, counted))
         return {name: sp.vstack(parts) for name, parts in found.items()}
@@ -67,12 +68,12 @@ def _ask(job: Job) -> None:
     save_pairs(ask_pairs(encode, asked), job.path, **job.record)
 
 
-def _counted(drawing: Drawing, focus: Focus, side: int) -> NDArray[np.bool_]:
+def _counted(drawing: Drawing, focus: Focus, grid: Grid) -> NDArray[np.bool_]:
     """Which tokens [T] of a drawn cell count; where the cell is, its own mask tells."""
     from cytosae.tokens.focus.part_shares import PartShares
     from cytosae.tokens.focus.tokens_in_focus import in_focus
 
-    return in_focus(PartShares(side)([drawing.mask])[0].numpy(), focus)[0]
+    return in_focus(PartShares(grid)([drawing.mask])[0].numpy(), focus)[0]
 
 
 def _cell_activations(sae: SparseAutoencoder, tokens: Any, counted: NDArray[np.bool_]) -> Any:

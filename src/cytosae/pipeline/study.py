@@ -329,7 +329,7 @@ class Study(Opener):
         from cytosae.tokens.focus.tokens_in_focus import image_in_focus
 
         focus = self.config.focus
-        return None if focus == "all" else image_in_focus(np.asarray(image), focus, self.backbone.side)
+        return None if focus == "all" else image_in_focus(np.asarray(image), focus, self.backbone.grid)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae.cells import load_image, load_mask
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.common.errors import CytosaeError
 from cytosae.report.colours import AGAINST, COLORMAP, FOR
 
@@ -82,7 +83,7 @@ class Pictures:
 
     def patch(self, view: PatchView) -> str:
         """A patch amid its surroundings."""
-        return picture_uri(patch_crop(self.thumbnail(view.cell, LARGE), view.row, view.column, view.side))
+        return picture_uri(patch_crop(self.thumbnail(view.cell, LARGE), view.row, view.column, view.grid))
 
     def _decode(self, cell: str, size: int) -> Picture:
         try:
@@ -133,11 +134,16 @@ def outline(picture: Picture, structure: NDArray[np.bool_]) -> Picture:
     return drawn
 
 
-def patch_crop(picture: Picture, row: int, column: int, side: int, *, around: int = 2) -> Picture:
-    """A patch amid ``around`` patches on each side (the edge repeated), outlined; (`CROP`, `CROP`, 3) uint8."""
+def patch_crop(picture: Picture, row: int, column: int, grid: Grid, *, around: int = 2) -> Picture:
+    """A patch amid ``around`` patches on each side (the edge repeated), outlined; (`CROP`, `CROP`, 3) uint8.
+
+    Patches are squares, as the backbone has them, whatever the proportions of the picture.
+    """
     step = CROP / (2 * around + 1)
     pad = round(around * step)
-    padded = np.pad(scaled(picture, round(side * step)), ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+    rows, columns = (round(patches * step) for patches in grid)
+    whole = np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.LANCZOS))
+    padded = np.pad(whole, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
     y, x = round(row * step), round(column * step)
     square = np.zeros((CROP, CROP), dtype=bool)
     square[pad : CROP - pad, pad : CROP - pad] = True
@@ -160,7 +166,7 @@ def colour_bar_uri() -> str:
 
 def _shares(picture: Picture, shown: MapView) -> NDArray[np.floating]:
     """Values of a map as shares of full colour, smoothed to the pixels of the picture."""
-    grid = np.array(shown.values, np.float32).reshape(shown.side, shown.side)
+    grid = np.array(shown.values, np.float32).reshape(shown.grid)
     size = (picture.shape[1], picture.shape[0])
     return np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BILINEAR)) / (shown.top or np.inf)
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from cytosae.cells.focus.patch_grid import Grid, grid_of
 from cytosae.common.errors import ConflictError, InputError, UsageError
 from cytosae.reviews.database import Database, write_audit
 from cytosae.reviews.panels import Design, Panel
@@ -193,14 +194,14 @@ def blind_panel(database: Database, number: int, rater: str, key: str) -> BlindP
         )
 
 
-def panel_cell(database: Database, number: int, key: str, image: int) -> tuple[str, str, int]:
-    """Cell, map and side of its grid of one image of a panel."""
+def panel_cell(database: Database, number: int, key: str, image: int) -> tuple[str, str, Grid]:
+    """Cell, map and its grid of one image of a panel."""
     with database.reading() as session:
         panel = session.scalar(select(PanelRow).where(PanelRow.session_id == number, PanelRow.key == key))
         if panel is None or not 0 <= image < len(panel.content["cells"]):
             raise InputError("There is no such image in this session.")
         content = panel.content
-        return content["cells"][image], content["maps"][image], content["side"]
+        return content["cells"][image], content["maps"][image], grid_of(content["side"])
 
 
 def give_answer(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.cells.focus.patch_grid import side_of
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ class Panel:
     stratum: str
     cells: tuple[str, ...]
     maps: tuple[str, ...] = field(default=())
-    """Each map as base64 of side x side bytes, 255 the largest value of the panel."""
-    side: int = 16
+    """Each map as base64 of a byte for each patch, row by row, 255 the largest value of the panel."""
+    side: int | list[int] = 16
+    """The grid of patches (`side_of`)."""
 
 
 def make_panels(
@@ -197,7 +199,7 @@ class _Maker:
         from cytosae.atlas import concept_map
 
         if share is None:
-            grids = [concept_map(self._tokens(cell), unit, sae=self.sae) for cell in cells]
+            grids = [concept_map(self._tokens(cell), unit, sae=self.sae, grid=self.store.grid) for cell in cells]
         else:
             grids = [_sparse(self._neuron(cell, unit), share) for cell in cells]
         return _panel(kind, unit, stratum, cells, grids)
@@ -243,7 +245,7 @@ class _Maker:
                 means = self.sae.encode(self._tokens(cell))[1:].mean(0).numpy()
             active = np.flatnonzero(means > 0)
             unit = int(self.rng.choice(active)) if len(active) else like.unit
-            grids.append(concept_map(self._tokens(cell), unit, sae=self.sae))
+            grids.append(concept_map(self._tokens(cell), unit, sae=self.sae, grid=self.store.grid))
         strongest = [max(base64.b64decode(text), default=255) for text in like.maps] or [255]
         scaled = [grid * strongest[i % len(strongest)] / max(float(grid.max()), 1e-9) for i, grid in enumerate(grids)]
         return _panel("cells", number, "", cells, scaled)
@@ -257,9 +259,7 @@ class _Maker:
         return self.store.read(row, row + 1)[0].float()
 
     def _neuron(self, cell: str, unit: int) -> NDArray[np.float32]:
-        values = self._tokens(cell)[1:, unit].numpy()
-        side = round(len(values) ** 0.5)
-        return values.reshape(side, side)
+        return self._tokens(cell)[1:, unit].numpy().reshape(self.store.grid)
 
 
 def _sparse(grid: NDArray[np.float32], share: float) -> NDArray[np.float32]:
@@ -273,4 +273,4 @@ def _panel(kind: Kind, unit: int, stratum: str, cells: list[str], grids: list[ND
     coded = tuple(
         base64.b64encode(np.ceil(255 * np.clip(grid / top, 0, 1)).astype(np.uint8).tobytes()).decode() for grid in grids
     )
-    return Panel(kind, unit, stratum, tuple(cells), coded, len(grids[0]) if grids else 0)
+    return Panel(kind, unit, stratum, tuple(cells), coded, side_of(grids[0].shape) if grids else 0)

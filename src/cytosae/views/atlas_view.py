@@ -54,7 +54,7 @@ def view_of_atlas(atlases: Sequence[OpenedAtlas], *, concepts: int = 40, title: 
             Fact("latents active somewhere", alive, "count"),
             Fact("concepts shown", sum(len(view.concepts) for view in views), "count"),
         ),
-        definitions=define(*WORDS, side=16, tokens=257),
+        definitions=define(*WORDS),
         made_from=tuple(
             dict.fromkeys(
                 MadeFrom(made.name if made.name == "sae" else f"{made.name}/{one.name}", made.fingerprint)

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import read_array_rows
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.views.change_view import ChangeView
 from cytosae.views.concept_names import name_of, reference_ids
@@ -89,14 +90,15 @@ class LikeCell:
 class CellPage:
     """A cell of a data set, or an image that is in none (``cell`` is then empty).
 
-    ``patches`` are those pointed at, numbered row by row from 0; ``at_patches`` the concepts that are strongest there;
-    ``latent`` the concept whose map is to be shown first; ``change`` what happens when one is changed.
+    ``grid`` has the rows and columns of patches; ``patches`` are those pointed at, numbered row by row from 0;
+    ``at_patches`` the concepts that are strongest there; ``latent`` the concept whose map is to be shown first;
+    ``change`` what happens when one is changed.
     """
 
     cell: str
     dataset: str
     title: str
-    side: int
+    grid: Grid
     facts: tuple[Fact, ...]
     concepts: tuple[LitConcept, ...]
     patches: tuple[int, ...]
@@ -106,7 +108,7 @@ class CellPage:
     picture: str = ""
     change: ChangeView | None = None
     definitions: tuple[Definition, ...] = field(
-        default_factory=lambda: define("Surprise", "Map", "Reference cells", "Cells active", side=16, tokens=257)
+        default_factory=lambda: define("Surprise", "Map", "Reference cells", "Cells active")
     )
 
 
@@ -140,7 +142,6 @@ def view_of_cell(
     from cytosae.atlas.token_activations import mean_activation
 
     codes = seen.codes
-    side = round(seen.patches**0.5)
     frequency = dataset.var["activation_frequency"].reindex(range(dataset.sae.d_sae)).fillna(0).to_numpy(float)
     rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
     mean = mean_activation(codes, seen.counted)
@@ -150,18 +151,18 @@ def view_of_cell(
     pointed = _strongest(there * rarity, AT_PATCHES)
 
     def lit(latent: int, activation: NDArray[np.floating]) -> LitConcept:
-        grid = column_of(codes, latent)[1:]
+        shown = column_of(codes, latent)[1:]
         value = float(activation[latent])
         names = tuple(reference_ids(dataset, latent)[:REFERENCES])
-        numbers = tuple(float(f"{v:.3g}") if v else 0.0 for v in grid.tolist())
-        peak = float(grid.max(initial=0))
+        numbers = tuple(float(f"{v:.3g}") if v else 0.0 for v in shown.tolist())
+        peak = float(shown.max(initial=0))
         return LitConcept(latent, name_of(dataset, latent), value, peak, value * float(rarity[latent]), numbers, names)
 
     return CellPage(
         cell=cell,
         dataset=dataset.name,
         title=title or "One cell",
-        side=side,
+        grid=dataset.store.grid,
         facts=_facts(dataset, cell) if cell else (),
         concepts=tuple(lit(latent, mean) for latent in first),
         patches=tuple(patches),
@@ -217,11 +218,11 @@ def _with_places(dataset: OpenedDataset, concepts: list[LitConcept]) -> tuple[Li
 
     known_places = dataset.strongest_patches
     new = [concept for concept in concepts if concept.latent not in known_places]
-    rows, side = dataset.row_in_store, dataset.store.side
+    rows, columns = dataset.row_in_store, dataset.store.grid[1]
     pairs = [(rows[cell], concept.latent) for concept in new for cell in concept.references]
     found = strongest_patches(dataset.store, pairs, sae=dataset.sae) if pairs else {}
     for concept in new:
-        places = {cell: divmod(found[rows[cell], concept.latent], side) for cell in concept.references}
+        places = {cell: divmod(found[rows[cell], concept.latent], columns) for cell in concept.references}
         known_places[concept.latent] = places
     return tuple(
         replace(concept, elsewhere=tuple(Place(cell, *at) for cell, at in known_places[concept.latent].items()))

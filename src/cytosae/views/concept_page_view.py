@@ -128,8 +128,6 @@ class ConceptPage:
         default_factory=lambda: define(
             *("Cells active", "Mean activation", "Mean activation of a cell", "Reference cells", "Label entropy"),
             *("Class selectivity", "Position dependence", "Central share", "Usefulness"),
-            side=16,
-            tokens=257,
         )
     )
 

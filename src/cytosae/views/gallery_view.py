@@ -142,7 +142,7 @@ class GalleryView:
     rows: tuple[ConceptRow, ...]
     density: Density
     heat: ClassHeat
-    definitions: tuple[Definition, ...] = field(default_factory=lambda: define(*WORDS, side=16, tokens=257))
+    definitions: tuple[Definition, ...] = field(default_factory=lambda: define(*WORDS))
 
 
 def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[str, ...] = ()) -> GalleryView:

@@ -15,6 +15,7 @@ from cytosae.atlas.concept_choice import usefulness
 from cytosae.atlas.latent_table import STATISTICS
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.atlas.random_latents import at_frequency
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.common.progress import progress
 from cytosae.views.page_parts import MadeFrom, known, series, text
@@ -43,12 +44,12 @@ MOST_PROFILED, MOST_VALUES = 2000, 16
 
 @dataclass(frozen=True)
 class MapView:
-    """Values on the patch grid of a cell, ``side`` along an edge, row by row from the upper left; ``top``: full colour.
+    """Values on the patches of a cell, row by row from the upper left; ``grid`` rows and columns, ``top`` full colour.
 
     They are activations, or contributions of either sign.
     """
 
-    side: int
+    grid: Grid
     values: tuple[float, ...]
     top: float
 
@@ -174,7 +175,7 @@ class OpenedAtlas:
         return {}
 
     def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
-        """(cell_id, latent) -> (side, side) activations; none without tokens."""
+        """(cell_id, latent) -> (rows, columns) activations; none without tokens."""
         del pairs
         return {}
 
@@ -236,7 +237,7 @@ class OpenedDataset(OpenedAtlas):
         return {str(cell): row for row, cell in enumerate(self.store.cell_ids)}
 
     def maps(self, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
-        """(cell_id, latent) -> (side, side) activations; each cell is read and encoded once."""
+        """(cell_id, latent) -> (rows, columns) activations; each cell is read and encoded once."""
         from cytosae.atlas.maps import reference_maps  # torch, which an atlas by itself does not need
 
         latents_of: dict[str, list[int]] = {}
@@ -259,4 +260,4 @@ def map_views(grids: Sequence[NDArray[Any]], top: float | None = None) -> list[M
     if top is None:
         sizes = np.abs(np.concatenate([grid.ravel() for grid in grids])) if grids else np.zeros(0)
         top = float(np.quantile(sizes[sizes > 0], FULL_COLOUR)) if (sizes > 0).any() else 0.0
-    return [MapView(len(grid), series(grid.ravel()), float(top)) for grid in grids]
+    return [MapView(grid.shape, series(grid.ravel()), float(top)) for grid in grids]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cohort.explanation.counterfactual import Counterfactual, counterfactual
 from cytosae.cohort.explanation.faithfulness import BAND, Curve, cell_curve, concept_curve
 from cytosae.cohort.explanation.patient_explanation import PatientExplanation
@@ -43,12 +44,12 @@ class KnownOfPatient:
 
 @dataclass(frozen=True)
 class PatchView:
-    """One patch of a cell; ``row`` and ``column`` count from 0 on a grid of ``side``."""
+    """One patch of a cell; ``row`` and ``column`` count from 0 on the ``grid``."""
 
     cell: str
     row: int
     column: int
-    side: int
+    grid: Grid
     value: float
     latent: int
     label: str | None
@@ -276,7 +277,7 @@ def _big_cells(
     # Beyond an average token of the typical patient: what fires on every token of everybody drops out.
     offset = float(explanation.typical_token.sum())
     tokens = [explanation.cell_tokens(place) - offset for place in range(len(explanation.detailed))]
-    maps = map_views([own[1:].reshape(explanation.side, explanation.side) for own in tokens])
+    maps = map_views([own[1:].reshape(explanation.grid) for own in tokens])
     views = []
     for i, own, grid in zip(explanation.detailed, tokens, maps, strict=True):
         cell = str(explanation.cells.index[i])
@@ -290,7 +291,7 @@ def _big_cells(
 
 def _through(explanation: PatientExplanation, i: int, n: int = 2) -> str:
     """The concepts through which a cell adds most to its own direction."""
-    row = explanation.by_cell[[i]].toarray().ravel() - explanation.typical_token * (explanation.side**2 + 1)
+    row = explanation.by_cell[[i]].toarray().ravel() - explanation.typical_token * explanation.n_tokens
     direction = np.sign(row.sum()) or 1.0
     order = [k for k in np.argsort(-direction * row, kind="stable")[:n] if direction * row[k] > 0]
     latents = [f"{explanation.concepts.index[k]} ({signed(float(row[k]), 2)})" for k in order]
@@ -301,7 +302,7 @@ def _patches(explanation: PatientExplanation, dataset: OpenedDataset) -> tuple[P
     """The patches that add most for the target among the cells taken apart, two of a cell at the most."""
     if explanation.by_token is None:
         return ()
-    side, typical = explanation.side, explanation.typical_token
+    T, typical = explanation.n_tokens, explanation.typical_token
     offset = float(typical.sum())
     found: list[tuple[float, int, int, int]] = []
     for place, i in enumerate(explanation.detailed):
@@ -310,9 +311,11 @@ def _patches(explanation: PatientExplanation, dataset: OpenedDataset) -> tuple[P
     views = []
     for value, place, i, k in sorted(found, reverse=True)[:PATCHES]:
         cell = str(explanation.cells.index[i])
-        row = explanation.by_token[[place * (side * side + 1) + 1 + k]].toarray().ravel() - typical
+        row = explanation.by_token[[place * T + 1 + k]].toarray().ravel() - typical
         latent = int(explanation.concepts.index.to_numpy()[row.argmax()])
-        views.append(PatchView(cell, k // side, k % side, side, value, latent, dataset.labels[cell]))
+        views.append(
+            PatchView(cell, *divmod(k, explanation.grid[1]), explanation.grid, value, latent, dataset.labels[cell])
+        )
     return tuple(views)
 
 

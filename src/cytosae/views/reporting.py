@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
+from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.common.artifact import package_version
 from cytosae.views.models_view import doubts_of, rivals_of
 from cytosae.views.number_words import count, listed, percent, whole
@@ -79,7 +80,9 @@ def answers_of_study(
         "limitations": "concepts were not validated for clinical decisions",
     }
     if size:
-        answers["preparation"] = f"resized as a whole to {size} x {size} pixels; normalised as the backbone asks"
+        answers["preparation"] = "resized as a whole to {} x {} pixels; normalised as the backbone asks".format(
+            *grid_of(size)
+        )
     if (steps := summary.get("steps")) is not None:
         answers["training"] = f"{whole(steps)} steps on {whole(summary.get('tokens_seen') or 0)} tokens"
     if (explained := summary.get("explained_variance")) is not None:

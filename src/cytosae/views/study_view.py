@@ -40,7 +40,7 @@ BACKBONE_FACTS: dict[str, tuple[str, Shown]] = {
     "name": ("Name", "text"),
     "architecture": ("Architecture", "text"),
     "width": ("Width of a token", "count"),
-    "side": ("Patches on a side", "count"),
+    "side": ("Rows × columns of patches", "text"),
     "block": ("Block whose output is taken", "text"),
     "depth": ("Blocks", "count"),
     "image_size": ("Input, pixels on a side", "count"),
@@ -106,7 +106,7 @@ def view_of_study(
         raise UsageError("A report needs at least one data set; give the atlas of one.")
     first = datasets[0]
     views = tuple(view_of_dataset(one, concepts, [other for other in datasets if other is not one]) for one in datasets)
-    backbone = first.store.manifest["backbone"]
+    backbone, grid = first.store.manifest["backbone"], "{} × {}".format(*first.store.grid)
     described = {name: _choice(value) for name, value in {**first.sae.describe(), **summary}.items()}
     return StudyView(
         head=Head(
@@ -125,10 +125,10 @@ def view_of_study(
         tiles=_tiles(views, summary),
         trained_on=tuple(trained_on),
         sae=facts_of(described, SAE_FACTS),
-        backbone=facts_of(backbone, BACKBONE_FACTS),
+        backbone=facts_of({**backbone, "side": grid}, BACKBONE_FACTS),
         times=tuple(Fact(step, float(seconds), "seconds") for step, seconds in (times or {}).items()),
         reporting=reporting_table("study", answers_of_study(datasets, views, summary, trained_on)),
-        definitions=define(*WORDS, side=first.store.side, tokens=first.store.n_tokens),
+        definitions=define(*WORDS, grid=grid),
         made_from=_made_from(datasets),
     )
 

@@ -61,7 +61,7 @@ def made_explanation(logits, classes=("AML", "APL"), intercept=-0.2, parts=(0.5,
         logits=logits[order],
         classes=classes,
         left_out=0,
-        side=4,
+        grid=(4, 4),
         residuals=Residuals(0.0, 0.0, float("nan")),
     )
 

@@ -25,7 +25,7 @@ def copy(store: TokenStore, tmp_path: Path) -> Path:
 def test_round_trip_is_the_backbones_output_in_float16(store: TokenStore, cells: CellTable) -> None:
     expected = expected_tokens(cells, StubBackbone()).half().float()
     assert torch.equal(store.read(0, len(cells)), expected)
-    assert (len(store), store.n_tokens, store.width, store.side) == (20, 17, 8, 4)
+    assert (len(store), store.n_tokens, store.width, store.grid) == (20, 17, 8, (4, 4))
     assert store.cell_ids == list(cells.frame["cell_id"])
 
 
@@ -148,7 +148,17 @@ def test_a_manifest_is_checked_whole(copy: Path, name: str, wrong: object) -> No
 
 @pytest.mark.parametrize(
     "changes",
-    [{"n_tokens": 10**30}, {"width": 10**9}, {"n_cells": 10**7}, {"n_tokens": 0}, {"side": -1}, {"shard_cells": 7}],
+    [
+        {"n_tokens": 10**30},
+        {"width": 10**9},
+        {"n_cells": 10**7},
+        {"n_tokens": 0},
+        {"side": -1},
+        {"side": [4, 0]},
+        {"side": []},
+        {"side": [4, 4, 1]},
+        {"shard_cells": 7},
+    ],
 )
 def test_a_manifest_of_impossible_sizes_is_refused_before_memory_is_asked_for(copy: Path, changes: dict) -> None:
     rewrite(copy, **changes)

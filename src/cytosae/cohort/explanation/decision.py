@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.token_activations import encode_cells
+from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.cohort.explanation.patient_explanation import PatientExplanation, Residuals
 from cytosae.cohort.explanation.token_shares import token_shares
 from cytosae.cohort.patients.barcodes import cell_matrix
@@ -133,7 +134,7 @@ def explain_decision(
         logits=(matrix[:, classifier.latents] @ classifier.coef.T)[order] + classifier.intercept,
         classes=tuple(classifier.classes),
         left_out=left_out,
-        side=int(atlas.uns["provenance"]["side"]),
+        grid=grid_of(atlas.uns["provenance"]["side"]),
         residuals=_residuals(value, intercept, concepts, cells, by_cell[detailed], by_token),
     )
 

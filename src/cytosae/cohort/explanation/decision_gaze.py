@@ -68,4 +68,4 @@ def where_a_decision_looks(
         counts = np.ones(speaks.shape[1], bool) if own is None else own
         return speaks - np.where(counts, typical / counts.sum(), 0.0)
 
-    return look_at(images, watch, masks=masks, counted=counted, config=config)
+    return look_at(images, watch, masks=masks, counted=counted, grid=explanation.grid, config=config)

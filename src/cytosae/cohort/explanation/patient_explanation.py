@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cohort.config import Kind
 from cytosae.common.errors import UsageError
 
@@ -77,8 +78,8 @@ class PatientExplanation:
         Names of the classes; with K = 1 the logit is that of the second.
     left_out : int
         Number of the patient's cells that the classifier does not count.
-    side : int
-        Patches along an edge.
+    grid : tuple of int
+        Rows and columns of the patches.
     residuals : Residuals
         How exact the sums are.
     """
@@ -99,13 +100,18 @@ class PatientExplanation:
     logits: NDArray[np.float64]
     classes: tuple[str, ...]
     left_out: int
-    side: int
+    grid: Grid
     residuals: Residuals
 
     @property
     def n_cells(self) -> int:
         """Cells that the decision is made of."""
         return len(self.cells)
+
+    @property
+    def n_tokens(self) -> int:
+        """T, tokens of a cell, CLS included."""
+        return 1 + math.prod(self.grid)
 
     @property
     def decided(self) -> str:
@@ -126,20 +132,20 @@ class PatientExplanation:
         Taken off every token, the tokens of a cell sum to its ``difference`` instead of its ``contribution``.
         """
         whole = (self.concepts["coefficient"] * self.concepts["reference"]).to_numpy(dtype=np.float64)
-        return whole / (self.n_cells * (self.side**2 + 1))
+        return whole / (self.n_cells * self.n_tokens)
 
     def cell_map(self, place: int, latent: int | None = None) -> NDArray[np.float64]:
-        """Contribution of each patch of the ``place``-th detailed cell: (side, side), one latent or all together.
+        """Contribution of each patch of the ``place``-th detailed cell: (rows, columns), one latent or all together.
 
         The CLS token is left out: `cell_tokens` has it in front.
         """
-        return self.cell_tokens(place, latent)[1:].reshape(self.side, self.side)
+        return self.cell_tokens(place, latent)[1:].reshape(self.grid)
 
     def cell_tokens(self, place: int, latent: int | None = None) -> NDArray[np.float64]:
         """Contribution of each token of the ``place``-th detailed cell: (T,), CLS first."""
         if self.by_token is None:
             raise UsageError("This explanation has no tokens; give the SAE and the token store to explain_decision.")
-        T = self.side**2 + 1
+        T = self.n_tokens
         rows = sp.csr_array(self.by_token[place * T : (place + 1) * T])
         if latent is not None:
             rows = sp.csr_array(rows[:, [self.concepts.index.get_loc(latent)]])

@@ -294,8 +294,8 @@ def picture(request: Request, number: Number, key: str, image: Latent) -> Respon
 
 def heat_map(request: Request, number: Number, key: str, image: Latent) -> Response:
     """The map of a cell of a panel."""
-    _, coded, side = panel_cell(_database(request), number, key, image)
-    grid = np.frombuffer(base64.b64decode(coded), np.uint8).reshape(side, side).astype(np.float32)
+    _, coded, shape = panel_cell(_database(request), number, key, image)
+    grid = np.frombuffer(base64.b64decode(coded), np.uint8).reshape(shape).astype(np.float32)
     return Response(webp(coloured(grid, SIZE, 255.0, "viridis"), lossless=True), media_type="image/webp", headers=KEPT)
 
 

@@ -120,7 +120,7 @@ if (density) {
 function startCell() {
   const grid = document.getElementById("grid");
   if (!grid) return;
-  const side = +grid.dataset.side;
+  const [rows, columns] = grid.dataset.grid.split(",").map(Number);
   const canvas = document.getElementById("map");
   const cursor = document.getElementById("cursor");
   const ramps = {
@@ -141,11 +141,11 @@ function startCell() {
   const draw = () => {
     const chosen = document.querySelector(".show-map[aria-pressed=true]");
     const context = canvas.getContext("2d");
-    context.clearRect(0, 0, side, side);
+    context.clearRect(0, 0, columns, rows);
     if (!chosen) return;
     const values = chosen.dataset.values.split(",").map(Number);
     const scale = document.getElementById("map-scale").value;
-    const image = context.createImageData(side, side);
+    const image = context.createImageData(columns, rows);
     values.forEach((value, i) => {
       const share = Math.min(value / (+chosen.dataset.top || 1), 1);
       image.data.set([...colour(share, scale), 255 * share ** 0.6], 4 * i);
@@ -167,8 +167,8 @@ function startCell() {
 
   const patch = (event) => {
     const box = grid.getBoundingClientRect();
-    const index = (value, low, size) => Math.min(Math.max(Math.floor(((value - low) / size) * side), 0), side - 1);
-    return [index(event.clientX, box.left, box.width), index(event.clientY, box.top, box.height)];
+    const index = (share, n) => Math.min(Math.max(Math.floor(share * n), 0), n - 1);
+    return [index((event.clientX - box.left) / box.width, columns), index((event.clientY - box.top) / box.height, rows)];
   };
   const place = ([x, y]) => {
     cursor.setAttribute("x", x);
@@ -177,11 +177,11 @@ function startCell() {
   const rectangle = ([x0, y0], [x1, y1]) => {
     const found = [];
     for (let y = Math.min(y0, y1); y <= Math.max(y0, y1); y++)
-      for (let x = Math.min(x0, x1); x <= Math.max(x0, x1); x++) found.push(y * side + x);
+      for (let x = Math.min(x0, x1); x <= Math.max(x0, x1); x++) found.push(y * columns + x);
     return found;
   };
   const choose = (patches) => ask({ patches: patches.length ? patches.join(",") : null });
-  let [from, at] = [null, [side >> 1, side >> 1]];
+  let [from, at] = [null, [columns >> 1, rows >> 1]];
   place(at);
   grid.addEventListener("pointerdown", (event) => {
     from = patch(event);
@@ -203,11 +203,11 @@ function startCell() {
   grid.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (step) {
-      at = at.map((value, i) => Math.min(Math.max(value + step[i], 0), side - 1));
+      at = at.map((value, i) => Math.min(Math.max(value + step[i], 0), [columns, rows][i] - 1));
       place(at);
       event.preventDefault();
     } else if (event.key === "Enter" || event.key === " ") {
-      const one = at[1] * side + at[0];
+      const one = at[1] * columns + at[0];
       const known = grid.dataset.patches ? grid.dataset.patches.split(",").map(Number) : [];
       choose(event.shiftKey ? [...new Set([...known, one])].sort((a, b) => a - b) : [one]);
       event.preventDefault();

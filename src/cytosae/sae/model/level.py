@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cytosae.cells.focus.patch_grid import Grid, grid_of
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
 
@@ -15,7 +16,7 @@ _WORDS = {
     "weights": "by the weights {}",
     "block": "after block {}",
     "preprocessing": "of images prepared by {}",
-    "side": "on a grid of {0} x {0} patches",
+    "side": "on a grid of {} patches",
     "stain": "with the stain normalisation {}",
 }
 """What makes a level of tokens, and how it is said."""
@@ -38,13 +39,22 @@ def refuse_other_level(sae: SparseAutoencoder, backbone: Mapping[str, Any], wher
     found = level_of(backbone)
     for field, words in _WORDS.items():
         if field in sae.level and sae.level[field] != found[field]:
+            trained, given = (words.format(_shown(level[field], field)) for level in (sae.level, found))
             raise InputError(
-                f"The SAE was trained on tokens {words.format(_shown(sae.level[field]))}, but {where} gives those "
-                f"{words.format(_shown(found[field]))}; use what the SAE was trained with."
+                f"The SAE was trained on tokens {trained}, but {where} gives those {given}; use what the SAE was "
+                "trained with."
             )
 
 
-def _shown(value: Any) -> str:
+def trained_grid(sae: SparseAutoencoder) -> Grid | None:
+    """The grid of patches that an SAE was trained on, where it knows."""
+    side = (sae.level or {}).get("side")
+    return None if side is None else grid_of(side)
+
+
+def _shown(value: Any, field: str) -> str:
+    if field == "side" and value is not None:
+        return "{} x {}".format(*grid_of(value))
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {part}" for key, part in value.items())
     return value[:12] if isinstance(value, str) else str(value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cytosae.cells.focus.patch_grid import side_of
 from cytosae.cells.stain.normalisation import ChangedPrepare, prepare_stained
 from cytosae.common.artifact import Record, digest, read_artifact, record_path, renew_record
 from cytosae.common.configuration import to_plain
@@ -110,7 +111,7 @@ def recipe_for(backbone: AnyBackbone, config: ExtractConfig) -> Recipe:
         weights_hash=backbone.weights_hash,
         n_tokens=backbone.n_tokens,
         width=backbone.width,
-        side=backbone.side,
+        side=side_of(backbone.grid),
         dtype=config.dtype,
         precision=config.precision,
     )

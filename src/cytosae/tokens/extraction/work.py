@@ -41,8 +41,8 @@ class Recipe:
         ``describe()`` of the backbone: name, block, preprocessing, ...
     weights_hash : str
         SHA-256 of its weights.
-    n_tokens, width, side : int
-        T, D, patches along an edge.
+    n_tokens, width, side : int, int, int or list of int
+        T, D, and the grid of patches (`side_of`).
     dtype : {"float16", "bfloat16", "uint8"}
         How tokens are stored.
     precision : str
@@ -53,7 +53,7 @@ class Recipe:
     weights_hash: str
     n_tokens: int
     width: int
-    side: int
+    side: int | list[int]
     dtype: StoredType
     precision: str
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytosae.cells.decoding.masks import CELL, CYTOPLASM, NUCLEUS
 from cytosae.cells.focus.cell_mask import find_cell
-from cytosae.cells.focus.patch_grid import patch_areas
+from cytosae.cells.focus.patch_grid import Grid, patch_areas
 from cytosae.tokens.extraction.batches import prepared_batches
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PARTS = {"nucleus": NUCLEUS, "cytoplasm": CYTOPLASM, "elsewhere": 0}
 
 
 def shares_of_table(
-    cells: CellTable, side: int, *, batch_cells: int = 32, workers: int = 0
+    cells: CellTable, grid: Grid, *, batch_cells: int = 32, workers: int = 0
 ) -> Iterator[NDArray[np.float32]]:
     """Shares of the parts on the patches of each cell, in the order of the table.
 
@@ -31,18 +31,18 @@ def shares_of_table(
     ----------
     cells : CellTable
         With the masks of a user where there are any; others are found (`parts_of`).
-    side : int
-        Patches along an edge.
+    grid : tuple of int
+        Rows and columns of the patches.
     batch_cells, workers : int
         Cells at a time, and processes that decode images.
 
     Yields
     ------
-    ndarray of float32, shape (b, 3, side * side)
+    ndarray of float32, shape (b, 3, P)
         In the order of `PARTS`; they sum to 1.
     """
     batches = [list(range(at, min(at + batch_cells, len(cells)))) for at in range(0, len(cells), batch_cells)]
-    for shares in prepared_batches(cells, PartShares(side), batches, workers=workers, change=parts_of):
+    for shares in prepared_batches(cells, PartShares(grid), batches, workers=workers, change=parts_of):
         yield shares.numpy()
 
 
@@ -50,11 +50,11 @@ def shares_of_table(
 class PartShares:
     """Masks to the share of each patch that each part covers; small enough to be sent to worker processes."""
 
-    side: int
+    grid: Grid
 
     def __call__(self, masks: Sequence[Any]) -> torch.Tensor:
-        """Shares [b, parts, side * side] of masks, uint8 arrays [H, W]."""
-        areas = [[patch_areas(mask, value, self.side).ravel() for value in PARTS.values()] for mask in masks]
+        """Shares [b, parts, P] of masks, uint8 arrays [H, W]."""
+        areas = [[patch_areas(mask, value, self.grid).ravel() for value in PARTS.values()] for mask in masks]
         return torch.from_numpy(np.asarray(areas, np.float32))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.configuration import from_plain
 from cytosae.common.errors import InputError
@@ -68,7 +69,7 @@ class TokensInFocus:
         return counted
 
 
-def find_tokens_in_focus(cells: CellTable, focus: Focus, side: int, *, workers: int = 0) -> TokensInFocus:
+def find_tokens_in_focus(cells: CellTable, focus: Focus, grid: Grid, *, workers: int = 0) -> TokensInFocus:
     """Find the tokens of each cell that show its cell, or its nucleus.
 
     Parameters
@@ -77,8 +78,8 @@ def find_tokens_in_focus(cells: CellTable, focus: Focus, side: int, *, workers: 
         Their images are read; a user's masks count before what is found in the image (`find_cell`).
     focus : {"all", "cell", "nucleus"}
         See `in_focus`.
-    side : int
-        Patches along an edge.
+    grid : tuple of int
+        Rows and columns of the patches.
     workers : int
         Processes that decode images, 0 for none.
 
@@ -90,7 +91,7 @@ def find_tokens_in_focus(cells: CellTable, focus: Focus, side: int, *, workers: 
     found: list[bool] = []
     tokens: list[NDArray[np.uint16]] = []
     with progress(f"Finding cells of {cells.name}", len(cells), "cells") as bar:
-        for shares in shares_of_table(cells, side, workers=workers):
+        for shares in shares_of_table(cells, grid, workers=workers):
             for one in shares:
                 counted, seen = in_focus(one, focus)
                 found.append(seen)
@@ -126,9 +127,9 @@ def in_focus(shares: NDArray[np.floating], focus: Focus) -> tuple[NDArray[np.boo
     return np.concatenate([[False], covered >= min(MOSTLY, float(covered.max()))]), True
 
 
-def image_in_focus(image: NDArray[np.uint8], focus: Focus, side: int) -> NDArray[np.bool_]:
+def image_in_focus(image: NDArray[np.uint8], focus: Focus, grid: Grid) -> NDArray[np.bool_]:
     """Which tokens [T] of an image [H, W, 3] by itself count."""
-    return in_focus(PartShares(side)([parts_of(image, None)])[0].numpy(), focus)[0]
+    return in_focus(PartShares(grid)([parts_of(image, None)])[0].numpy(), focus)[0]
 
 
 def save_tokens_in_focus(

@@ -13,6 +13,7 @@ from cytosae.tokens.store.token_store import TokenStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cytosae.cells.focus.patch_grid import Grid
     from cytosae.tokens.store.encoding import Encoding, Memory
     from cytosae.tokens.store.token_store import Manifest
 
@@ -34,7 +35,7 @@ class StoreView(TokenStore):
     manifest: Manifest
     n_tokens: int
     width: int
-    side: int
+    grid: Grid
     dtype: str
     encoding: Encoding
     fingerprint: str
@@ -44,7 +45,7 @@ class StoreView(TokenStore):
     def __init__(self, store: TokenStore, fingerprint: str, focus: Focus, counted: NDArray[np.bool_] | None) -> None:
         # Everything is read through ``store``; only what a store says of itself is set here.
         self.path, self.manifest = store.path, store.manifest
-        self.n_tokens, self.width, self.side = store.n_tokens, store.width, store.side
+        self.n_tokens, self.width, self.grid = store.n_tokens, store.width, store.grid
         self.dtype, self.encoding = store.dtype, store.encoding
         self.focus, self.counted, self.fingerprint = focus, counted, fingerprint
         self._store = store

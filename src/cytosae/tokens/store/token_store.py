@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytosae.cells.focus.patch_grid import Grid, grid_of
 from cytosae.common.artifact import Artifact, read_artifact
 from cytosae.common.configuration import from_plain
 from cytosae.common.errors import ArtifactError, NewerArtifactError
@@ -66,7 +67,7 @@ class Manifest(_Format):
     n_cells: int
     n_tokens: int
     width: int
-    side: int
+    side: int | list[int]
     dtype: StoredType
     precision: str
     backbone: dict[str, Any]
@@ -110,8 +111,8 @@ class TokenStore:
         T, tokens of a cell, CLS first.
     width : int
         D, numbers of a token.
-    side : int
-        Patches along an edge of the image.
+    grid : tuple of int
+        Rows and columns of the patches.
     dtype : str
         "float16", "bfloat16" or "uint8".
     fingerprint : str
@@ -128,7 +129,7 @@ class TokenStore:
     manifest: Manifest
     n_tokens: int
     width: int
-    side: int
+    grid: Grid
     dtype: str
     encoding: Encoding
     fingerprint: str
@@ -139,7 +140,7 @@ class TokenStore:
         self.fingerprint = artifact.fingerprint
         self.n_tokens = manifest["n_tokens"]
         self.width = manifest["width"]
-        self.side = manifest["side"]
+        self.grid = grid_of(manifest["side"])
         self.dtype = manifest["dtype"]
         self.encoding = encoding_of(self.dtype)
         self._cell_ids: list[str] | None = None
@@ -247,7 +248,8 @@ def _read_manifest(file: Path, artifact: Artifact) -> Manifest:
     n, T, D, shard_cells = (manifest[name] for name in ("n_cells", "n_tokens", "width", "shard_cells"))
     held = sum(entry["bytes"] for entry in artifact.files.values())
     if (
-        min(n, T, D, shard_cells, manifest["side"]) < 1
+        np.size(manifest["side"]) not in (1, 2)
+        or min(n, T, D, shard_cells, *grid_of(manifest["side"])) < 1
         or n * T * bytes_per_token(encoding_of(manifest["dtype"]), D) > held
         or len(manifest["shards"]) != -(-n // shard_cells)
         or not all(shard["file"] in artifact.files for shard in manifest["shards"])
