@@ -12,7 +12,7 @@ from cytosae.sae import JumpRelu, NoNormalisation, PositionMean, ReluL1, SparseA
 
 
 class StubBackbone:
-    name = "stub"
+    name, grid = "stub", (4, 4)
 
     def describe(self):
         return {"name": self.name}
