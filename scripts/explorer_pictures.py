@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import socket
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import uvicorn
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from cytosae.explorer import ExplorerSettings, create_app
 
@@ -24,15 +25,24 @@ SIZES = {"": (1280, 800), "-tablet": (820, 1100)}
 
 
 def main(study: Path, out: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        take(study, out, f"sqlite:///{folder}/reviews.sqlite")
+
+
+def take(study: Path, out: Path, reviews_url: str) -> None:
+    """All pictures; ``reviews_url``: a database for the session of which one panel is shown."""
     listening = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    app = create_app(ExplorerSettings(study=study))
+    app = create_app(ExplorerSettings(study=study, reviews_url=reviews_url))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True).start()
     while not server.started:
         time.sleep(0.05)
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1500})
+        page.set_default_timeout(600_000)
+        save(panel_of_a_review(page, address), out / "explorer-review.webp")
         for suffix, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(180_000)
@@ -46,6 +56,18 @@ def main(study: Path, out: Path) -> None:
             save(page.screenshot(), out / f"{name}.webp")
         browser.close()
     server.should_exit = True
+
+
+def panel_of_a_review(page: Page, address: str) -> bytes:
+    """The first panel that a rater of a new session sees."""
+    page.goto(f"{address}/reviews")
+    for name, value in (("title", "Smear"), ("raters", "Ada"), ("concepts", "6"), ("controls", "2"), ("repeats", "0")):
+        page.fill(f"[name={name}]", value)
+    with page.expect_navigation():
+        page.click("button.first")
+    page.goto(f"{address}/reviews/1/next?rater=Ada")
+    page.wait_for_load_state("networkidle")
+    return page.screenshot()
 
 
 def save(picture: bytes, file: Path) -> None:
@@ -62,9 +84,9 @@ def written_pages(study: Path) -> dict[str, Path]:
     return {name: files[0] for name, files in found.items() if files}
 
 
-def paths(page: object, address: str) -> dict[str, str]:
+def paths(page: Page, address: str) -> dict[str, str]:
     """Name of a picture -> path; concept, cell and patient are the first that the pages themselves name."""
-    ask = page.request  # pyright: ignore
+    ask = page.request
     first = ask.get(f"{address}/api/concepts").json()["cards"][0]
     cell = first["references"][0]
     lit = ask.get(f"{address}/api/cells/{cell}").json()["concepts"][0]["latent"]
