@@ -91,3 +91,13 @@ assert not {{"torch", "timm", "numba", "sklearn"}} & set(sys.modules), sorted(se
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_study_that_changes_under_the_server_is_noticed(study_of_smear, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr("cytosae.explorer.library.LOOK_EVERY", 0.0)
+    study = shutil.copytree(study_of_smear, tmp_path / "study")
+    client = TestClient(create_app(ExplorerSettings(study=study)), base_url="http://127.0.0.1:8765")
+    assert "The study has changed" not in client.get("/lists").text
+    for file in study.glob("report.html*"):
+        file.unlink()
+    assert "The study has changed" in client.get("/lists").text

@@ -50,8 +50,9 @@ def column_of_rows(matrix: Any, latent: int) -> tuple[NDArray[np.int32], NDArray
     rows, values = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     for start, block in row_blocks(matrix):
         places = np.flatnonzero(block.indices == latent)
-        rows.append((start + np.searchsorted(block.indptr, places, side="right") - 1).astype(np.int32))
-        values.append(block.data[places])
+        above = np.searchsorted(block.indptr, places, side="right")
+        rows.append(np.asarray(start - 1 + above, np.int32))
+        values.append(np.asarray(block.data[places], np.float32))
     return np.concatenate(rows), np.concatenate(values)
 
 
