@@ -12,7 +12,6 @@ from fastapi.testclient import TestClient
 from cytosae.cli import main
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
-from cytosae.pipeline.pairs_step import sentences_of_pairs
 
 CALL = ["--pairs", "20", "--attributes", "vacuoles", "--attributes", "blur", "--size", "48", "--json"]
 
@@ -40,7 +39,7 @@ def test_the_command_tells_what_each_attribute_moves_beside_random_weights(shown
 
 def test_what_pairs_tell_is_on_the_page_of_a_concept_and_in_the_report(shown):
     study = Study(shown)
-    told = sentences_of_pairs(study)
+    told = study.followed()
     client = TestClient(create_app(ExplorerSettings(study=shown)), base_url="http://127.0.0.1:8765")
     latent = next(iter(told))
     answer = client.get(f"/api/concepts/{latent}").json()["known"]

@@ -10,7 +10,7 @@ from views.view_fixtures import EVIL
 
 from cytosae.common.configuration import from_plain, to_plain
 
-VIEWS = ("study_view", "atlas_view", "comparison_view", "image_view", "suppression_view", "pairs_view")
+VIEWS = ("study_view", "atlas_view", "comparison_view", "image_view", "suppression_view", "pairs_view", "names_view")
 VIEWS += ("cohort_view", "disease_view", "patient_view", "validation_view")
 
 

@@ -87,5 +87,9 @@ def test_the_command_joins_two_annotators_by_file_name(tmp_path, capsys):
     found, table = json.loads(capsys.readouterr().out), pd.read_csv(tmp_path / "names.csv", index_col="latent")
     assert found["concepts"] == len(table) > 10
     assert {"name", "people", "family_name"} <= set(table)
+    page = (tmp_path / "names.html").read_text()
+    assert found["page"].endswith("names.html")
+    assert "Concept by concept" in page
+    assert table["name"].iloc[0] in page
     assert main([*call, "--second", str(tmp_path / "second.csv")]) == 2
     assert "give --attributes" in capsys.readouterr().err

@@ -120,6 +120,33 @@ def suppression_view():
 
 
 @pytest.fixture(scope="session")
+def names_view():
+    """Three concepts: a draft that goes with an attribute as well as people agree, an accepted name, one of neither."""
+    import pandas as pd
+
+    from cytosae.views.names_view import view_of_names
+
+    nothing = float("nan")
+    table = pd.DataFrame(
+        {
+            "name": ["Cytoplasm of monocyte: vacuoles", EVIL, "Cells: lymphocyte"],
+            "draft": [True, False, True],
+            "words": ["vacuoles", "round or oval nucleus", None],
+            "auc": [0.95, 0.7, nothing],
+            "auc_low": [0.9, 0.6, nothing],
+            "auc_high": [0.99, 0.8, nothing],
+            "auc_within": [0.8, 0.5, nothing],
+            "people": [0.94, 0.9, nothing],
+            "family": [0.0, 0.0, nothing],
+            "family_size": [2.0, 2.0, nothing],
+            "family_name": ["vacuoles", "vacuoles", None],
+        },
+        index=pd.Index([3, 7, 9], name="latent"),
+    )
+    return view_of_names(table, dataset=EVIL, followed={3: "Follows vacuoles."})
+
+
+@pytest.fixture(scope="session")
 def pairs_view():
     """Made-up latents, of which two follow an attribute of drawn cells."""
     import pandas as pd

@@ -20,9 +20,6 @@ else:
     PairsOptions = some_of(PairsConfig, "pairs", "attributes", "domain", "difficulty", "size", "seed")
     SuppressionOptions = some_of(SuppressionConfig, "splits", "controls", "resamples", "seed")
 
-GOES_WELL = 0.8
-"""AUC from which on a concept is counted as going with an attribute well."""
-
 Looks = Annotated[int, Parameter(negative="")]
 
 
@@ -173,10 +170,14 @@ def names(
     second
         The same by a second annotator: how well people agree is the ceiling of every concept.
     out
-        CSV file for the table.
+        CSV file for the table; the page is FILE.html beside it.
     """
-    from cytosae.pipeline.name_work import names_of_atlas
+    from cytosae.common.artifact import read_artifact
+    from cytosae.pipeline.name_work import followed_beside, names_of_atlas
+    from cytosae.report import Pictures, write_page
     from cytosae.reviews import accepted_names
+    from cytosae.views.names_view import GOES_WELL, view_of_names
+    from cytosae.views.page_parts import MadeFrom
 
     output = Output(as_json=as_json)
     study = path.absolute().parent.parent
@@ -184,6 +185,9 @@ def names(
     accepted = {latent: one.name for latent, one in reviewed.items()}
     found = names_of_atlas(path, attributes=attributes, second=second, accepted=accepted)
     found.to_csv(out)
+    made_from = (MadeFrom(f"atlas/{path.stem}", read_artifact(path, "atlas", verify=False).fingerprint),)
+    view = view_of_names(found, dataset=path.stem, followed=followed_beside(path), made_from=made_from)
+    page = write_page(out.with_suffix(".html"), view, Pictures([]))
     seen = int(found["value"].notna().sum()) if "value" in found else 0
     families, several = int(found["family"].nunique()), int((found["family_size"] > 1).sum())
     drafts = int(found["draft"].sum())
@@ -191,7 +195,7 @@ def names(
     output.line(f"{len(found):,} concepts, {drafts:,} with a draft of a name.")
     output.line(f"{seen:,} go with a human attribute beyond chance, {well:,} with an AUC of {GOES_WELL} or more.")
     output.line(f"{several:,} of them are used like another: {families:,} families.")
-    output.result(
-        concepts=len(found), drafts=drafts, with_attribute=seen, going_well=well, families=families, table=out
-    )
+    output.line(f"The page: {page}")
+    output.result(concepts=len(found), drafts=drafts, with_attribute=seen, going_well=well, families=families)
+    output.result(table=out, page=page)
     output.finish()

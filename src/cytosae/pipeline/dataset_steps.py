@@ -264,14 +264,13 @@ def names_accepted(study: Path) -> dict[int, str]:
 
 
 def _write_report(job: Job) -> None:
-    from cytosae.pipeline.pairs_step import sentences_of_pairs
     from cytosae.report import Pictures, write_page
     from cytosae.views import OpenedDataset, view_of_study
 
     names, sae = [str(place.of) for place in job.needed("cells")], job.sae()
     masks = job.needed("localisation")
     accepted = {int(latent): name for latent, name in job.asked.get("accepted", {}).items()}
-    followed = sentences_of_pairs(job)
+    followed = job.followed()
     datasets = [
         OpenedDataset(
             *(job.atlas(n, backed="r"), job.cells(n), job.tokens(n), sae),

@@ -11,9 +11,12 @@ from cytosae.atlas import open_atlas, open_cells
 from cytosae.atlas.patch_looks import open_looks
 from cytosae.cells.annotations import join_annotations, read_attributes
 from cytosae.common.errors import UsageError
+from cytosae.evaluation.concept_pairs import open_pairs
 from cytosae.evaluation.real_cells import HumanTruth, annotators
+from cytosae.pipeline.pairs_step import PAIRS
 from cytosae.views.name_table import table_of_names
 from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.pairs_view import sentences
 
 
 def names_of_atlas(
@@ -40,6 +43,12 @@ def names_of_atlas(
     place = path.with_name(f"{path.stem}-looks.parquet")
     looks = open_looks(place) if place.is_file() else None
     return table_of_names(OpenedAtlas(atlas, cells, accepted=accepted or {}, looks=looks), ceiling)
+
+
+def followed_beside(path: Path) -> dict[int, str]:
+    """What drawn pairs tell of each concept, where they were shown to the study that an atlas lies in."""
+    place = PAIRS.below(path.absolute().parent.parent)
+    return sentences(open_pairs(place).latents) if place.is_dir() else {}
 
 
 def _agreement(first: Path, second: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from cytosae.evaluation.config import PairsConfig
 from cytosae.pipeline.dataset_steps import backbone_source
-from cytosae.pipeline.places import Opener, Place
+from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Step
 
 if TYPE_CHECKING:
@@ -32,15 +32,6 @@ def pairs_step(config: StudyConfig, backbone: AnyBackbone, asked: PairsConfig) -
     """Ask of each concept whether it follows one attribute of drawn cells and nothing else."""
     slice_ = {"pairs": asked, "stain": config.extract.stain, "focus": config.focus}
     return Step(PAIRS, _ask, slice_, (Place("sae"),), {"backbone": backbone_source(backbone)})
-
-
-def sentences_of_pairs(source: Opener) -> dict[int, str]:
-    """What drawn pairs tell of each concept, in a sentence, where they have been shown (`pairs_step`)."""
-    if not source.has(PAIRS):
-        return {}
-    from cytosae.views.pairs_view import sentences
-
-    return sentences(source.read(PAIRS).latents)
 
 
 def _ask(job: Job) -> None:

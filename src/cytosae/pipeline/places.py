@@ -155,6 +155,14 @@ class Opener(ABC):
         place = Place("random_latents", dataset)
         return self.read(place) if self.has(place) else None
 
+    def followed(self) -> dict[int, str]:
+        """What pairs of drawn cells tell of each concept, in a sentence, where they have been shown."""
+        if not self.has(Place("pairs")):
+            return {}
+        from cytosae.views.pairs_view import sentences
+
+        return sentences(self.read(Place("pairs")).latents)
+
     def looks(self, dataset: str) -> pd.DataFrame | None:
         """Colour and texture where latents light up (`cytosae.atlas.patch_looks`), where they were measured."""
         place = Place("looks", dataset)

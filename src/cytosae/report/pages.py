@@ -17,6 +17,7 @@ from cytosae.report.drawing import plot_uri
 from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
 from cytosae.report.templating import make_environment, read_template
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
+from cytosae.views.names_view import NamesView
 from cytosae.views.page_parts import Page
 from cytosae.views.pairs_view import PairsView
 from cytosae.views.quality_view import QualityView
@@ -29,6 +30,7 @@ PAGES: dict[type[Page], str] = {
     ComparisonView: "comparison.html.j2",
     QualityView: "quality.html.j2",
     SuppressionView: "suppression.html.j2",
+    NamesView: "names.html.j2",
     PairsView: "pairs.html.j2",
     ImageView: "image.html.j2",
     CohortView: "cohort.html.j2",
