@@ -217,6 +217,8 @@ def test_doctor_says_how_to_mend_what_is_missing(tmp_path, capfd, monkeypatch):
     found = {f["what"]: (f["state"], f["detail"]) for f in json.loads(capfd.readouterr().out)["findings"]}
     for what, mend in {
         "weights of dinobloom-b": "cytosae model fetch dinobloom-b",
+        "SAE cytosae": "cytosae model fetch cytosae",
+        "cache": "export CYTOSAE_CACHE=DIR",
         "locale": "export PYTHONUTF8=1",
         "disk": "name a --study on another disk",
         "network": "unset CYTOSAE_OFFLINE",

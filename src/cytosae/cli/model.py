@@ -110,10 +110,10 @@ def _fetch_sae(output: Output, name: str, out: Path | None, *, yes: bool) -> Non
     from cytosae.common.artifact import read_artifact
     from cytosae.common.cache import cache_folder
     from cytosae.common.listings import with_sizes
-    from cytosae.sae.exchange.published_saes import fetch_published, published_sae
+    from cytosae.sae.exchange.published_saes import fetch_published, fetched_folder, published_sae
 
     entry, file = published_sae(name), None
-    out = out or cache_folder() / "saes" / name
+    out = out or fetched_folder(entry)
     if not (cache_folder() / "weights" / entry.file.name).is_file():
         (file,) = with_sizes([entry.file])
         _ask(output, f"{name}, {entry.title} ({entry.origin}; licence: {entry.licence})", file, out, yes=yes)

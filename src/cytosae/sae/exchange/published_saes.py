@@ -80,6 +80,17 @@ def published_sae(name: str) -> PublishedSae:
     return SAES[name]
 
 
+def fetched_folder(entry: PublishedSae) -> Path:
+    """Where `cytosae model fetch` puts it unless it is told otherwise."""
+    return cache_folder() / "saes" / entry.name
+
+
+def find_published(entry: PublishedSae) -> Path | None:
+    """The published SAE in the cache, converted or as it was published; None without."""
+    places = (fetched_folder(entry), cache_folder() / "weights" / entry.file.name)
+    return next((place for place in places if place.exists()), None)
+
+
 def fetch_published(
     entry: PublishedSae, out: Path, *, file: RemoteFile | None = None, patience: Patience | None = None
 ) -> Downloaded:
