@@ -130,12 +130,14 @@ def test_the_slurm_script_goes_the_whole_way(few, tmp_path, commands):
 
 def test_the_workflow_makes_a_study_and_then_has_nothing_to_do(few, tmp_path, commands):
     pytest.importorskip("snakemake")
-    asked = [f"images={few}", f"study={tmp_path / 'study'}", f"options={' '.join(QUICK[:3])}"]
-    run = [sys.executable, "-m", "snakemake", "--snakefile", str(EXAMPLES / "Snakefile"), "--cores", "1"]
+    asked = [f"images={few}", f"study={tmp_path / 'study'}", f"options={' '.join(QUICK[:3])}", "parts=2"]
+    run = [sys.executable, "-m", "snakemake", "--snakefile", str(EXAMPLES / "Snakefile"), "--cores", "2"]
     run += ["--directory", str(tmp_path), "--config", *asked]
     done = subprocess.run(run, env=commands, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "study" / "report.html").is_file()
+    assert {"part-1", "part-2"} <= {file.name for file in (tmp_path / "study" / ".snakemake-done").iterdir()}
+    assert not list((tmp_path / "study" / "atlas").glob("*.parts"))
     again = subprocess.run(run, env=commands, capture_output=True, text=True, check=False)
     assert "Nothing to be done" in again.stderr + again.stdout
 

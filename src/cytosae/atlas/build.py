@@ -273,6 +273,12 @@ def plan_atlas(sae: SparseAutoencoder, store: TokenStore, cells: CellTable, tau:
     return AtlasPlan(frame, classes, labels, tau, _provenance(sae, store, cells, tau))
 
 
+def labels_of_store(store: TokenStore, cells: CellTable) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class of each row of the store, or -1, and the names of the classes."""
+    classes = tuple(cells.labels)
+    return class_indices(list(_aligned(cells, store)["label"]), classes), classes
+
+
 def tau_of_store(sae: SparseAutoencoder, store: TokenStore, cells: int = TAU_CELLS) -> float:
     """The threshold of `choose_tau` from whole cells of a store, spread evenly over it."""
 

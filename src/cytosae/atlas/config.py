@@ -8,6 +8,34 @@ from cytosae.common.errors import UsageError
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of several parts into which the cells of a data set are cut, about equal.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    of : int
+        Number of parts.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read ``2/8``, the second of eight parts."""
+        number, _, of = text.partition("/")
+        digits = all(one.isascii() and one.isdigit() and len(one) < 7 for one in (number, of))
+        if not digits or not 1 <= int(number) <= int(of):
+            raise UsageError(f"--part is {text!r}; write the number of a part and how many there are, e.g. 2/8.")
+        return cls(int(number), int(of))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True)
 class LocalisationConfig:
     """How the search is done.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,12 @@ import pandas as pd
 
 from cytosae.atlas.build import AtlasPlan, observations
 from cytosae.atlas.carried_latents import PART, check_one_sae
-from cytosae.atlas.matrix import read_array_rows, read_rows, row_blocks
-from cytosae.atlas.statistics import LatentStatistics, class_indices
-from cytosae.atlas.storage import AtlasFile, open_atlas, save_atlas
-from cytosae.cells.focus.patch_grid import grid_of
-from cytosae.common.artifact import digest, package_version, write_file_artifact
+from cytosae.atlas.joining import write_joined
+from cytosae.atlas.statistics import class_indices
+from cytosae.atlas.storage import open_atlas, save_atlas
+from cytosae.common.artifact import digest, package_version
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.names import short_name
-from cytosae.common.progress import progress
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,38 +81,13 @@ def merge_atlases(paths: Sequence[Path], out: Path, *, name: str | None = None) 
     atlases = [open_atlas(path, backed="r") for path in paths]
     _check(atlases, paths)
     plan = _plan(atlases, name)
-    first = atlases[0]
-    grid, k = grid_of(first.uns["provenance"]["side"]), first.uns["reference_cells"]["rows"].shape[1]
-    statistics = LatentStatistics(first.n_vars, grid, len(plan.classes), k)
-    details = {"cells": len(plan.frame), "latents": first.n_vars, "dataset": plan.provenance["dataset"]}
-    inputs = {key: str(plan.provenance[key]) for key in ("sae", "tokens", "cells")}
-    with (
-        write_file_artifact(out, "atlas", inputs=inputs, details=details) as temporary,
-        AtlasFile(temporary, out, first.n_vars, first.obsm["X_backbone"].shape[1]) as file,
-        progress(plan.description, len(plan.frame), "cells") as bar,
-    ):
-        start = 0
-        for means, above, mean_tokens in _blocks(atlases):
-            rows = np.arange(start, start + len(mean_tokens))
-            statistics.update_cells(means, rows, plan.labels[rows])
-            file.append(means, above, mean_tokens)
-            start += len(rows)
-            bar.advance(len(rows))
-        for one in atlases:
-            statistics.tokens_active += np.asarray(one.varm["tokens_active"], np.int64).T
-            statistics.tokens_counted += np.asarray(one.uns.get("tokens_counted", one.n_obs), np.int64)
-            token_max = one.var["max_token_activation"].to_numpy(np.float32)
-            statistics.token_max = np.maximum(statistics.token_max, token_max)
-        file.finish(plan.slots(statistics))
-    return out
-
-
-def _blocks(atlases: Sequence[AnnData]) -> Iterator[tuple[Any, Any, Any]]:
-    for one in atlases:
-        for start, means in row_blocks(one.X):
-            rows = np.arange(start, start + len(means.indptr) - 1)
-            above = read_rows(one.layers["tokens_above"], rows)
-            yield means, above, read_array_rows(one.obsm["X_backbone"], rows)
+    return write_joined(
+        out,
+        atlases,
+        plan,
+        reference_cells=atlases[0].uns["reference_cells"]["rows"].shape[1],
+        inputs={key: str(plan.provenance[key]) for key in ("sae", "tokens", "cells")},
+    )
 
 
 def _check(atlases: Sequence[AnnData], paths: Sequence[Path]) -> None:

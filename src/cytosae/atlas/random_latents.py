@@ -14,6 +14,7 @@ from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.records import reading
 
 if TYPE_CHECKING:
+    from cytosae.atlas.statistics import LatentStatistics
     from cytosae.cells import CellTable
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
@@ -41,21 +42,43 @@ def describe_random(
     DataFrame
         Index latent; ``activation_frequency``, ``cells_active`` and the statistics that are shown ``beside_random``.
     """
-    from cytosae.atlas.build import cell_blocks, plan_atlas
-    from cytosae.atlas.latent_table import STATISTICS
+    options = {"reference_cells": reference_cells, "seed": seed}
+    return random_table(count_random(sae, store, cells, rows=(0, len(store)), **options), store, cells)
+
+
+def count_random(
+    sae: SparseAutoencoder,
+    store: TokenStore,
+    cells: CellTable,
+    *,
+    rows: tuple[int, int],
+    reference_cells: int = 10,
+    seed: int = 0,
+) -> LatentStatistics:
+    """The statistics of `describe_random` on the rows [start, stop) of the store; those of all rows merge."""
+    from cytosae.atlas.build import cell_blocks, labels_of_store
     from cytosae.atlas.statistics import LatentStatistics
     from cytosae.sae.model.randomised import randomised
 
     control = randomised(sae, seed).eval()
-    plan = plan_atlas(control, store, cells, tau=0.0)  # none of these statistics knows tau
-    statistics = LatentStatistics(control.d_sae, store.grid, len(plan.classes), reference_cells)
+    labels, classes = labels_of_store(store, cells)
+    statistics = LatentStatistics(control.d_sae, store.grid, len(classes), reference_cells)
     description = f"Random latents on {cells.name}"
-    for _ in cell_blocks(
-        control, store, statistics, plan.labels, tau=0.0, rows=(0, len(store)), description=description
-    ):
+    # none of these statistics knows tau
+    for _ in cell_blocks(control, store, statistics, labels, tau=0.0, rows=rows, description=description):
         pass
+    return statistics
+
+
+def random_table(statistics: LatentStatistics, store: TokenStore, cells: CellTable) -> pd.DataFrame:
+    """The table of `describe_random` from the statistics of all cells."""
+    from cytosae.atlas.build import labels_of_store
+    from cytosae.atlas.latent_table import STATISTICS, latent_table
+
+    labels, classes = labels_of_store(store, cells)
     shown = [name for name, statistic in STATISTICS.items() if statistic.beside_random]
-    return plan.slots(statistics)["var"][["activation_frequency", "cells_active", *shown]]
+    table: Any = latent_table(statistics, labels, classes)
+    return table[["activation_frequency", "cells_active", *shown]]
 
 
 def save_random_latents(

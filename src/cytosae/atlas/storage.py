@@ -50,14 +50,19 @@ def open_atlas(path: Path, *, verify: bool = True, backed: Literal["r", False] =
     with reading(path, "run the step again"):
         if backed is False:
             return ad.read_h5ad(path)
-        file: Any = h5py.File(path, "r")
-        slots: dict[str, Any] = {name: read_elem(file[name]) for name in ("obs", "var", "uns", "varm")}
-        return ad.AnnData(
-            X=_left_there(file["X"]),
-            layers={name: _left_there(layer) for name, layer in file["layers"].items()},
-            obsm={name: _left_there(array) for name, array in file["obsm"].items()},
-            **slots,
-        )
+        return open_left_there(path)
+
+
+def open_left_there(path: Path) -> ad.AnnData:
+    """An AnnData whose ``X``, layers and arrays of ``obsm`` stay in the file; see `open_atlas`."""
+    file: Any = h5py.File(path, "r")
+    slots: dict[str, Any] = {name: read_elem(file[name]) for name in ("obs", "var", "uns", "varm")}
+    return ad.AnnData(
+        X=_left_there(file["X"]),
+        layers={name: _left_there(layer) for name, layer in file["layers"].items()},
+        obsm={name: _left_there(array) for name, array in file["obsm"].items()},
+        **slots,
+    )
 
 
 def cells_place(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import cytosae
+from cytosae.atlas.config import Part
 from cytosae.cli.meaning_commands import names, pairs, suppress, verdicts
 from cytosae.cli.options import changes_of, options_of, some_of
 from cytosae.cli.output import Json, Output
@@ -46,11 +47,27 @@ SHOWN_DRIFTED = 10
 
 @atlas_app.default
 def atlas(
-    *, study: ExistingStudy, focus: FocusOption = None, options: AtlasOptions | None = None, as_json: Json = False
+    *,
+    study: ExistingStudy,
+    focus: FocusOption = None,
+    part: str | None = None,
+    options: AtlasOptions | None = None,
+    as_json: Json = False,
 ) -> None:
-    """Describe every latent on every data set of a study, and latents of random weights; compare maps with masks."""
+    """Describe every latent on every data set of a study, and latents of random weights; compare maps with masks.
+
+    Parameters
+    ----------
+    part
+        Only this part of the cells, e.g. 2/8: the second of eight. Parts are made side by side, on any machines that
+        see the study; the same command without --part then joins them.
+    """
     output = Output(as_json=as_json)
     work = open_study(study, output, asked_for(options=options, focus=focus))
+    if part is not None:
+        _make_parts(work, Part.parse(part))
+        output.finish()
+        return
     with work.alone():
         work.save_config()
         for name in work.datasets:
@@ -76,6 +93,13 @@ def looks(*, study: ExistingStudy, dataset: str | None = None, as_json: Json = F
         for name in names:
             work.measure_looks(name)
     output.finish()
+
+
+def _make_parts(work: cytosae.Study, part: Part) -> None:
+    with work.beside_others():
+        work.save_config()
+        for name in work.datasets:
+            work.build_part(name, part)
 
 
 @atlas_app.command(name="import-official")

@@ -6,7 +6,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from cytosae.common.artifact import Artifact, is_current, read_artifact
 from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError, CytosaeError, UsageError
 from cytosae.common.records import read_record, write_json
+from cytosae.common.shared_lock import shared_lock
 from cytosae.common.unfinished import remove_work, sweep_below
 from cytosae.pipeline.places import Place, reader_of
 from cytosae.pipeline.step import Job, Step, StepResult, Surroundings, differences
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from cytosae.common.runtime import RuntimeConfig
     from cytosae.pipeline.study_config import BackboneConfig
     from cytosae.sae import SparseAutoencoder
+
+LOCK = ".lock"
+"""File in the folder of a study by which it is held."""
 
 
 class Context(Surroundings):
@@ -132,7 +136,7 @@ class Context(Surroundings):
 
     def run(self, step: Step) -> StepResult:
         """Do a step, unless its artifact is there and up to date."""
-        job = self._job(step)
+        job = self.job(step)
         kind, path = step.at.kind, job.path
         current, why = self._state(job)
         start = time.perf_counter()
@@ -147,7 +151,10 @@ class Context(Surroundings):
         if self.first:  # work may have been killed between its last two acts, publishing and cleaning up
             remove_work(path)
         facts = read_artifact(path, kind, verify=False).details
-        result = StepResult(step.at.title, path, current, seconds, facts, why)
+        return self.report(StepResult(step.at.title, path, current, seconds, facts, why))
+
+    def report(self, result: StepResult) -> StepResult:
+        """Tell people what became of a step or a part of one, and remember it."""
         self._results.append(result)
         if self._on_step is not None:
             self._on_step(result)
@@ -155,7 +162,7 @@ class Context(Surroundings):
 
     def state(self, step: Step) -> tuple[bool, str]:
         """Whether the artifact of a step is there and up to date, and why not where there is one."""
-        return self._state(self._job(step))
+        return self._state(self.job(step))
 
     def times(self) -> dict[str, float]:
         """Step -> seconds that it took when it last ran, as far as ``times.json`` knows."""
@@ -173,7 +180,7 @@ class Context(Surroundings):
             return
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; a study is a folder: give another path to --study.")
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -192,8 +199,21 @@ class Context(Surroundings):
                 yield
         finally:
             lock.release()
-            if [entry.name for entry in self.path.iterdir()] == [".lock"]:  # nothing came of it
+            if [entry.name for entry in self.path.iterdir()] == [LOCK]:  # nothing came of it
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Hold the study, which is there, together with others that do the same; none holds it `alone` meanwhile."""
+        with ExitStack() as held:
+            if self.first:
+                try:
+                    held.enter_context(shared_lock(self.path / LOCK))
+                except BlockingIOError as problem:
+                    raise ArtifactError(
+                        f"Another process works on {self.path} alone; wait until it has finished."
+                    ) from problem
+            yield
 
     @contextmanager
     def _remembered(self) -> Iterator[None]:
@@ -209,7 +229,8 @@ class Context(Surroundings):
             raise
         record_run(self.path, self._results[known:], began=began)
 
-    def _job(self, step: Step) -> Job:
+    def job(self, step: Step) -> Job:
+        """A step with the fingerprints of what it is made of now."""
         needs = {_input_name(place, step): self.artifact(place).fingerprint for place in step.needs}
         return Job(step, self, needs | {name: source.fingerprint for name, source in step.sources.items()})
 

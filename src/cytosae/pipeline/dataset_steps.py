@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytosae.cells.focus.patch_grid import grid_of, side_of
 from cytosae.common.artifact import digest
+from cytosae.pipeline.atlas_parts import atlas_plan, parts_of, remove_parts
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Source, Step
 
@@ -160,7 +161,7 @@ def atlas_step(config: StudyConfig, dataset: str, context: Context) -> Step:
     needs = (Place("sae"), *tokens_needed(config, [dataset]), Place("cells", dataset))
     known = "tau" in context.artifact(Place("sae")).details
     asked = config.atlas if known else replace(config.atlas, tau=tau_of(config, context))
-    return Step(Place("atlas", dataset), _build_atlas, asked, needs)
+    return Step(Place("atlas", dataset), _build_atlas, asked, needs, together=True)
 
 
 def tau_of(config: StudyConfig, context: Context) -> float:
@@ -178,10 +179,9 @@ def tau_of(config: StudyConfig, context: Context) -> float:
 
 def _build_atlas(job: Job) -> None:
     from cytosae.atlas import latent_places
-    from cytosae.atlas.build import plan_atlas
+    from cytosae.atlas.joining import open_part, write_joined
     from cytosae.atlas.streaming import write_planned
 
-    tau = job.asked.tau if job.asked.tau is not None else job.artifact(Place("sae")).details["tau"]
     sae, tokens, cells = job.sae(), job.tokens(job.of), job.cells(job.of)
     trained = job.artifact(Place("sae")).details.get("focus", "all")
     if trained != tokens.focus:
@@ -189,22 +189,41 @@ def _build_atlas(job: Job) -> None:
             f"atlas of {job.of}: its focus is {tokens.focus}, but the SAE was trained with the focus {trained}; train "
             "it again if both are to be about the same tokens."
         )
-    plan = replace(plan_atlas(sae, tokens, cells, tau), places=latent_places(sae, tokens, cells))
-    write_planned(job.path, sae, tokens, plan, reference_cells=job.asked.reference_cells, **job.record)
+    parts = parts_of(job, "atlas_part")
+    if not job.context.first:
+        return
+    plan = replace(atlas_plan(job), places=latent_places(sae, tokens, cells))
+    options = {"reference_cells": job.asked.reference_cells, **job.record}
+    if parts:
+        write_joined(job.path, [open_part(part) for part in parts], plan, **options)
+    else:
+        write_planned(job.path, sae, tokens, plan, **options)
+    remove_parts(job, "atlas_part")
 
 
 def random_latents_step(config: StudyConfig, dataset: str) -> Step:
     """Describe latents of random weights on the same cells: what the figures of the atlas are without learning."""
     needs = (Place("sae"), *tokens_needed(config, [dataset]), Place("cells", dataset))
     slice_ = {"reference_cells": config.atlas.reference_cells, "seed": 0}
-    return Step(Place("random_latents", dataset), _describe_random, slice_, needs)
+    return Step(Place("random_latents", dataset), _describe_random, slice_, needs, together=True)
 
 
 def _describe_random(job: Job) -> None:
-    from cytosae.atlas.random_latents import describe_random, save_random_latents
+    from cytosae.atlas import LatentStatistics
+    from cytosae.atlas.joining import open_statistics
+    from cytosae.atlas.random_latents import describe_random, random_table, save_random_latents
 
-    found = describe_random(job.sae(), job.tokens(job.of), job.cells(job.of), **job.asked)
-    save_random_latents(found, job.path, **job.record)
+    parts = parts_of(job, "random_part")
+    if not job.context.first:
+        return
+    tokens, cells = job.tokens(job.of), job.cells(job.of)
+    if parts:
+        whole = reduce(LatentStatistics.merge, (open_statistics(part) for part in parts))
+        table = random_table(whole, tokens, cells)
+    else:
+        table = describe_random(job.sae(), tokens, cells, **job.asked)
+    save_random_latents(table, job.path, **job.record)
+    remove_parts(job, "random_part")
 
 
 def looks_step(config: StudyConfig, dataset: str) -> Step:

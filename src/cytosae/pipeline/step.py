@@ -64,6 +64,11 @@ class Surroundings(Opener):
 
     @property
     @abstractmethod
+    def first(self) -> bool:
+        """Whether this process is the first of its ranks, which alone writes what is written once."""
+
+    @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where models compute."""
 

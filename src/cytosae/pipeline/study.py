@@ -14,6 +14,7 @@ import numpy as np
 from cytosae.common.configuration import replace_from_plain
 from cytosae.common.errors import ArtifactError, UsageError
 from cytosae.pipeline import dataset_steps
+from cytosae.pipeline.atlas_parts import make_part
 from cytosae.pipeline.context import Context
 from cytosae.pipeline.places import PLACES, Opener, Place
 from cytosae.pipeline.step import Step, StepResult
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from cytosae.atlas.config import Part
     from cytosae.atlas.gaze import Gaze
     from cytosae.atlas.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
@@ -243,6 +245,17 @@ class Study(Opener):
         """Measure colour and texture where latents light up, for the drafts of names."""
         return self.context.run(dataset_steps.looks_step(self.config, dataset))
 
+    def build_part(self, dataset: str, part: Part) -> list[StepResult]:
+        """Make one part of the atlas of a data set and of its random latents, to be joined by `build_atlas`."""
+        self.find_focus([dataset])
+        steps = {
+            "atlas_part": dataset_steps.atlas_step(self.config, dataset, self.context),
+            "random_part": dataset_steps.random_latents_step(self.config, dataset),
+        }
+        if not self.context.first:
+            return []
+        return [self.context.report(make_part(self.context.job(step), kind, part)) for kind, step in steps.items()]
+
     def localise(self) -> list[StepResult]:
         """Compare maps with nucleus and cytoplasm masks, where there are enough."""
         return self.do(dataset_steps.localisation_steps(self.config, self.context))
@@ -330,6 +343,12 @@ class Study(Opener):
 
         focus = self.config.focus
         return None if focus == "all" else image_in_focus(np.asarray(image), focus, self.backbone.grid)
+
+    @contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Hold the study with others that make parts of it; see `Context.beside_others`."""
+        with self.context.beside_others():
+            yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
