@@ -33,3 +33,17 @@ def test_columns_that_are_there_are_opened(tmp_path):
     write_columns(sp.csr_array(np.eye(3, dtype=np.float32)), tmp_path / "columns")
     again = write_columns(None, tmp_path / "columns")
     assert again.of(1)[0].tolist() == [1]
+
+
+def test_a_search_of_many_entries_keeps_columns_and_one_of_few_reads_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path))
+    matrix = sp.csr_array(np.eye(3, dtype=np.float32))
+    few = module.column_lookup(matrix, "few")
+    assert few(2)[0].tolist() == [2]
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(module, "INDEXED", 2)
+    assert module.column_lookup(matrix, "many")(1)[0].tolist() == [1]
+    assert [path.name for path in (tmp_path / "by_latent").iterdir()] == ["many"]
+    monkeypatch.setattr(module, "INDEXED", 9)
+    monkeypatch.setattr(module, "write_columns", lambda _, folder: module.Columns(folder))  # writes nothing
+    assert module.column_lookup(matrix, "many")(0)[0].tolist() == [0]

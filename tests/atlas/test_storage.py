@@ -27,9 +27,9 @@ from cytosae.atlas import (
     write_atlas,
 )
 from cytosae.atlas import matrix as matrix_module
+from cytosae.atlas.atlas_file import CsrWriter
 from cytosae.atlas.image_explanation import explain_cell
 from cytosae.atlas.matrix import read_array_rows
-from cytosae.atlas.storage import CsrWriter
 from cytosae.common.artifact import read_artifact, record_path
 from cytosae.common.errors import ArtifactError, InputError
 

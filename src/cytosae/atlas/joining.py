@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
+from cytosae.atlas.atlas_file import AtlasFile
 from cytosae.atlas.build import AtlasPlan, cell_blocks
 from cytosae.atlas.matrix import read_array_rows, read_rows, row_blocks
 from cytosae.atlas.statistics import LatentStatistics
-from cytosae.atlas.storage import AtlasFile, open_left_there
+from cytosae.atlas.storage import atlas_artifact, open_left_there
 from cytosae.atlas.streaming import BATCH_CELLS
 from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.common.artifact import read_artifact, write_file_artifact
@@ -126,7 +127,7 @@ def write_joined(
     statistics = LatentStatistics(latents, grid_of(plan.provenance["side"]), len(plan.classes), reference_cells)
     details = {"cells": len(plan.frame), "latents": latents, "dataset": plan.provenance["dataset"]}
     with (
-        write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
+        atlas_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
         AtlasFile(temporary, path, latents, width) as file,
         progress(plan.description, len(plan.frame), "cells") as bar,
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import row_blocks, stored_entries
+from cytosae.common.cache import cache_folder
+from cytosae.common.disk import disk_errors
 from cytosae.common.unfinished import remove, unfinished
 
+INDEXED = 1 << 26
+"""Stored entries above which a single search makes columns, too, and keeps them: rows would take more than seconds."""
 NAMES = ("starts", "rows", "values", "row_starts", "row_latents")
 
 
@@ -89,7 +95,26 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
             filled += length
         for array in made.values():
             array.flush()
-        temporary.rename(folder)
+        if not folder.is_dir():  # another process may have been quicker
+            temporary.rename(folder)
     finally:
         remove(temporary)
     return Columns(folder)
+
+
+def kept_columns(matrix: Any, fingerprint: str) -> Columns:
+    """`write_columns` of an atlas of this fingerprint, kept in the cache: then a look-up waits for the disk only."""
+    folder = _kept(fingerprint)
+    with disk_errors(folder, None):
+        return write_columns(matrix, folder)
+
+
+def column_lookup(matrix: Any, fingerprint: str) -> Callable[[int], tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """`Columns.of` for a few look-ups: from the rows themselves, unless columns are kept or the rows are many."""
+    if _kept(fingerprint).is_dir() or int(stored_entries(matrix).sum()) > INDEXED:
+        return kept_columns(matrix, fingerprint).of
+    return partial(column_of_rows, matrix)
+
+
+def _kept(fingerprint: str) -> Path:
+    return cache_folder() / "by_latent" / fingerprint[:24]

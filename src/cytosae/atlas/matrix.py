@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.sparse as sp
+import zarr
 from anndata.abc import CSRDataset
 from numpy.typing import NDArray
 
@@ -70,8 +71,8 @@ def stored_entries(matrix: Any) -> NDArray[np.int64]:
 
 
 def read_array_rows(array: Any, rows: NDArray[np.integer]) -> NDArray[Any]:
-    """Rows of a dense array, in memory or a dataset of an HDF5 file, in the order asked for."""
-    if not isinstance(array, h5py.Dataset):
+    """Rows of a dense array, in memory or in the file of an atlas, in the order asked for."""
+    if not isinstance(array, h5py.Dataset | zarr.Array):
         return np.asarray(array)[rows]
     wanted, places = np.unique(np.asarray(rows), return_inverse=True)
     found = np.empty((len(wanted), *array.shape[1:]), array.dtype)

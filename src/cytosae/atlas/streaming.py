@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cytosae.atlas.atlas_file import AtlasFile
 from cytosae.atlas.build import AtlasPlan, cell_blocks, plan_atlas
 from cytosae.atlas.statistics import LatentStatistics
-from cytosae.atlas.storage import AtlasFile, inputs_of
-from cytosae.common.artifact import write_file_artifact
+from cytosae.atlas.storage import atlas_artifact, inputs_of
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
@@ -73,7 +73,7 @@ def write_planned(
     inputs = inputs or inputs_of(plan.provenance)
     details = {"cells": len(store), "latents": sae.d_sae, "dataset": plan.provenance["dataset"]}
     with (
-        write_file_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
+        atlas_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
         AtlasFile(temporary, path, sae.d_sae, store.width) as file,
     ):
         for block in blocks:

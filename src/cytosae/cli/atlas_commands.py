@@ -130,8 +130,8 @@ def import_statistics(
     """
     from cytosae.atlas import cells_place, import_official, save_atlas
 
-    if out.suffix != ".h5ad":
-        raise UsageError(f"--out {out} is no .h5ad file; name one.")
+    if out.suffix not in (".h5ad", ".zarr"):
+        raise UsageError(f"--out {out} ends with neither .h5ad nor .zarr; name such a place.")
     output = Output(as_json=as_json)
     found = import_official(directory, images=images, name=name)
     var, absent = found.atlas.var, list(found.cells.skipped["path"])

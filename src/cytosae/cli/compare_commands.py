@@ -65,7 +65,7 @@ def compare(
 
 def atlases_of(path: Path) -> list[Path]:
     """The atlas at a path, or all atlases of a study."""
-    if path.is_dir():
+    if path.is_dir() and path.suffix != ".zarr":
         found = sorted((path / "atlas").glob("*.h5ad"))
         if not found:
             raise UsageError(f"{path} has no atlas; make one with: cytosae atlas --study {path}.")

@@ -17,7 +17,7 @@ def search_study(
 ) -> None:
     """Print what a search finds in a finished study; nothing is written into it."""
     from cytosae.atlas import open_atlas
-    from cytosae.atlas.latent_columns import column_of_rows
+    from cytosae.atlas.latent_columns import column_lookup
     from cytosae.pipeline.dataset_steps import names_accepted
     from cytosae.views import OpenedAtlas
     from cytosae.views.search_view import view_of_search
@@ -26,7 +26,7 @@ def search_study(
     cells = study.cells(name)
     opened = open_atlas(study.place("atlas", name), backed="r", verify=False)
     atlas = OpenedAtlas(opened, cells, accepted=names_accepted(study.path), looks=study.looks(name))
-    column_of = cache(lambda latent: column_of_rows(opened.X, latent))
+    column_of = cache(column_lookup(opened.X, study.fingerprint("atlas", name)))
     found = view_of_search(atlas, column_of, q=query, size=limit, background=background)
     if found.problem:
         raise UsageError(found.problem)

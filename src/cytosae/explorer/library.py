@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cytosae.common.artifact import read_artifact
-from cytosae.common.cache import cache_folder
 from cytosae.common.errors import ArtifactError, CytosaeError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.remembering import Remembered
@@ -140,13 +139,12 @@ class Library:
 
     def columns(self, name: str | None = None) -> Columns:
         """The atlas of a data set by latent; made once, and kept beside other things that can be made again."""
-        from cytosae.atlas.latent_columns import write_columns
+        from cytosae.atlas.latent_columns import kept_columns
 
         atlas = self.atlas(name)
         with self._making_columns:  # takes seconds of a large atlas: pages without them go on
             if atlas.name not in self._columns:
-                folder = cache_folder() / "by_latent" / self.fingerprint(atlas.name)[:24]
-                self._columns[atlas.name] = write_columns(atlas.atlas.X, folder)
+                self._columns[atlas.name] = kept_columns(atlas.atlas.X, self.fingerprint(atlas.name))
             return self._columns[atlas.name]
 
     def prepare(self) -> None:
@@ -206,7 +204,7 @@ class Library:
         from cytosae.atlas import open_atlas, open_cells
 
         for path in self.settings.beside:
-            files = sorted((path / "atlas").glob("*.h5ad")) if path.is_dir() else [path]
+            files = [path] if path.is_file() or path.suffix == ".zarr" else sorted((path / "atlas").glob("*.h5ad"))
             if not files:
                 raise ArtifactError(f"{path} has no atlas; make one with: cytosae atlas --study {path}.")
             for file in files:
