@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,35 +75,30 @@ def measure_looks(
     latents = np.flatnonzero((reference >= 0).any(1))
     some = np.unique(np.linspace(0, len(names) - 1, min(COMPARED, len(names))).round().astype(int))
     wanted = np.unique(np.concatenate([reference[reference >= 0], some]))
-    seen = _looks_of_cells(cells, names[wanted], store.grid, workers)
-    compared = seen[np.searchsorted(wanted, some)].transpose(1, 0, 2).reshape(len(LOOKS) + len(PARTS), -1)
-    usual = {part: _spread(compared[: len(LOOKS), where]) for part, where in _parts(compared).items()}
-    sums, counted = np.zeros((len(latents), len(LOOKS))), np.zeros(len(latents))
-    own = [np.flatnonzero((reference[latents] == row).any(1)) for row in wanted]
+    referring = _latents_of_rows(reference)
     place = pd.Index(store.cell_ids).get_indexer(names[wanted])
-    for at in range(0, len(wanted), BATCH):
-        block = [i for i in range(at, min(at + BATCH, len(wanted))) if len(own[i])]
-        if not block:
-            continue
-        tokens = torch.cat([store.read(int(place[i]), int(place[i]) + 1) for i in block]).float()
-        known = None if store.counted is None else store.counted[place[block]]
-        codes = encode_cells(sae, tokens, known)
-        for n, i in enumerate(block):
-            patches = codes[n * store.n_tokens + 1 : (n + 1) * store.n_tokens, latents[own[i]]].toarray()
-            top = patches.max(0)
-            strong = (patches >= STRONG * top) & (patches > 0)
-            lit = top > 0
-            means = (seen[i, : len(LOOKS)] @ strong)[:, lit] / strong[:, lit].sum(0)
-            sums[own[i][lit]] += means.T
-            counted[own[i][lit]] += 1
-    lives = np.asarray(atlas.var["lives_in"].astype(object)) if "lives_in" in atlas.var else np.full(atlas.n_vars, None)
+    compared, sums, counted = [], np.zeros((len(reference), len(LOOKS))), np.zeros(len(reference))
+    at = 0
+    for seen in _looks_of_cells(cells, names[wanted], store.grid, workers):
+        rows, of = wanted[at : at + len(seen)], place[at : at + len(seen)]
+        at += len(seen)
+        compared.append(seen[np.isin(rows, some)])
+        tokens = torch.cat([store.read(int(row), int(row) + 1) for row in of]).float()
+        codes = encode_cells(sae, tokens, None if store.counted is None else store.counted[of])
+        for n, row in enumerate(rows):
+            own = referring.get(int(row), np.zeros(0, np.intp))
+            lit, means = _where_lit(codes[n * store.n_tokens + 1 : (n + 1) * store.n_tokens, own].toarray(), seen[n])
+            sums[own[lit]] += means
+            counted[own[lit]] += 1
+    usual = _usual(np.concatenate(compared))
+    lives = np.asarray(atlas.var["lives_in"].astype(object)) if "lives_in" in atlas.var else np.full(len(reference), "")
     part = [PART_OF.get(str(lives[latent]), "all") for latent in latents]
-    part = [one if usual[one] is not None else "all" for one in part]
+    part = [one if one in usual else "all" for one in part]
     middle, spread = (np.stack([usual[one][end] for one in part]) for end in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        shift = np.where(spread > 0, (sums / counted[:, None] - middle) / spread, np.nan)
+        shift = np.where(spread > 0, ((sums / counted[:, None])[latents] - middle) / spread, np.nan)
     table = pd.DataFrame(shift, columns=list(LOOKS), index=pd.Index(latents, name="latent"))
-    return table.assign(cells=counted.astype(int), compared_with=part)
+    return table.assign(cells=counted[latents].astype(int), compared_with=part)
 
 
 def looks_of_image(image: NDArray[np.uint8], grid: Grid) -> NDArray[np.float32]:
@@ -149,17 +144,32 @@ def open_looks(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
 
 
-def _looks_of_cells(cells: CellTable, ids: pd.Index, grid: Grid, workers: int) -> NDArray[np.float32]:
-    """[n, looks + parts, patches] of these cells: what they look like, and which part each patch shows."""
+def _latents_of_rows(reference: NDArray[np.integer]) -> dict[int, NDArray[np.intp]]:
+    """Row of a cell -> the latents whose reference cell it is; ``reference`` (m, k) has -1 for none."""
+    latents, at = np.nonzero(reference >= 0)
+    rows = reference[latents, at]
+    order = np.argsort(rows, kind="stable")
+    found, first = np.unique(rows[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(latents[order], first[1:]), strict=True))
+
+
+def _where_lit(patches: NDArray[Any], seen: NDArray[np.floating]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Which latents are active on a cell's patches (P, k), and the mean looks (active, 3) of where they are strong."""
+    top = patches.max(0, initial=0)
+    lit = top > 0
+    strong = (patches >= STRONG * top)[:, lit]
+    return lit, ((seen[: len(LOOKS)] @ strong) / strong.sum(0)).T
+
+
+def _looks_of_cells(cells: CellTable, ids: pd.Index, grid: Grid, workers: int) -> Iterator[NDArray[np.float32]]:
+    """[b, looks + parts, patches] of these cells in order: what they look like, and which part each patch shows."""
     chosen = cells.subset(pd.Index(cells.frame["cell_id"]).get_indexer(ids))
     batches = [list(range(at, min(at + BATCH, len(chosen)))) for at in range(0, len(chosen), BATCH)]
     change = partial(_looks_and_parts, grid=grid)
-    found = []
     with progress(f"Colour and texture of {cells.name}", len(chosen), "cells") as bar:
         for batch in prepared_batches(chosen, _stacked, batches, workers=workers, change=change):
-            found.append(batch.numpy())
-            bar.advance(len(found[-1]))
-    return np.concatenate(found)
+            yield batch.numpy()
+            bar.advance(len(batch))
 
 
 def _looks_and_parts(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, *, grid: Grid) -> NDArray[np.float32]:
@@ -171,12 +181,10 @@ def _stacked(arrays: Sequence[Any]) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
-def _parts(compared: NDArray[np.floating]) -> dict[str, NDArray[np.bool_]]:
-    """Part -> which of the patches [looks + parts, n] show mostly that."""
-    found = {name: compared[len(LOOKS) + at] >= MOSTLY for at, name in enumerate(PARTS)}
-    return found | {"all": np.ones(compared.shape[1], bool)}
-
-
-def _spread(looks: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Mean and standard deviation of looks [3, n]; None of fewer than two patches."""
-    return (looks.mean(1, dtype=float), looks.std(1, dtype=float)) if looks.shape[1] > 1 else None
+def _usual(compared: NDArray[np.floating]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Part -> mean and standard deviation of looks over the patches of cells [n, looks + parts, P] that show it."""
+    flat = compared.transpose(1, 0, 2).reshape(len(LOOKS) + len(PARTS), -1)
+    where = {name: flat[len(LOOKS) + at] >= MOSTLY for at, name in enumerate(PARTS)}
+    where["all"] = np.ones(flat.shape[1], bool)
+    looks = {name: flat[: len(LOOKS), here] for name, here in where.items()}
+    return {name: (x.mean(1, dtype=float), x.std(1, dtype=float)) for name, x in looks.items() if x.shape[1] > 1}
