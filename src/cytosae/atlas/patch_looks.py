@@ -97,7 +97,7 @@ def measure_looks(
     middle, spread = (np.stack([usual[one][end] for one in part]) for end in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = np.where(spread > 0, ((sums / counted[:, None])[latents] - middle) / spread, np.nan)
-    table = pd.DataFrame(shift, columns=list(LOOKS), index=pd.Index(latents, name="latent"))
+    table = pd.DataFrame(shift, columns=pd.Index(LOOKS), index=pd.Index(latents, name="latent"))
     return table.assign(cells=counted[latents].astype(int), compared_with=part)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cytosae.views.number_words import count, two, whole
 from cytosae.views.page_parts import Column as TableColumn
-from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Shown, Table, define, known, text
+from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Table, define, known, text
 from cytosae.views.study_view import NOTICE
 
 SHOWN_CONCEPTS, SHOWN_FAMILIES = 300, 60
@@ -45,8 +45,9 @@ def view_of_names(
     followed : mapping or None
         What drawn pairs tell of concepts, in a sentence by latent.
     """
-    auc = pd.to_numeric(table["auc"] if "auc" in table else pd.Series(index=table.index, dtype=float))
-    people = pd.to_numeric(table["people"] if "people" in table else pd.Series(index=table.index, dtype=float))
+    unknown = pd.Series(index=table.index, dtype=float)
+    auc: Any = (table["auc"] if "auc" in table else unknown).astype(float)
+    people: Any = (table["people"] if "people" in table else unknown).astype(float)
     well, reached = int((auc >= GOES_WELL).sum()), int((auc >= people).sum())
     drafts, families = int(table["draft"].sum()), int(table["family"].nunique())
     ceiling = f"; {whole(reached)} reach the agreement of people" if people.notna().any() else ""
@@ -77,10 +78,11 @@ def view_of_names(
 
 def _concepts(table: pd.DataFrame, auc: pd.Series, followed: Mapping[int, str]) -> Table:
     order = table.assign(rank=auc.fillna(0)).sort_values(["draft", "rank"], ascending=[True, False], kind="stable")
-    heads: list[tuple[str, Shown]] = [("concept", "text"), ("name", "text"), ("is", "text")]
+    heads = [TableColumn("concept"), TableColumn("name"), TableColumn("is")]
     if "auc" in table:
-        heads += [("goes with", "text"), ("AUC", "two"), ("within types", "two"), ("people", "two")]
-    heads += [("family", "text")] + ([("drawn pairs", "text")] if followed else [])
+        figures = ("AUC", "within types", "people")
+        heads += [TableColumn("goes with"), *(TableColumn(words, "two") for words in figures)]
+    heads += [TableColumn("family"), *([TableColumn("drawn pairs")] if followed else [])]
     rows = []
     for latent, row in order.head(SHOWN_CONCEPTS).to_dict("index").items():
         said: list[Any] = [str(latent), row["name"], "a draft" if row["draft"] else "accepted"]
@@ -90,7 +92,7 @@ def _concepts(table: pd.DataFrame, auc: pd.Series, followed: Mapping[int, str]) 
         said += [text(row["family_name"]) or ""] + ([followed.get(int(str(latent)), "")] if followed else [])
         rows.append(Row(tuple(said)))
     caption = f"{whole(len(rows))} of {count(len(table), 'concept')}: accepted names first, then by AUC."
-    return Table(tuple(TableColumn(*head) for head in heads), tuple(rows), caption)
+    return Table(tuple(heads), tuple(rows), caption)
 
 
 def _families(table: pd.DataFrame) -> Table:

@@ -107,7 +107,8 @@ def _attributes(counts: pd.DataFrame) -> Table:
         f"Concepts that each attribute moves consistently (q ≤ {LEVEL}), that follow it and little else, and more that "
         "do where only attributes of the cell count; random: as many latents of random weights, as often active."
     )
-    ways: tuple[Shown, ...] = ("text", "text", *(("count",) * len(ORDER)))
+    counted: list[Shown] = ["count" for _ in ORDER]
+    ways: list[Shown] = ["text", "text", *counted]
     return Table(tuple(TableColumn(h, w) for h, w in zip(heads, ways, strict=True)), tuple(rows), caption)
 
 
@@ -136,7 +137,8 @@ def _concepts(learned: pd.DataFrame) -> Table:
     ]
     heads = ("concept", "follows", "share of the cell’s attributes", "of random latents", "largest share of all")
     heads += ("active on drawn cells", "in a sentence")
-    ways: tuple[Shown, ...] = ("text", "text", *(("percent",) * len(columns)), "text")
+    shares: list[Shown] = ["percent" for _ in columns]
+    ways: list[Shown] = ["text", "text", *shares, "text"]
     caption = f"{whole(len(best))} concepts follow one attribute of the cell; the {whole(len(rows))} most specific."
     return Table(tuple(TableColumn(h, w) for h, w in zip(heads, ways, strict=True)), tuple(rows), caption)
 
