@@ -71,9 +71,8 @@ def measure(folder: Path, cells: int, latents: int, active: int, lookups: int) -
     print("| | |\n|---|---|")
     print(f"| rows | {rows_file.stat().st_size / 1e9:.2f} GB, {rows_seconds:,.0f} s |")
     print(f"| by latent, and the latents of each cell | {size / 1e9:.2f} GB, {columns_seconds:,.0f} s |")
-    print(
-        f"| memory at the beginning, largest, at the end | {memory[0]:,.0f}, {max(memory):,.0f}, {memory[-1]:,.0f} MB |"
-    )
+    title = "memory at the beginning, largest while rows were written, after the columns"
+    print(f"| {title} | {memory[0]:,.0f}, {max(memory):,.0f}, {memory[-1]:,.0f} MB |")
     for words, times in (("cells of a latent", of_latent), ("latents of a cell", of_cell), ("row of a cell", of_row)):
         print(f"| {words}, cold: median, largest | {np.median(times) * 1e3:.1f}, {max(times) * 1e3:.1f} ms |")
 
