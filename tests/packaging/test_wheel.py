@@ -118,6 +118,7 @@ def answer(address: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a busy machine starts six programs slowly
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment is laid out as on Linux and macOS")
 def test_the_installed_program_goes_from_drawn_cells_to_the_explorer(program, stranger, tmp_path):
     options = {"cwd": tmp_path, "env": stranger}
