@@ -45,9 +45,8 @@ def view_of_names(
     followed : mapping or None
         What drawn pairs tell of concepts, in a sentence by latent.
     """
-    unknown = pd.Series(index=table.index, dtype=float)
-    auc: Any = (table["auc"] if "auc" in table else unknown).astype(float)
-    people: Any = (table["people"] if "people" in table else unknown).astype(float)
+    figures: Any = table.reindex(columns=["auc", "people"]).astype(float)
+    auc, people = figures["auc"], figures["people"]
     well, reached = int((auc >= GOES_WELL).sum()), int((auc >= people).sum())
     drafts, families = int(table["draft"].sum()), int(table["family"].nunique())
     ceiling = f"; {whole(reached)} reach the agreement of people" if people.notna().any() else ""
