@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
+import pytest
 import scipy.sparse as sp
 
 from cytosae.atlas import latent_columns as module
@@ -47,3 +51,21 @@ def test_a_search_of_many_entries_keeps_columns_and_one_of_few_reads_rows(tmp_pa
     monkeypatch.setattr(module, "INDEXED", 9)
     monkeypatch.setattr(module, "write_columns", lambda _, folder: module.Columns(folder))  # writes nothing
     assert module.column_lookup(matrix, "many")(0)[0].tolist() == [0]
+
+
+def test_the_benchmark_on_disk_counts_what_it_made_up(tmp_path, capsys):
+    script = Path(__file__).parents[2] / "benchmarks" / "disk_index.py"
+    if not script.is_file():
+        pytest.skip("the benchmarks are not installed with the package")
+    benchmark = runpy.run_path(str(script))
+    blocks = list(benchmark["made_up"](50, 300, 20))
+    made = sp.csr_array(sp.vstack(blocks))
+    assert made.shape == (50, 300)
+    assert made.has_canonical_format
+    assert 15 <= np.diff(made.indptr).mean() <= 20
+    benchmark["measure"](tmp_path, 50, 300, 20, 2)
+    assert f"{made.nnz:,} entries" in capsys.readouterr().out
+    columns = module.Columns(tmp_path / "columns")
+    rows, values = columns.of(int(made.indices[0]))
+    assert rows[0] == 0
+    assert values[0] == made.data[0]
