@@ -166,24 +166,29 @@ def test_several_data_sets_are_compared_by_the_lead_over_the_best_control(tmp_pa
     def measured(sae, control):
         rows = [
             {"measure": "probe_1", "family": family, "value": a, "value_low": a - 0.01, "value_high": a + 0.01}
-            for family, a in (("SAE", sae), ("k-means", control))
+            for family, a in (("SAE", sae), ("k-means", control), ("random weights, as often active", 0.5))
         ]
         return with_rows(DictionaryQuality(pd.DataFrame(), pd.DataFrame(), {"cells": 30}), rows)
 
     view = view_of_qualities({"here": measured(0.9, 0.7), "there": measured(0.6, 0.7), "both": measured(0.7, 0.7)})
-    leads = [(panel.rows[0].number, panel.rows[0].strong) for panel in view.plots[0].panels]
+    assert view.plots[1].panels[0].rows[0].name == "best single unit for a cell type"
+    leads = [(panel.rows[0].number, panel.rows[0].strong) for panel in view.plots[1].panels]
     assert [round(number.value, 6) for number, _ in leads] == [0.2, -0.1, 0.0]
     assert (leads[0][0].low, leads[0][0].high) == pytest.approx((0.18, 0.22))
     assert [strong for _, strong in leads] == [True, False, False]
-    assert view.plots[0].x.reach == pytest.approx((-0.22, 0.22))
-    assert [str(value).split("(")[1].split(";")[0] for value in view.verdicts.rows[0].values[1:]] == [
-        "yes",
-        "no",
-        "not told apart",
-    ]
-    assert "by no measure on every data set" in view.head.verdict
+    assert view.plots[1].x.reach == pytest.approx((-1.08 * 0.22, 1.08 * 0.22))
+    shown = ("+0.20 (yes)", "−0.10 (no)", "0 (not told apart)")
+    assert view.verdicts.rows[0].values[1:] == shown
+    random, best = view.head.verdict.split(". ")
+    assert random == (
+        "On every data set the dictionary is better than random weights that are as often active by best single unit "
+        "for a cell type"
+    )
+    assert best.startswith("By no measure is the dictionary better than every control on every data set")
     both = view_of_qualities({"here": measured(0.9, 0.7), "there": measured(0.8, 0.7)})
-    assert "on every data set by best single unit for a cell type" in both.head.verdict
+    assert "On every data set the dictionary is better than every control by best single unit" in both.head.verdict
+    neither = view_of_qualities({"here": measured(0.7, 0.7), "there": measured(0.6, 0.7)})
+    assert "On no data set is the dictionary better than every control" in neither.head.verdict
     assert "there" in write_page(tmp_path / "index.html", view, Pictures([])).read_text()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cytosae.evaluation.dictionary_quality import Family, Reconstruct
-from cytosae.evaluation.quality_table import SUBJECT
+from cytosae.evaluation.quality_table import RANDOM_WEIGHTS, SUBJECT
 from cytosae.evaluation.units import (
     TokenRows,
     Units,
@@ -50,7 +50,7 @@ def quality_families(
     matched = matched_latents(sae, x, positions, seed=config.seed)
     families = {SUBJECT: _of_sae(sae, SUBJECT)}
     families |= {name: _of_sae(one.eval(), name) for name, one in (trained or {}).items()}
-    families["random weights, as often active"] = _of_matched(matched)
+    families[RANDOM_WEIGHTS] = _of_matched(matched)
     families["backbone neurons"] = Family(neuron_units(x.shape[1]), sparse=False)
     families["principal components"] = Family(components, _by_components(x, round(l0)), sparse=False)
     families["k-means"] = Family(centroids, _by_centroids(centroids, x), sparse=False)
@@ -79,7 +79,7 @@ def _of_matched(matched: MatchedLatents) -> Family:
     def reconstruct(tokens: Tensor) -> Tensor:
         return matched.reconstruct(*_flat(tokens)).view(tokens.shape)
 
-    units = Units("random weights, as often active", len(matched.directions), signed=False, activate=activate)
+    units = Units(RANDOM_WEIGHTS, len(matched.directions), signed=False, activate=activate)
     return Family(units, reconstruct)
 
 

@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 SUBJECT = "SAE"
+RANDOM_WEIGHTS = "random weights, as often active"
+"""The control that has learnt nothing."""
 MEASURES: dict[str, tuple[str, int]] = {
     "l0": ("active units of a token (L0)", 0),
     "explained_variance": ("variance explained, relative to the mean token", 1),
@@ -94,13 +96,14 @@ def stability_rows(likeness: NDArray[Any], by_chance: float) -> list[dict[str, A
     ]
 
 
-def verdicts_of(table: pd.DataFrame) -> pd.DataFrame:
-    """``DictionaryQuality.verdicts`` of its ``table``."""
+def verdicts_of(table: pd.DataFrame, *, against: str | None = None) -> pd.DataFrame:
+    """``DictionaryQuality.verdicts`` of its ``table``; ``against``: beside this control alone."""
     rows = []
     for measure, (_, better) in MEASURES.items():
         here = table[(table["measure"] == measure) & (table["family"] != "tokens themselves")].set_index("family")
         controls = here.drop(index=[SUBJECT], errors="ignore").dropna()
         controls = controls.drop(index="another seed", errors="ignore")
+        controls = controls if against is None else controls.loc[controls.index == against]
         if not better or SUBJECT not in here.index or controls.empty:
             continue
         sae, best = here.loc[SUBJECT], str(controls["value"].idxmax())

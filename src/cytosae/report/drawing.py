@@ -25,6 +25,8 @@ OTHERS = ("#d9730d", "#14679e", "#8a5fb0", "#8c6d31", "#6b7280", "#b0356b", "#3b
 DASHED = (0, (4, 3))
 FEW_LINES = 3
 """More lines than these are named below the plot, where the names cover none of them."""
+MANY_PANELS = 4
+"""From so many panels side by side on, each has few ticks."""
 MANY_POINTS = 2000
 """More points than these are drawn as pixels."""
 
@@ -116,12 +118,14 @@ def _(plot: Chart) -> Figure:
 @draw.register
 def _(plot: Intervals) -> Figure:
     tallest = max((len(panel.rows) for panel in plot.panels), default=1)
-    figure = Figure(figsize=(6.6 if len(plot.panels) == 1 else 7.4, 0.7 + 0.32 * tallest), layout="constrained")
+    width = 6.6 if len(plot.panels) == 1 else max(7.4, 2.4 + 1.5 * len(plot.panels))
+    figure = Figure(figsize=(width, 0.7 + 0.32 * tallest), layout="constrained")
     panels = figure.subplots(1, len(plot.panels), sharex=True, squeeze=False)[0]
     same = len({tuple(row.name for row in panel.rows) for panel in plot.panels}) == 1
     for axes, panel in zip(panels, plot.panels, strict=True):
         _draw_intervals(axes, panel)
         axes.set_xlim(plot.x.reach)
+        axes.locator_params(axis="x", nbins=6 if len(plot.panels) < MANY_PANELS else 3)
         axes.set_xlabel(plot.x.words)
         if same and axes is not panels[0]:
             axes.set_yticklabels([])

@@ -8,10 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.evaluation.quality_table import MEASURES, OF_DICTIONARY, SUBJECT, DictionaryQuality
-from cytosae.views.number_words import count, listed, whole
+from cytosae.evaluation.quality_table import (
+    MEASURES,
+    OF_DICTIONARY,
+    RANDOM_WEIGHTS,
+    SUBJECT,
+    DictionaryQuality,
+    verdicts_of,
+)
+from cytosae.views.number_words import count, listed, signed, whole
 from cytosae.views.page_parts import Column as TableColumn
-from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Shown, Table, define, known, say, table_of
+from cytosae.views.page_parts import Fact, Head, MadeFrom, Number, Page, Row, Shown, Table, define, known, table_of
 from cytosae.views.plots import Axis, IntervalPanel, IntervalRow, Intervals
 from cytosae.views.study_view import NOTICE
 
@@ -80,10 +87,9 @@ def table_of_verdicts(found: DictionaryQuality) -> Table:
 
 def view_of_qualities(found: Mapping[str, DictionaryQuality], *, made_from: tuple[MadeFrom, ...] = ()) -> QualityView:
     """The page of several data sets: on each and on every measure, by how much the SAE leads the best control."""
-    verdicts = {name: one.verdicts.set_index("measure") for name, one in found.items()}
-    measures = [m for m in MEASURES if m not in OF_DICTIONARY and any(m in one.index for one in verdicts.values())]
-    wins = {m: [m in one.index and one.at[m, "beats"] == "yes" for one in verdicts.values()] for m in measures}
-    always, never = [m for m in measures if all(wins[m])], [m for m in measures if not any(wins[m])]
+    best = {name: one.verdicts.set_index("measure") for name, one in found.items()}
+    random = {name: verdicts_of(one.table, against=RANDOM_WEIGHTS).set_index("measure") for name, one in found.items()}
+    measures = [m for m in MEASURES if m not in OF_DICTIONARY and any(m in one.index for one in best.values())]
     table: Any = pd.concat([one.table.assign(dataset=name) for name, one in found.items()], ignore_index=True)
     table["measure"] = [MEASURES[name][0] for name in table["measure"]]
     return QualityView(
@@ -91,17 +97,25 @@ def view_of_qualities(found: Mapping[str, DictionaryQuality], *, made_from: tupl
             kicker="Is it real?",
             title=f"Quality of the dictionary on {count(len(found), 'data set')}",
             byline=f"{count(sum(one.facts['cells'] for one in found.values()), 'cell')} of {listed(list(found))}",
-            verdict=_sentence_of_several(measures, always, never),
+            verdict=" ".join(
+                (
+                    _sentence_of_several("random weights that are as often active", random, measures),
+                    _sentence_of_several("every control", best, measures),
+                )
+            ),
             notice=NOTICE,
         ),
         tiles=(
-            Fact("measures on which learning wins everywhere", len(always), "count"),
-            Fact("on which it wins nowhere", len(never), "count"),
+            Fact("measures on which it beats random weights everywhere", len(_wins(random, measures)[0]), "count"),
+            Fact("on which it beats every control everywhere", len(_wins(best, measures)[0]), "count"),
         ),
         definitions=define("Explained variance", "L0"),
         made_from=made_from,
-        verdicts=_table_of_leads(verdicts, measures),
-        plots=(_plot_of_leads(verdicts, measures),),
+        verdicts=_table_of_leads(best, measures),
+        plots=(
+            _plot_of_leads("random weights that are as often active", random, measures),
+            _plot_of_leads("the best of all controls", best, measures),
+        ),
         table=_table(table[["dataset", *table.columns.drop("dataset")]]),
     )
 
@@ -111,17 +125,17 @@ def _table_of_leads(verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str
         if measure not in one.index:
             return None
         row: Any = one.loc[measure]
-        return f"{say(known(row['sae'] - row['best']), 'signed')} ({ANSWERS[row['beats']]}; {row['control']})"
+        return f"{signed(known(row['sae'] - row['best']), 2)} ({ANSWERS[row['beats']]})"
 
     return Table(
         (TableColumn("measure"), *(TableColumn(name) for name in verdicts)),
         tuple(Row((MEASURES[m][0], *(words(one, m) for one in verdicts.values()))) for m in measures),
-        "The dictionary's value less that of the best control; whether learning wins; the control. Localisation and "
-        "stability are of the dictionary and stand on the pages of the data sets.",
+        "The dictionary's value less that of the best control, and whether learning wins. Which control, stands on "
+        "the page of each data set, as do localisation and stability, which are of the dictionary as a whole.",
     )
 
 
-def _plot_of_leads(verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> Intervals:
+def _plot_of_leads(control: str, verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> Intervals:
     def lead(one: pd.DataFrame, measure: str) -> Number:
         if measure not in one.index:
             return Number(None)
@@ -129,29 +143,35 @@ def _plot_of_leads(verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]
         return Number(known(row["sae"] - row["best"]), known(row["lead_low"]), known(row["lead_high"]))
 
     panels = {
-        name: [IntervalRow(_short(m), lead(one, m), strong=one["beats"].get(m) == "yes") for m in measures]
+        name: [IntervalRow(_short(MEASURES[m][0]), lead(one, m), strong=one["beats"].get(m) == "yes") for m in measures]
         for name, one in verdicts.items()
     }
     ends = [n for rows in panels.values() for row in rows for n in (row.number.low, row.number.high) if n is not None]
-    reach = max((abs(end) for end in ends), default=1.0)
+    reach = 1.08 * max((abs(end) for end in ends), default=1.0)
     return Intervals(
-        "The dictionary's lead over the best control: right of the line learning wins, and in colour where it does "
-        "for every random half of the cells. Lines: what the halves leave open.",
+        f"The dictionary's lead over {control}: right of the line it is better, and in colour where it is so for every "
+        "random half of the cells. Lines: what the halves leave open.",
         Axis("lead", reach=(-reach, reach)),
         tuple(IntervalPanel(name, tuple(rows), level=0) for name, rows in panels.items()),
     )
 
 
-def _sentence_of_several(measures: Sequence[str], always: Sequence[str], never: Sequence[str]) -> str:
-    """On what learning wins wherever it was measured, and on what nowhere."""
-    said = [_short(MEASURES[measure][0]) for measure in always]
-    not_said = [_short(MEASURES[measure][0]) for measure in never]
-    wins = f"on every data set by {listed(said)}" if said else "by no measure on every data set"
-    return (
-        f"Of {count(len(measures), 'measure')} the dictionary is better than every control {wins}"
-        + (f"; by {listed(not_said)} on none" if not_said else "")
-        + "."
-    )
+def _wins(verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Measures on which the SAE wins on every data set, and on none."""
+    wins = {m: [m in one.index and one.at[m, "beats"] == "yes" for one in verdicts.values()] for m in measures}
+    return [m for m in measures if all(wins[m])], [m for m in measures if not any(wins[m])]
+
+
+def _sentence_of_several(control: str, verdicts: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> str:
+    """On what the SAE beats a control wherever it was measured, and on what nowhere."""
+    always, never = _wins(verdicts, measures)
+    if len(never) == len(measures):
+        return f"On no data set is the dictionary better than {control}, by any of {count(len(measures), 'measure')}."
+    won, lost = (listed([_short(MEASURES[measure][0]) for measure in some]) for some in (always, never))
+    nowhere = f"; by {lost} on none" if never else ""
+    if not always:
+        return f"By no measure is the dictionary better than {control} on every data set{nowhere}."
+    return f"On every data set the dictionary is better than {control} by {won}{nowhere}."
 
 
 def _short(words: str) -> str:
