@@ -79,7 +79,8 @@ def read_array_rows(array: Any, rows: NDArray[np.integer]) -> NDArray[Any]:
     width = int(np.prod(array.shape[1:]))
     at = 0
     for run in _runs(wanted, wanted * width, (wanted + 1) * width):
-        found[at : at + len(run)] = array[run[0] : run[-1] + 1][run - run[0]]
+        stretch = np.asarray(array[run[0] : run[-1] + 1])
+        found[at : at + len(run)] = stretch[run - run[0]]
         at += len(run)
     return found[places]
 
