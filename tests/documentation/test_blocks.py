@@ -23,6 +23,7 @@ from cytosae.pipeline.places import PLACES
 sys.path.insert(0, str(ROOT / "scripts"))
 from command_pages import commands_page
 
+pytestmark = pytest.mark.timeout(900)  # whoever comes first waits for the first tutorials: minutes on a busy machine
 PYTHON = blocks("python")
 FIRST = [ROOT / "docs" / "first_study.md", ROOT / "docs" / "first_cohort.md"]
 """Tutorials that make, in this order, the study that all other pages speak of."""
