@@ -130,7 +130,7 @@ class _Growing:
     """An array of a group to whose end rows are added, a piece at a time where its format wants that."""
 
     array: Any
-    piece = 1
+    piece: int = 1
 
     def __init__(self, group: Any, array: Any) -> None:
         self.group, self.array = group, array
