@@ -58,7 +58,7 @@ def test_axe_finds_nothing_serious_on_any_page(browser, address, paths):
     found = []
     for scheme in ("light", "dark"):
         page = browser.new_page(bypass_csp=True, color_scheme=scheme)
-        for name, path in paths.items():
+        for name, path in (paths | {"table": "/concepts?as=table", "lists": "/lists"}).items():
             page.goto(address + path)
             page.add_script_tag(path=str(AXE))
             for problem in page.evaluate("axe.run({resultTypes: ['violations']}).then(r => r.violations)"):

@@ -129,6 +129,7 @@ class CsrWriter:
 class _Growing:
     """An array of a group to whose end rows are added, a piece at a time where its format wants that."""
 
+    group: Any
     array: Any
     piece: int = 1
 
