@@ -22,7 +22,7 @@ def redness() -> Any:
         csr = sp.csr_array(x.numpy())
         return _quiet_csr(csr.indptr, csr.indices, csr.data, csr.shape)
 
-    return SimpleNamespace(d_sae=2, encode_sparse=encode_sparse)
+    return SimpleNamespace(d_sae=2, encode_sparse=encode_sparse, level=None)
 
 
 def own_patch(images) -> torch.Tensor:

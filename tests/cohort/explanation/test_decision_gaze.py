@@ -26,7 +26,7 @@ def mask() -> np.ndarray:
 
 def decision(weight: float, typical: float, kind: str = "mean") -> Any:
     concepts = pd.DataFrame({"coefficient": [weight], "reference": [typical]}, index=pd.Index([0], name="latent"))
-    return SimpleNamespace(concepts=concepts, kind=kind)
+    return SimpleNamespace(concepts=concepts, kind=kind, grid=(SIDE, SIDE))
 
 
 def look(images, explanation, **more: Any):
