@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from cytosae.atlas.token_activations import encode_cells
-from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.progress import progress
-from cytosae.common.records import reading
+from cytosae.common.table_artifacts import open_table, save_table
 from cytosae.tokens.extraction.batches import prepared_batches
 from cytosae.tokens.focus.part_shares import PARTS, PartShares, parts_of
 
@@ -132,16 +131,12 @@ def looks_of_image(image: NDArray[np.uint8], grid: Grid) -> NDArray[np.float32]:
 
 def save_looks(table: pd.DataFrame, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None) -> Path:
     """Write the table as a Parquet artifact of kind "looks"."""
-    with write_file_artifact(path, "looks", config=config, inputs=inputs, details={"latents": len(table)}) as temporary:
-        table.to_parquet(temporary)
-    return path
+    return save_table(table, path, "looks", config=config, inputs=inputs, details={"latents": len(table)})
 
 
 def open_looks(path: Path) -> pd.DataFrame:
     """Open what `save_looks` wrote."""
-    read_artifact(path, "looks", verify=False)
-    with reading(path, "make it again with: cytosae atlas looks --study STUDY"):
-        return pd.read_parquet(path)
+    return open_table(path, "looks", mend="make it again with: cytosae atlas looks --study STUDY")
 
 
 def _latents_of_rows(reference: NDArray[np.integer]) -> dict[int, NDArray[np.intp]]:

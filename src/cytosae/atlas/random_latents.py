@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.common.artifact import read_artifact, write_file_artifact
-from cytosae.common.records import reading
+from cytosae.common.table_artifacts import open_table, save_table
 
 if TYPE_CHECKING:
     from cytosae.atlas.statistics import LatentStatistics
@@ -85,17 +84,12 @@ def save_random_latents(
     table: pd.DataFrame, path: Path, *, config: Any = None, inputs: Mapping[str, str] | None = None
 ) -> Path:
     """Write the table as a Parquet artifact of kind "random_latents"."""
-    details = {"latents": len(table)}
-    with write_file_artifact(path, "random_latents", config=config, inputs=inputs, details=details) as temporary:
-        table.to_parquet(temporary)
-    return path
+    return save_table(table, path, "random_latents", config=config, inputs=inputs, details={"latents": len(table)})
 
 
 def open_random_latents(path: Path) -> pd.DataFrame:
     """Open what `save_random_latents` wrote."""
-    read_artifact(path, "random_latents", verify=False)
-    with reading(path, "run the step again"):
-        return pd.read_parquet(path)
+    return open_table(path, "random_latents")
 
 
 def at_frequency(random: pd.DataFrame, frequency: NDArray[np.floating], column: str) -> NDArray[np.float64]:

@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cells.decoding.decode import load_image, quiet
-from cytosae.common.artifact import hash_file, read_artifact, write_file_artifact
+from cytosae.common.artifact import hash_file
 from cytosae.common.errors import InputError
 from cytosae.common.progress import progress
-from cytosae.common.records import reading
+from cytosae.common.table_artifacts import open_table, save_table
 
 if TYPE_CHECKING:
     from cytosae.cells.table import CellTable
@@ -69,16 +69,12 @@ def colour_statistics(cells: CellTable, *, workers: int | None = None) -> pd.Dat
 
 def save_colours(table: pd.DataFrame, path: Path, *, inputs: Mapping[str, str] | None = None) -> Path:
     """Write colour statistics as a Parquet artifact of kind "colours"."""
-    with write_file_artifact(path, "colours", inputs=inputs, details={"cells": len(table)}) as temporary:
-        table.to_parquet(temporary)
-    return path
+    return save_table(table, path, "colours", inputs=inputs, details={"cells": len(table)})
 
 
 def open_colours(path: Path) -> pd.DataFrame:
     """Open what `save_colours` wrote; index cell_id."""
-    read_artifact(path, "colours", verify=False)
-    with reading(path, "run the step again"):
-        return pd.read_parquet(path)
+    return open_table(path, "colours")
 
 
 def colour_of(image: NDArray[np.uint8]) -> NDArray[np.float64]:

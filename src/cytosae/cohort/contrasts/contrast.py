@@ -16,9 +16,8 @@ from cytosae.cohort.config import Kind
 from cytosae.cohort.contrasts.rank_tests import auc_interval, fewest_patients, mann_whitney, smallest_p
 from cytosae.cohort.design import Design, Intervals
 from cytosae.cohort.patients.diagnoses import REST, group_rows
-from cytosae.common.artifact import read_artifact, write_file_artifact
 from cytosae.common.errors import InputError, UsageError
-from cytosae.common.records import reading
+from cytosae.common.table_artifacts import open_table, save_table
 
 LARGE_DELTA = 0.474
 """Size of Cliff's delta from which an effect is called large (Romano et al. 2006): an AUC of 0.737."""
@@ -160,16 +159,12 @@ def save_contrast(
 ) -> Path:
     """Write a contrast as a ``.parquet`` artifact of kind "contrasts" (``attrs`` are kept)."""
     details = {str(name): value for name, value in table.attrs.items()}
-    with write_file_artifact(path, "contrasts", config=config, inputs=inputs, details=details) as temporary:
-        table.to_parquet(temporary)
-    return path
+    return save_table(table, path, "contrasts", config=config, inputs=inputs, details=details)
 
 
 def open_contrast(path: Path, *, verify: bool = True) -> pd.DataFrame:
     """Open what `save_contrast` wrote."""
-    read_artifact(path, "contrasts", verify=verify)
-    with reading(path, "run the step again"):
-        return pd.read_parquet(path)
+    return open_table(path, "contrasts", verify=verify)
 
 
 def layer(barcodes: ad.AnnData, kind: Kind) -> NDArray[np.float32]:
