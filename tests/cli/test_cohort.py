@@ -98,14 +98,6 @@ def test_cells_are_seen_again_in_another_stain(finished):
     assert "Reliability in another stain" in (place / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_retest_can_be_left_out(fresh, capfd):
-    assert run("cohort", "--study", fresh, "--json", *QUICK, "--cohort.retest-cells", 0) == 0
-    assert len(json.loads(capfd.readouterr().out)["steps"]) == 9
-    place = fresh / "cohort" / "patients"
-    assert not (place / "retest").exists()
-    assert not open_classification(place / "classification.json").table["model"].str.contains("stain").any()
-
-
 def test_too_few_cells_for_a_retest_are_refused(fresh, capfd):
     assert run("cohort", "--study", fresh, "--cohort.retest-cells", 7) == 2
     assert "retest_cells is 7; give 50 or more, or 0 for none" in capfd.readouterr().err
@@ -159,10 +151,13 @@ def test_new_patients_with_images_of_the_training_are_told(finished, tmp_path, c
     assert table["training_images"].to_dict() == {"P000": 0, "P001": 1}
 
 
-def test_an_sae_without_the_test_patients_is_a_row_of_its_own(fresh, capfd):
+def test_an_sae_without_the_test_patients_is_a_row_of_its_own_and_the_retest_can_be_left_out(fresh, capfd):
     assert run("cohort", "--study", fresh, "--strict", "--json", *QUICK, "--cohort.retest-cells", 0) == 0
     rows = json.loads(capfd.readouterr().out)["table"]["model"]
     assert any("without the test patients" in name or "strict" in name for name in rows)
+    place = fresh / "cohort" / "patients"
+    assert not (place / "retest").exists()
+    assert not open_classification(place / "classification.json").table["model"].str.contains("stain").any()
 
 
 @pytest.mark.parametrize(
