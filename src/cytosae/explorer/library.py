@@ -16,6 +16,7 @@ from cytosae.common.errors import ArtifactError, CytosaeError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.remembering import Remembered
 from cytosae.pipeline import Study, index
+from cytosae.pipeline.places import atlases_below
 from cytosae.views import OpenedAtlas, OpenedDataset
 from cytosae.views.concept_names import name_of
 
@@ -101,7 +102,7 @@ class Library:
         """Data sets that have an atlas, in the order of the study."""
         if self.settings.atlas is not None:
             return [self._alone.name]
-        return [name for name in self.study.datasets if self.study.place("atlas", name).is_file()]
+        return [name for name in self.study.datasets if self.study.place("atlas", name).exists()]
 
     def atlas(self, name: str | None = None) -> OpenedAtlas:
         """The opened atlas of a data set, the first one if none is named; neither tokens nor the SAE are read."""
@@ -204,7 +205,7 @@ class Library:
         from cytosae.atlas import open_atlas, open_cells
 
         for path in self.settings.beside:
-            files = [path] if path.is_file() or path.suffix == ".zarr" else sorted((path / "atlas").glob("*.h5ad"))
+            files = [path] if path.is_file() or path.suffix == ".zarr" else atlases_below(path)
             if not files:
                 raise ArtifactError(f"{path} has no atlas; make one with: cytosae atlas --study {path}.")
             for file in files:
