@@ -125,6 +125,7 @@ class Library:
                     accepted=self.accepted,
                     random=atlas.random,
                     looks=atlas.looks,
+                    fingerprint=atlas.fingerprint,
                 )
             return self._datasets[atlas.name]
 
@@ -149,12 +150,17 @@ class Library:
             return self._columns[atlas.name]
 
     def prepare(self) -> None:
-        """Make what the first page of a concept, and the first search for a name, would wait for."""
+        """Make what the first page of a concept, and the first search for a name, would wait for; index many cells."""
+        from cytosae.atlas.cell_neighbours import keep_index
+
         with suppress(CytosaeError, OSError):  # the page that needs it tells
             for name in self.names:
                 self.columns(name)
                 for latent in self.atlas(name).live.index.tolist():
                     name_of(self.atlas(name), latent)
+            for atlas in map(self.atlas, self.names):
+                if "X_backbone" in atlas.atlas.obsm:
+                    keep_index(atlas.mean_tokens, atlas.centre, self.fingerprint(atlas.name))
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the atlas of a data set, as it was when a page first needed it."""
@@ -264,6 +270,7 @@ class Library:
             accepted=self.accepted,
             random=self.study.random_latents(name),
             looks=self.study.looks(name),
+            fingerprint=self.fingerprint(name),
         )
 
     @cached_property
@@ -272,7 +279,8 @@ class Library:
 
         file = self.settings.atlas or Path()
         atlas = open_atlas(file, backed="r", verify=False)
-        return OpenedAtlas(atlas, open_cells(file, atlas.uns["provenance"]["dataset"], images=self.settings.images))
+        cells = open_cells(file, atlas.uns["provenance"]["dataset"], images=self.settings.images)
+        return OpenedAtlas(atlas, cells, fingerprint=read_artifact(file, "atlas", verify=False).fingerprint)
 
     def changed(self) -> bool:
         """Whether the study is no longer the one that was opened; looked up every few seconds."""
