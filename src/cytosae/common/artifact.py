@@ -34,6 +34,7 @@ SCHEMAS = {
     "random_latents": 1,
     "looks": 1,
     "random_part": 1,
+    "quality_part": 1,
     "localisation": 1,
     "pairs": 1,
     "sweep": 1,

@@ -77,7 +77,7 @@ class CohortWork(Patients):
         """Refuse a comparison that cannot be made, before hours are spent on it."""
         from cytosae.cohort import REST, near_duplicates
 
-        names = sorted(set(self.barcodes.obs["diagnosis"].dropna()))
+        names = sorted({name for name in self.barcodes.obs["diagnosis"].to_numpy() if isinstance(name, str)})
         for name in self.config.compare:
             if name not in names:
                 alike = [b if a == name else a for a, b in near_duplicates([*names, name]) if name in (a, b)]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.atlas.cell_neighbours import INDEXED
 from cytosae.atlas.concept_choice import usefulness
 from cytosae.atlas.latent_table import STATISTICS
 from cytosae.atlas.matrix import read_array_rows
@@ -33,8 +34,6 @@ FULL_COLOUR = 0.98
 CELLS_AT_ONCE = 64
 HELD_CODES = 64 << 20
 """Most bytes that the activations of single cells take in memory: about a thousand cells at 32 active latents."""
-HELD_MEANS = 64 << 20
-"""Most bytes of mean tokens that are held in memory rather than read at each likeness."""
 NO_GROUPS = ("original_size", "alternative_labels", "file", "sublabel", "age")
 PROFILED = {"label": "By class", "diagnosis": "By diagnosis", "patient": "By patient"}
 """Columns of cells by which a concept is always profiled, and their words."""
@@ -89,6 +88,8 @@ class OpenedAtlas:
     """Colour and texture where latents light up (`cytosae.atlas.patch_looks.measure_looks`), where they are known."""
     followed: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     """What pairs of drawn cells tell of concepts, in a sentence by latent, where they have been shown."""
+    fingerprint: str | None = field(default=None, kw_only=True)
+    """Of the atlas; an index of its cells, where one is kept, is found by it."""
 
     @property
     def name(self) -> str:
@@ -160,7 +161,7 @@ class OpenedAtlas:
     def mean_tokens(self) -> Any:
         """Mean token of each cell (n, D): an array, or where that is large its place in the file of the atlas."""
         found = self.atlas.obsm["X_backbone"]
-        return found if 4 * found.shape[0] * found.shape[1] > HELD_MEANS else np.asarray(found)
+        return found if found.shape[0] * found.shape[1] > INDEXED else np.asarray(found)
 
     @cached_property
     def centre(self) -> NDArray[np.float32]:

@@ -155,7 +155,7 @@ def retest_pairs(
     patient : str
         Column of ``retest.obs``.
     """
-    changed = retest.obs["changed"].to_numpy(dtype=bool)
+    changed = np.asarray(retest.obs["changed"], bool)
     rows = pd.Index(patients).get_indexer(pd.Index(retest.obs[patient].astype(str)))
     if not np.array_equal(retest.obs["cell_id"].to_numpy()[changed], retest.obs["cell_id"].to_numpy()[~changed]):
         raise InputError("the cells as they are and in a changed stain are not the same ones; make the retest anew.")
