@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from cytosae.atlas.cell_codes import CellCodes, column_of
+from cytosae.atlas.token_activations import encode_cells, encode_variants
+from cytosae.sae import PositionMean, SparseAutoencoder, TopK
 
 
 @pytest.fixture
@@ -65,3 +68,18 @@ def test_a_column_is_what_scipy_chooses(chain):
     own = CellCodes(store, sae).of(11)
     for latent in range(own.shape[1]):
         np.testing.assert_array_equal(column_of(own, latent), own[:, [latent]].toarray().ravel())
+
+
+@pytest.mark.parametrize("counted", [None, np.array([False, True, True, False, True])])
+def test_variants_of_a_cell_have_the_codes_that_each_has_by_itself(counted):
+    """One is the cell as it is, one has a token changed, one all of them."""
+    sae = SparseAutoencoder(6, 12, TopK(k=3), PositionMean(), seed=1)
+    many = torch.randn(9, 5, 6, generator=torch.Generator().manual_seed(2))
+    sae.normaliser.fit(many.flatten(0, 1), torch.arange(5).repeat(9))
+    cell, moved = many[0], many[0].clone()
+    moved[2] += 1
+    variants = torch.stack([cell, cell, moved, 2 * cell])
+    found = encode_variants(sae, variants, counted)
+    expected = encode_cells(sae, variants, None if counted is None else np.tile(counted, (4, 1)))
+    assert expected.nnz
+    np.testing.assert_allclose(found.todense(), expected.todense(), atol=1e-6)

@@ -49,13 +49,44 @@ def test_random_latents_are_as_strong_at_every_token_and_never_the_changed_one(s
 
 def test_dose_response_of_a_linear_outcome_is_a_line(sae):
     found = dose_response(TOKENS, sae, total, 1, [0, 1, 3])
-    np.testing.assert_allclose(found[:, 1], [0, 8, 24], atol=1e-6)
+    np.testing.assert_allclose(found.values[:, 1], [0, 8, 24], atol=1e-6)
+    np.testing.assert_allclose(found.before, [7, 8, 1, 25])
+
+
+def test_random_latents_are_as_strong_as_the_concept_at_every_dose(sae):
+    """Each moves the sum of what latents read as far as the concept: a line through the cell as it is, too."""
+    found = dose_response(TOKENS, sae, total, 0, controls=8)
+    np.testing.assert_allclose(found.values[:, 0], [0, 3.5, 7, 10.5, 14], atol=1e-5)
+    np.testing.assert_allclose(found.random.sum(2), np.tile([-7, -3.5, 0, 3.5, 7], (8, 1)), atol=1e-5)
+    assert not found.random[:, :, [0, 3]].any()
+
+
+def test_a_dose_is_the_change_by_that_factor_beside_the_same_random_latents(sae):
+    found = dose_response(TOKENS, sae, total, 0, patches=[0, 2], controls=6, seed=3).at(0.5)
+    alone = change_concepts(TOKENS, sae, total, {0: 0.5}, patches=[0, 2], controls=6, seed=3)
+    for name in ("before", "after", "random"):
+        np.testing.assert_allclose(getattr(found, name), getattr(alone, name), atol=1e-5)
+
+
+def product(batch):
+    """That of the sums of the first two numbers."""
+    return total(batch)[:, :1] * total(batch)[:, 1:2]
 
 
 def test_interaction_is_nothing_in_a_sum_and_the_product_in_a_product(sae):
-    np.testing.assert_allclose(interaction(TOKENS, sae, total, (0, 1)), 0, atol=1e-6)
-    found = interaction(TOKENS, sae, lambda batch: total(batch)[:, :1] * total(batch)[:, 1:2], (0, 1))
-    np.testing.assert_allclose(found, [56], atol=1e-4)
+    linear = interaction(TOKENS, sae, total, (0, 1))
+    np.testing.assert_allclose(linear.beyond_sum, 0, atol=1e-6)
+    np.testing.assert_allclose(linear.random_beyond_sum, 0, atol=1e-5)
+    np.testing.assert_allclose(linear.changes[:, :2], [[-7, 0], [0, -8], [-7, -8]], atol=1e-6)
+    found = interaction(TOKENS, sae, product, (0, 1))
+    np.testing.assert_allclose(found.changes, [[-56], [-56], [-56]], atol=1e-4)
+    np.testing.assert_allclose(found.beyond_sum, [56], atol=1e-4)
+    np.testing.assert_allclose(interaction(TOKENS, sae, product, (0, 1), 0.5).beyond_sum, [56 / 4], atol=1e-4)
+
+
+def test_each_of_a_random_pair_is_as_strong_as_its_concept(sae):
+    found = interaction(TOKENS, sae, total, (0, 1), controls=5)
+    np.testing.assert_allclose(found.random[:, :, 2], np.tile([-7, -8, -15], (5, 1)), atol=1e-5)
 
 
 def test_change_is_in_the_units_of_the_tokens():
@@ -78,6 +109,11 @@ def test_change_is_in_the_units_of_the_tokens():
 def test_wrong_calls_are_told_in_a_sentence(sae, factors, patches, words):
     with pytest.raises(UsageError, match=words):
         change_concepts(TOKENS, sae, total, factors, patches=patches)
+    for latent, factor in factors.items():
+        with pytest.raises(UsageError, match=words):
+            dose_response(TOKENS, sae, total, latent, [1, factor], patches=patches)
+    with pytest.raises(UsageError, match="named twice"):
+        interaction(TOKENS, sae, total, (1, 1))
 
 
 def test_what_the_remaining_block_does_is_seen_through_the_bundled_backbone():

@@ -54,6 +54,21 @@ def test_maps_of_a_real_sae_equal_its_dense_encoding(chain, sparsity, normalisat
     maps = concept_maps(store.tokens, [5, 31], sae=sae)
     np.testing.assert_allclose(maps.reshape(len(store), 2, 16), dense.transpose(0, 2, 1), atol=1e-5)
     assert maps.any()
+    stored = reference_maps(store, [(3, 5), (9, 31), (3, 31)], sae=sae)
+    for (row, latent), found in stored.items():
+        np.testing.assert_allclose(found.ravel(), dense[row, :, [5, 31].index(latent)], atol=1e-5)
+
+
+def test_a_map_is_nothing_where_tokens_do_not_count(chain):
+    _, store, _ = chain
+    sae = SparseAutoencoder(12, 40, ReluL1(), seed=1)
+    whole = reference_maps(store, [(3, 5)], sae=sae)[3, 5]
+    store.counted = np.ones((len(store), 17), bool)
+    store.counted[3, 1:9] = False
+    found = reference_maps(store, [(3, 5)], sae=sae)[3, 5]
+    assert not found[:2].any()
+    np.testing.assert_array_equal(found[2:], whole[2:])
+    assert whole[:2].any()
 
 
 def test_reference_maps_read_each_cell_once(chain, monkeypatch):

@@ -103,6 +103,73 @@ def test_where_labels_or_patients_lack_the_page_says_so(explorer, study_of_smear
 
 def test_a_change_that_is_written_otherwise_is_a_wrong_call(study_of_smear, smear, capsys):
     image = min(smear.glob("images/**/*.png"))
-    for change in ("12", "twelve=0", "12=-1", "99999=0"):
+    for change in ("12", "twelve=0", "12=-1", "99999=0", "1,1=0", "1,2,3=0", "1,=0"):
         assert main(["explain", str(image), "--study", str(study_of_smear), "--change", change]) == 2
     assert "12=0" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def second(study, moved):
+    """Another concept that is active in the cell."""
+    cell, latent, _ = moved
+    row = study.atlas("patients").obs_names.get_loc(cell)
+    strength = np.asarray(study.atlas("patients").X[[row]].todense()).ravel()
+    strength[latent] = 0
+    return int(strength.argmax())
+
+
+def test_a_change_is_shown_at_every_dose_beside_random_latents_as_strong(explorer_of_patients, moved):
+    cell, latent, _ = moved
+    page = explorer_of_patients.get(f"/api/cells/{cell}?change={latent}&by=0.5").json()["change"]
+    doses = page["doses"]
+    assert doses["factors"] == [0, 0.5, 1, 1.5, 2]
+    assert doses["verdict"]
+    whole, curve = page["decision"][0], doses["decision"][0]
+    assert curve["values"][2] == pytest.approx(whole["before"], abs=1e-9)
+    assert curve["values"][1] == pytest.approx(whole["after"], abs=1e-9)
+    assert curve["random"][1] == pytest.approx(whole["random"])
+    assert curve["beyond"][1] == whole["beyond"]
+    assert curve["reach"][2] == 0
+    assert [one["words"] for one in doses["types"]][:1] == [page["types"][0]["words"]] or not page["types"]
+    text = explorer_of_patients.get(f"/cells/{cell}?change={latent}&by=0.5").text
+    assert 'class="dose"' in text
+    assert "From none of it to twice as much" in text
+    assert 'class="dose"' not in explorer_of_patients.get(f"/cells/{cell}").text
+
+
+def test_two_concepts_are_shown_alone_and_together_beside_random_pairs(explorer_of_patients, moved, second):
+    cell, latent, _ = moved
+    page = explorer_of_patients.get(f"/api/cells/{cell}?change={latent}&second={second}&by=0").json()["change"]
+    pair, whole = page["pair"], page["decision"][0]
+    assert pair["latents"] == [latent, second]
+    first, other, both, beyond = pair["decision"][0]["changes"]
+    assert first == pytest.approx(whole["after"] - whole["before"], abs=1e-6)
+    assert beyond == pytest.approx(both - first - other, abs=1e-9)
+    assert all(one["low"] <= one["value"] <= one["high"] for one in pair["decision"][0]["random"])
+    text = explorer_of_patients.get(f"/cells/{cell}?change={latent}&second={second}&by=0").text
+    assert "both, beyond the sum" in text
+    assert f"{pair['pairs']} pairs of random latents" in text
+    assert explorer_of_patients.get(f"/api/cells/{cell}?change={latent}&second=&by=0").json()["change"]["pair"] is None
+    for wrong in (latent, 999_999, "x", -1):
+        assert explorer_of_patients.get(f"/cells/{cell}?change={latent}&second={wrong}").status_code in (400, 422)
+
+
+def test_the_command_line_prints_two_concepts_as_the_page_shows_them(
+    explorer_of_patients, study, moved, second, tmp_path, capsys
+):
+    cell, latent, _ = moved
+    table = study.cells("patients")
+    image = table.image_path(list(table.frame["cell_id"]).index(cell))
+    words = ["explain", str(image), "--study", str(study.path), "--out", str(tmp_path / "page.html")]
+    assert main([*words, "--change", f"{latent},{second}=0", "--json"]) in (0, None)
+    told = json.loads(capsys.readouterr().out)["change"]
+    page = explorer_of_patients.get(f"/api/cells/{cell}?change={latent}&second={second}").json()["change"]
+    for name in ("doses", "pair"):
+        assert told[name].keys() == page[name].keys()
+        ours, theirs = told[name]["decision"][0], page[name]["decision"][0]
+        assert ours["before"] == pytest.approx(theirs["before"], abs=0.2)  # stored tokens are rounded to 16 bits
+    assert told["pair"]["names"] == page["pair"]["names"]
+    assert main([*words, "--change", f"{latent},{second}=0"]) in (0, None)
+    printed = capsys.readouterr().out
+    assert "Dose by dose" in printed
+    assert "beyond the sum" in printed

@@ -4,7 +4,15 @@ from .concept_choice import select_concepts, usefulness
 from .config import GazeConfig, LocalisationConfig
 from .drift import Drift, measure_drift
 from .gaze import Gaze, where_it_looks
-from .intervention import Effect, change_concepts, dose_response, interaction, token_directions
+from .intervention import (
+    DoseResponse,
+    Effect,
+    Interaction,
+    change_concepts,
+    dose_response,
+    interaction,
+    token_directions,
+)
 from .locations import latent_places
 from .maps import concept_map, concept_maps, reference_maps
 from .mask_agreement import localisation, open_localisation, save_localisation
@@ -21,10 +29,12 @@ from .unit_search import Localisation
 __all__ = [
     "AtlasComparison",
     "AtlasPiece",
+    "DoseResponse",
     "Drift",
     "Effect",
     "Gaze",
     "GazeConfig",
+    "Interaction",
     "LatentStatistics",
     "Localisation",
     "LocalisationConfig",

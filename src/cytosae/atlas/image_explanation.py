@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -94,11 +95,10 @@ def similar_cells(activation: np.ndarray, atlas: ad.AnnData, n: int) -> pd.DataF
     """
     weight = -np.log(np.clip(atlas.var["activation_frequency"].to_numpy(), 0.5 / max(atlas.n_obs, 1), 1.0))
     query = activation * weight
-    cosine = np.empty(atlas.n_obs)
+    cosine, squared, length = np.empty(atlas.n_obs), weight**2, np.linalg.norm(query)
     for start, block in row_blocks(atlas.X):
-        matrix = block.multiply(weight[None, :]).tocsr()
-        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()) * np.linalg.norm(query)
-        cosine[start : start + matrix.shape[0]] = (matrix @ query) / np.where(norms > 0, norms, np.inf)
+        norms = np.sqrt(sp.csr_array((block.data**2, block.indices, block.indptr), block.shape) @ squared) * length
+        cosine[start : start + block.shape[0]] = (block @ (query * weight)) / np.where(norms > 0, norms, np.inf)
     rows = np.argsort(-cosine, kind="stable")[:n]
     return pd.DataFrame(
         {"similarity": cosine[rows], "row": rows, "label": atlas.obs["label"].to_numpy()[rows]},

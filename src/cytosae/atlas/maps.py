@@ -118,7 +118,7 @@ def reference_maps(
     sae: SparseAutoencoder,
     codes: CellCodes | None = None,
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
-    """Maps of (row, latent) pairs, each cell read and encoded once.
+    """Maps of (row, latent) pairs, each cell read and encoded once; by `ReluL1` for these latents alone.
 
     Parameters
     ----------
@@ -135,6 +135,13 @@ def reference_maps(
         (row, latent) -> [rows, columns] float32; 0 on patches that do not count (`cytosae.tokens.FocusedStore`).
     """
     latents_of, maps = _by_row(store, pairs, sae), {}
+    if isinstance(getattr(sae, "sparsity", None), ReluL1):
+        for row, latents in latents_of.items():
+            found = _activations(sae, store.read(row, row + 1).float(), latents)[1:]
+            if store.counted is not None:
+                found *= store.counted[row, 1:, None]
+            maps |= {(row, latent): own.reshape(store.grid) for latent, own in zip(latents, found.T, strict=True)}
+        return maps
     for row, activations in (codes or CellCodes(store, sae)).each(sorted(latents_of)):
         for latent in latents_of[row]:
             maps[row, latent] = column_of(activations, latent)[1:].reshape(store.grid)

@@ -32,6 +32,29 @@ def encode_cells(
     return sp.csr_array((found.data, found.indices, offsets), shape=(b * T, sae.d_sae))
 
 
+def encode_variants(
+    sae: SparseAutoencoder, tokens: torch.Tensor, counted: NDArray[np.bool_] | None = None
+) -> sp.csr_array:
+    """As `encode_cells` of one cell and its variants [b, T, D]: a token that is the first's is encoded once.
+
+    ``counted`` [T] is the same of all.
+    """
+    b, T, _ = tokens.shape
+    own = (tokens != tokens[:1]).any(dim=2).cpu().numpy()
+    own[0] = True
+    if counted is not None:
+        own &= counted
+    row, place = np.nonzero(own)
+    codes = encode_tokens(sae, tokens[row, place], torch.from_numpy(place))
+    at = np.cumsum(own.ravel()).reshape(b, T) - 1
+    at = np.where(own, at, at[0])
+    if counted is None:
+        return codes[at.ravel()]
+    found = codes[at[:, counted].ravel()]
+    offsets = found.indptr[np.concatenate([[0], np.cumsum(np.tile(counted, b))])]
+    return sp.csr_array((found.data, found.indices, offsets), shape=(b * T, sae.d_sae))
+
+
 @torch.no_grad()
 def encode_tokens(sae: SparseAutoencoder, tokens: torch.Tensor, positions: torch.Tensor) -> sp.csr_array:
     """Activations of tokens [N, D] at their ``positions`` [N] in the cells, 0 for CLS, as a scipy CSR [N, m]."""

@@ -239,7 +239,8 @@ def explain(
     concepts
         How many concepts to give.
     change
-        A concept to change and its factor, such as 12=0: its cell type by a probe and its patient's decision move.
+        A concept to change and its factor, such as 12=0: how its cell type by a probe and its patient's decision move,
+        and at other doses; of two, 12,40=0, what both do together.
     out
         HTML page to write, by default STUDY/explained/IMAGE~DIGEST.html, with a digest of the image's content; none if
         the study is read-only.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.atlas.cell_type_probe import CellTypeProbe, fit_probe
-from cytosae.atlas.intervention import Outcome, change_concepts
+from cytosae.atlas.intervention import DOSES, Outcome, dose_response, interaction
 from cytosae.atlas.token_activations import encode_cells, mean_activation
 from cytosae.backbones import Backbone
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.pipeline.patients import Patients
+from cytosae.views.cause_view import view_of_doses, view_of_pair
 from cytosae.views.change_view import ChangeView, Watched, view_of_change
 from cytosae.views.concept_names import name_of
 from cytosae.views.number_words import percent, whole
@@ -56,10 +58,11 @@ class ConceptChanges:
         latent: int,
         factor: float,
         *,
+        second: int | None = None,
         counted: NDArray[np.bool_] | None = None,
         cell: str = "",
     ) -> ChangeView:
-        """Multiply a concept in an image.
+        """Multiply a concept in an image, and give it at other doses beside.
 
         Parameters
         ----------
@@ -69,6 +72,8 @@ class ConceptChanges:
             The concept.
         factor : float
             0 removes it, 0.5 halves it, 2 doubles it.
+        second : int or None
+            Another concept, to see what both do together.
         counted : ndarray of bool, shape (T,), or None
             Tokens that count; only these are changed.
         cell : str
@@ -77,38 +82,52 @@ class ConceptChanges:
         Raises
         ------
         UsageError
-            There is no such latent, or the factor is below 0.
+            There is no such latent, one is named twice, or the factor is below 0.
         """
-        sae = self.dataset.sae
-        if latent not in self.dataset.var.index:
-            raise UsageError(f"There is no concept {latent} here; they are 0 to {self.dataset.var.index.max()}.")
-        if not 0 <= factor <= 100:
-            raise UsageError(f"A concept cannot be multiplied by {factor:g}; give a number from 0 to 100.")
+        sae, asked = self.dataset.sae, [latent] if second is None else [latent, second]
+        self._check(asked, factor)
         codes = encode_cells(sae, tokens[None], None if counted is None else counted[None])
-        activation = float(mean_activation(codes, counted)[latent])
+        mean = mean_activation(codes, counted)
+        concepts = [(one, name_of(self.dataset, one), float(mean[one])) for one in asked]
         types, of_type = self._types(cell)
         decision, of_decision, patient = self._decision(cell, counted)
         watched = [one for one in (of_type, of_decision) if one is not None]
-        effect = None
-        if activation > 0 and watched:
-            patches = None if counted is None else np.flatnonzero(counted[1:]).tolist()
-            effect = change_concepts(
-                tokens, sae, _together(watched), {latent: factor}, patches=patches, controls=CONTROLS, seed=latent
-            )
-        return view_of_change(
-            effect,
-            (latent, name_of(self.dataset, latent), factor),
-            activation=activation,
+        outcome, names = _together(watched), (types.names, decision.names)
+        how = {"patches": None if counted is None else np.flatnonzero(counted[1:]).tolist(), "controls": CONTROLS}
+        found = doses = None
+        if watched and mean[latent] > 0:
+            found = dose_response(tokens, sae, outcome, latent, sorted({*DOSES, factor}), **how, seed=latent)
+            doses = view_of_doses(found, latent, *names)
+        view = view_of_change(
+            None if found is None else found.at(factor),
+            (latent, concepts[0][1], factor),
+            activation=concepts[0][2],
             types=types,
             decision=decision,
             patient=patient,
         )
+        pair = None
+        if second is not None:
+            both = None
+            if watched and mean[latent] > 0 and mean[second] > 0:
+                both = interaction(tokens, sae, outcome, (latent, second), factor, **how, seed=latent)
+            pair = view_of_pair(both, concepts, view.words, *names)
+        return replace(view, doses=doses, pair=pair)
 
     @property
     def probe(self) -> CellTypeProbe | str:
         """The probe of the cell type; where there is none, a sentence that says why."""
         with self._making:  # pages are made by several threads at once
             return self._probe
+
+    def _check(self, concepts: Sequence[int], factor: float) -> None:
+        for one in concepts:
+            if one not in self.dataset.var.index:
+                raise UsageError(f"There is no concept {one} here; they are 0 to {self.dataset.var.index.max()}.")
+        if len({*concepts}) < len(concepts):
+            raise UsageError(f"Concept {concepts[0]} is named twice; what two do together is asked of different ones.")
+        if not 0 <= factor <= 100:
+            raise UsageError(f"A concept cannot be multiplied by {factor:g}; give a number from 0 to 100.")
 
     def _types(self, cell: str) -> tuple[Watched, Outcome | None]:
         """The probe of the cell type; where there is none, the words say why."""

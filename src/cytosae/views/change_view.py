@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.views.cause_view import DosesView, TogetherView
 from cytosae.views.number_words import fixed, percent
 from cytosae.views.page_parts import Definition, Number, Shown, define, say
 
@@ -40,7 +41,8 @@ class ChangeView:
     """A concept multiplied by ``factor`` in all tokens of an image.
 
     ``types`` are probabilities of the cell's type by a probe, ``decision`` the patient's and what the cell says alone;
-    where they are empty the notes say why.
+    where they are empty the notes say why. ``doses``: the same from none of it to twice as much; ``pair``: with another
+    concept, where one is named.
     """
 
     latent: int
@@ -55,8 +57,12 @@ class ChangeView:
     patient: str
     decision: tuple[Moved, ...]
     decision_note: str
+    doses: DosesView | None = None
+    pair: TogetherView | None = None
     definitions: tuple[Definition, ...] = field(
-        default_factory=lambda: define("Change of a concept", "Random latents", "Probe of the cell type")
+        default_factory=lambda: define(
+            "Change of a concept", "Random latents", "Probe of the cell type", "Dose by dose", "Two concepts together"
+        )
     )
 
 

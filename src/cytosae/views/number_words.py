@@ -53,6 +53,14 @@ def percent(value: float | None) -> str:
     return f"{shown:,.{places}f}{THIN}%".replace(",", THIN).replace("-", "−")
 
 
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, with its sign: +3.1 points."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    shown = round(100 * value, 1) + 0.0
+    return f"{shown:+.1f}".replace("-", "−") + f"{THIN}points" if shown else f"0{THIN}points"
+
+
 def whole(value: float | None) -> str:
     """A count with thin spaces between thousands."""
     return "–" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", THIN)

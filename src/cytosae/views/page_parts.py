@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from cytosae.views.number_words import duration, fixed, number, p_value, percent, signed, two, whole
+from cytosae.views.number_words import duration, fixed, number, p_value, percent, points, signed, two, whole
 
 SHOWN: dict[str, Callable[[Any], str]] = {
     "text": str,
@@ -25,13 +25,14 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "fixed": fixed,
     "two": two,
     "percent": percent,
+    "points": points,
     "p": p_value,
     "seconds": duration,
     "bar": fixed,
 }
 """How a number is printed, by name."""
 
-Shown = Literal["text", "count", "number", "signed", "fixed", "two", "percent", "p", "seconds", "bar"]
+Shown = Literal["text", "count", "number", "signed", "fixed", "two", "percent", "points", "p", "seconds", "bar"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.token_activations import encode_variants
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def contributions(
     """
     b, length = tokens.shape[:2]
     n = None if counted is None else int(counted.sum())
-    codes = encode_cells(sae, tokens, None if counted is None else np.tile(counted, (b, 1)))
+    codes = encode_variants(sae, tokens, counted)
     codes = codes[:, explanation.concepts.index.to_numpy()]
     weights = explanation.concepts["coefficient"].to_numpy()
     cells = [codes[i * length : (i + 1) * length] for i in range(b)]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BeforeValidator, Field
 
 from cytosae.common.configuration import finite
 from cytosae.common.errors import InputError, UsageError
@@ -21,6 +22,11 @@ SHOWN = 512
 """Pixels on a side of an image that was dropped in."""
 Patches = Annotated[str, Query(max_length=2000, pattern=r"^(\d{1,5}(,\d{1,5})*)?$", description="numbers, with commas")]
 Change = Annotated[int | None, Query(ge=0, description="concept that is changed in all tokens of the image")]
+Second = Annotated[
+    Annotated[int, Field(ge=0)] | None,
+    BeforeValidator(lambda said: None if said == "" else said),
+    Query(description="another concept, to see what both do together; empty for none"),
+]
 By = Annotated[float, Query(ge=0, le=100, description="what it is multiplied by: 0 removes it, 2 doubles it")]
 
 
@@ -31,6 +37,7 @@ def cell(
     patches: Patches = "",
     latent: int | None = None,
     change: Change = None,
+    second: Second = None,
     by: By = 0.0,
 ) -> CellPage:
     """One cell: its concepts, those of the patches pointed at, cells like it, and what a change of a concept does."""
@@ -48,7 +55,8 @@ def cell(
         return view
     row = dataset.row_in_store[cell]
     tokens = dataset.store.read(row, row + 1)[0].float()
-    return replace(view, change=library.changes(atlas.name).of(tokens, change, by, counted=seen.counted, cell=cell))
+    changes = library.changes(atlas.name)
+    return replace(view, change=changes.of(tokens, change, by, second=second, counted=seen.counted, cell=cell))
 
 
 @pages.add("/try", "try.html.j2")
@@ -71,6 +79,7 @@ class Asked:
     dataset: Annotated[str, Query(max_length=200)] = ""
     patches: Patches = ""
     change: Change = None
+    second: Second = None
     by: By = 0.0
 
 
@@ -108,7 +117,7 @@ def _of_upload(library: Library, upload: UploadFile, asked: Asked) -> CellPage:
     view = view_of_cell(opened, seen_in_tokens(opened, tokens, counted), title=name, patches=chosen)
     if asked.change is not None:
         changes = library.changes(opened.name)
-        view = replace(view, change=changes.of(tokens, asked.change, asked.by, counted=counted))
+        view = replace(view, change=changes.of(tokens, asked.change, asked.by, second=asked.second, counted=counted))
     return replace(view, picture=as_address(scaled(picture, SHOWN)))
 
 

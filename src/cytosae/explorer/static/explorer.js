@@ -31,7 +31,7 @@ const ask = async (changes) => {
 };
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-change]");
-  if (button) ask({ change: button.dataset.change, by: button.dataset.by });
+  if (button) ask({ change: button.dataset.change, second: null, by: button.dataset.by });
 });
 document.addEventListener("submit", (event) => {
   if (event.target.id === "drop") {
@@ -41,7 +41,7 @@ document.addEventListener("submit", (event) => {
   } else if (tried && event.target.id === "change-form") {
     event.preventDefault();
     const asked = new FormData(event.target);
-    ask({ change: asked.get("change"), by: asked.get("by") });
+    ask({ change: asked.get("change"), second: asked.get("second") || null, by: asked.get("by") });
   }
 });
 

@@ -1,0 +1,91 @@
+"""How long does `cytosae explain IMAGE` take once all is loaded?
+
+    python benchmarks/explaining.py runs/demo
+    python benchmarks/explaining.py runs/demo --image cell.png --repeats 20
+
+Each repeat explains another cell of the study, or the same ``--image``: its concepts with maps and the cells like it,
+the page with pictures, its strongest concept removed and at every dose, and with the second strongest. Loading (Python
+and libraries, the study, its models) and the probe of the cell type, which is fitted once, are given apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+START = time.perf_counter()
+
+import numpy as np  # noqa: E402  the clock is started before anything is imported
+import torch  # noqa: E402
+
+import cytosae  # noqa: E402
+from cytosae.cells import load_image  # noqa: E402
+from cytosae.common.artifact import hash_file  # noqa: E402
+from cytosae.pipeline.concept_changes import ConceptChanges  # noqa: E402
+from cytosae.report import Pictures, write_page  # noqa: E402
+from cytosae.views import OpenedDataset, view_of_image  # noqa: E402
+
+
+def main() -> None:
+    """Print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--dataset")
+    parser.add_argument("--image", type=Path, help="any image of a cell; else cells of the data set in turn")
+    parser.add_argument("--repeats", type=int, default=10)
+    asked = parser.parse_args()
+    print("| loaded once | s |\n|---|---|")
+    print(f"| Python and libraries | {time.perf_counter() - START:.2f} |", flush=True)
+    start = time.perf_counter()
+    study = cytosae.Study(asked.study)
+    name = asked.dataset or study.datasets[0]
+    there = (study.atlas(name, backed="r"), study.cells(name), study.tokens(name), study.sae())
+    opened, backbone = OpenedDataset(*there, looks=study.looks(name)), study.backbone
+    print(f"| study, SAE, {backbone.name} | {time.perf_counter() - start:.2f} |", flush=True)
+    start = time.perf_counter()
+    changes = ConceptChanges(study, opened)
+    print(f"| probe: {'none' if isinstance(changes.probe, str) else 'fitted'} | {time.perf_counter() - start:.2f} |")
+    rows = np.linspace(0, len(opened.cells) - 1, asked.repeats).astype(int).tolist()
+    images = [asked.image or opened.cells.image_path(row) for row in rows]
+    taken = explain_each(study, changes, images)
+    T, D, m = opened.store.n_tokens, opened.sae.d_in, opened.sae.d_sae
+    print(
+        f"\n{opened.atlas.n_obs:,} cells, {T} tokens of {D} numbers, {m:,} latents, {torch.get_num_threads()} threads\n"
+    )
+    print(f"| {len(images)} images | median s | largest s |\n|---|---|---|")
+    for what, seconds in taken.items():
+        print(f"| {what} | {np.median(seconds):.2f} | {max(seconds):.2f} |")
+
+
+def explain_each(study: cytosae.Study, changes: ConceptChanges, images: list[Path]) -> dict[str, list[float]]:
+    """Seconds of each part, image by image."""
+    taken, opened = defaultdict(list), changes.dataset
+
+    def lap(what: str, start: float) -> float:
+        taken[what].append(time.perf_counter() - start)
+        return time.perf_counter()
+
+    with tempfile.TemporaryDirectory(prefix="cytosae-explaining-") as folder:
+        for image in images:
+            begun = start = time.perf_counter()
+            explanation = study.explain(image, opened.name)
+            start = lap("concepts, maps, cells like it", start)
+            view = view_of_image(image.name, hash_file(image), explanation, opened)
+            write_page(Path(folder) / "page.html", view, Pictures([opened.cells], {view.cell.cell: image}))
+            start = lap("page with pictures", start)
+            lap("**explained**", begun)
+            tokens, counted = study.see(load_image(image))
+            known = view.cell.cell if view.cell.cell in opened.atlas.obs_names else ""
+            first, second = map(int, explanation.concepts.index[:2])
+            changes.of(tokens, first, 0.0, counted=counted, cell=known)
+            start = lap("a concept changed, at every dose", start)
+            changes.of(tokens, first, 0.0, second=second, counted=counted, cell=known)
+            lap("the same, and with a second concept", start)
+    return taken
+
+
+if __name__ == "__main__":
+    main()
