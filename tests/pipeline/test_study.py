@@ -226,7 +226,7 @@ def test_of_patients_who_came_later_nothing_was_learnt_so_the_first_are_compared
         read_new_cells(study, images)
         study.save_config()
     assert CohortWork(study).dataset == "patients"
-    assert said == [
+    assert said[-1:] == [
         "The patients of patients are compared; nothing was learnt from those of later1, later2 "
         "(compare them with --dataset later1)."
     ]
