@@ -9,7 +9,14 @@ import pytest
 from cli.conftest import QUICK, run
 
 from cytosae.cells.synthetic import synthesize
-from cytosae.cohort import open_classification, open_classifier, open_retest, retest_reliability
+from cytosae.cohort import (
+    open_cell_controls,
+    open_classification,
+    open_classifier,
+    open_cohort,
+    open_retest,
+    retest_reliability,
+)
 from cytosae.common.names import file_name
 from cytosae.pipeline import Study
 
@@ -196,3 +203,17 @@ def test_an_image_under_two_patients_is_refused(tmp_path, capfd):
     error = " ".join(capfd.readouterr().err.split())
     assert "1 images stand under two patients" in error
     assert "images/P000/0003.png is images/P001/0000.png" in error
+
+
+@pytest.mark.parametrize(
+    ("opener", "place"),
+    [
+        (open_classification, "patients/classification.json"),
+        (open_classifier, "patients/classifier"),
+        (open_cohort, "patients.h5ad"),
+        (open_cell_controls, "patients/focus"),
+        (open_retest, "patients/retest"),
+    ],
+)
+def test_artifacts_are_opened_by_a_path_in_words(finished, opener, place):
+    assert type(opener(str(finished / "cohort" / place))) is type(opener(finished / "cohort" / place))

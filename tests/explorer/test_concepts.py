@@ -165,3 +165,41 @@ def test_a_concept_says_where_it_looks(explorer, atlas):
     assert shown.status_code == 200
     assert found["verdict"] in shown.text
     assert explorer.get("/api/concepts/99999/gaze").status_code == 404
+
+
+def test_the_heat_map_shows_for_each_class_what_is_most_selective_of_all_that_match(explorer, atlas, study_of_smear):
+    names, n = atlas.uns["classes"].tolist(), atlas.obs["label"].value_counts()
+    heat = explorer.get("/api/concepts?page=2").json()["heat"]
+    assert heat == explorer.get("/api/concepts").json()["heat"]
+    assert [(one["name"], one["cells"]) for one in heat["classes"]] == [(name, n[name]) for name in names if name in n]
+    var = atlas.var.query("cells_active > 0 and top_class == top_class")
+    score = var["class_selectivity"] * (var["cells_active"] / 20).clip(upper=1)
+    of_class = var["top_class"].astype(str)
+    best = [score[of_class == name].sort_values(ascending=False, kind="stable")[: heat["each"]] for name in names]
+    assert [row["latent"] for row in heat["rows"]] == [int(latent) for top in best for latent in top.index]
+    assert heat["each"] == 40 // of_class.nunique()
+    for row in heat["rows"]:
+        column = atlas.X[:, [row["latent"]]].toarray().ravel()
+        means = np.array([column[(atlas.obs["label"] == one["name"]).to_numpy()].mean() for one in heat["classes"]])
+        assert row["shares"] == pytest.approx(means / means.max(), abs=2e-3)
+        assert heat["classes"][means.argmax()]["name"] == row["top_class"]
+        assert row["cells"] == (column > 0).sum()
+    random = Study(study_of_smear).random_latents("smear")
+    score = random["class_selectivity"] * (random["cells_active"] / 20).clip(upper=1)
+    alike = random["class_selectivity"][score.sort_values(ascending=False).index[: len(heat["rows"])]]
+    assert heat["random"]["high"] == pytest.approx(alike.max())
+    assert heat["random"]["value"] == pytest.approx(alike.median(), rel=1e-3)
+
+
+def test_the_heat_map_follows_what_is_asked_and_its_rows_are_links(explorer, atlas):
+    name = str(atlas.var["top_class"].dropna().iloc[0])
+    asked = {"class": name, "low_frequency": 0.2}
+    heat = explorer.get("/api/concepts", params=asked).json()["heat"]
+    assert {row["top_class"] for row in heat["rows"]} == {name}
+    frequency = atlas.var["activation_frequency"].to_numpy()
+    assert all(frequency[row["latent"]] >= 0.2 for row in heat["rows"])
+    page = explorer.get("/concepts", params=asked).text.partition('id="heat"')[2]
+    for row in heat["rows"]:
+        assert f'href="/concepts/{row["latent"]}?dataset=smear"' in page
+    assert all(f"n {one['cells']}" in page for one in heat["classes"])
+    assert 'id="heat"' not in explorer.get("/concepts?q=999999").text

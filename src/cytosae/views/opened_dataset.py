@@ -151,6 +151,16 @@ class OpenedAtlas:
         return found
 
     @cached_property
+    def traits(self) -> dict[str, tuple[NDArray[np.integer], list[str]]]:
+        """Those of `groups` that describe a cell, as its attributes do, and not whom or where it is from.
+
+        What is the same in all cells of every patient (sex, laboratory) says nothing of a cell.
+        """
+        owners = self.groups["patient"][0] if "patient" in self.groups else np.zeros(0, np.int64)
+        described = {name: of for name, of in self.groups.items() if name not in PROFILED}
+        return {name: of for name, of in described.items() if not _is_of_owners(of[0], owners)}
+
+    @cached_property
     def group_sizes(self) -> dict[str, NDArray[np.int64]]:
         """Cells of each group of `groups`."""
         return {
@@ -254,6 +264,15 @@ class OpenedDataset(OpenedAtlas):
                 made |= {(rows[row], latent): grid for (row, latent), grid in found.items()}
                 bar.advance(len(block))
         return made
+
+
+def _is_of_owners(codes: NDArray[np.integer], owners: NDArray[np.integer]) -> bool:
+    """Whether all cells of an owner have one value; of owners with a cell each nothing is known."""
+    if not len(owners):
+        return False
+    both = (codes >= 0) & (owners >= 0)
+    values = np.unique(np.stack([codes[both], owners[both]]), axis=1).shape[1]
+    return values == len(np.unique(owners[both])) < both.sum()
 
 
 def map_views(grids: Sequence[NDArray[Any]], top: float | None = None) -> list[MapView]:

@@ -181,13 +181,13 @@ def save_retest(
     return path
 
 
-def open_retest(path: Path, name: str = "concepts", *, verify: bool = True) -> ad.AnnData:
+def open_retest(path: Path | str, name: str = "concepts", *, verify: bool = True) -> ad.AnnData:
     """The cells of a retest, as they are and then in a changed stain: AnnData [2 n, m].
 
     ``X`` mean activation and ``layers["tokens_above"]`` as in an atlas; ``obs`` with cell_id, changed and the patient;
     ``obsm["X_backbone"]`` mean tokens.
     """
-    read_artifact(path, "retest", verify=verify)
+    path = read_artifact(path, "retest", verify=verify).path
     with reading(path, "run the step again"):
         return ad.read_h5ad(path / f"{name}.h5ad")
 
