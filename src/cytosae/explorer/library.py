@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cytosae.views.comparison_view import ComparisonView, MatchedPair
 
 
+PREPARED = 30.0
+"""Seconds of work that places of concepts are looked for ahead of the pages that show them."""
 LOOK_EVERY = 5.0
 """Seconds between two looks at whether the study has changed."""
 
@@ -60,6 +62,7 @@ class Library:
         self.settings = settings
         self.lock = threading.RLock()
         self._making_columns = threading.Lock()
+        self._seen = threading.Event()
         self.accepted: dict[int, str] = {}
         """Names that reviewers accepted, by latent; the reviews' pages keep it up to date."""
         self._atlases: dict[str, OpenedAtlas] = {}
@@ -125,6 +128,7 @@ class Library:
                     random=atlas.random,
                     looks=atlas.looks,
                 )
+                self._seen.set()
             return self._datasets[atlas.name]
 
     def changes(self, name: str | None = None) -> ConceptChanges:
@@ -154,6 +158,24 @@ class Library:
                 self.columns(name)
                 for latent in self.atlas(name).live.index.tolist():
                     name_of(self.atlas(name), latent)
+
+    def prepare_places(self) -> None:
+        """Once a page has needed the SAE: where concepts are strongest in their reference cells, the most useful first.
+
+        Every second moment is left to pages, and after `PREPARED` seconds of work what is left is found page by page.
+        """
+        from cytosae.views.cell_page_view import find_places
+
+        self._seen.wait()
+        with suppress(CytosaeError, OSError):  # the page that needs it tells
+            for dataset in list(self._datasets.values()):
+                order, left = dataset.live.sort_values("usefulness", ascending=False).index.tolist(), PREPARED
+                while order and left > 0:
+                    begun = time.monotonic()
+                    find_places(dataset, order[:4])
+                    took = time.monotonic() - begun
+                    order, left = order[4:], left - took
+                    time.sleep(took)
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the atlas of a data set, as it was when a page first needed it."""
