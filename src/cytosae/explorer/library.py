@@ -89,7 +89,8 @@ class Library:
     @property
     def title(self) -> str:
         """What is served, in a word or two."""
-        return (self.settings.study or self.settings.atlas or Path()).resolve().stem
+        named = (self.settings.study or self.settings.atlas or Path()).absolute()  # a link goes by its own name
+        return (named.resolve() if named.name == ".." else named).stem
 
     @property
     def threads(self) -> int:
