@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from cytosae.atlas.token_activations import encode_cells
+from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
+from cytosae.views.cell_page_view import find_places
 
 OWN = {"origin": "http://127.0.0.1:8765"}
 
@@ -65,3 +67,17 @@ def test_an_image_that_is_dropped_in_has_the_concepts_of_the_same_cell(explorer,
     assert page.status_code == 200
     assert "it is not kept" in page.text
     assert "No connection" not in explorer.get("/try").text
+
+
+def test_places_that_are_found_ahead_are_those_a_page_would_find(study_of_smear, monkeypatch):
+    library = create_app(ExplorerSettings(study=study_of_smear)).state.library
+    dataset = library.dataset()
+    monkeypatch.setattr("cytosae.explorer.library.PREPARED", 1e-6)
+    library.prepare_places()
+    ahead = dict(dataset.strongest_patches)
+    best = dataset.live["usefulness"].sort_values(ascending=False).index.tolist()
+    assert list(ahead) == best[:4]
+    dataset.strongest_patches.clear()
+    find_places(dataset, best[:6])
+    assert {latent: dataset.strongest_patches[latent] for latent in ahead} == ahead
+    assert len(dataset.strongest_patches) == 6

@@ -94,7 +94,8 @@ def serve(settings: ExplorerSettings, output: Output, *, browser: bool) -> None:
     output.line(f"The explorer is at {address} (Ctrl-C ends it).")
     output.result(address=address)
     output.finish()
-    threading.Thread(target=app.state.library.prepare, daemon=True).start()
+    for ahead in (app.state.library.prepare, app.state.library.prepare_places):
+        threading.Thread(target=ahead, daemon=True).start()
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     config = uvicorn.Config(

@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NotRequired, TypeVar
 
@@ -26,9 +27,9 @@ def to_plain(config: Any) -> Any:
     """
     if type(config) in LEAVES:
         return config
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        fields = {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
-        return {"type": type(config).__name__, **fields}
+    names = _fields_of(type(config))
+    if names is not None:
+        return {"type": type(config).__name__, **{name: to_plain(getattr(config, name)) for name in names}}
     if isinstance(config, Mapping):
         return {str(key): to_plain(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
@@ -38,6 +39,16 @@ def to_plain(config: Any) -> Any:
 
 def finite(value: Any) -> Any:
     """`to_plain`, and null for NaN and the infinities, which JSON lacks."""
+    kind = type(value)
+    if kind in LEAVES:
+        return value if kind is not float or math.isfinite(value) else None
+    if kind is tuple or kind is list:
+        if {*map(type, value)} == {float} and math.isfinite(sum(value)):  # most of what a page holds: values of maps
+            return [*value]
+        return [finite(one) for one in value]
+    names = _fields_of(kind)
+    if names is not None:
+        return {"type": kind.__name__, **{name: finite(getattr(value, name)) for name in names}}
     return _without_nan(to_plain(value))
 
 
@@ -152,6 +163,12 @@ def _convert_dataclass(kind: type, value: Any, where: str) -> Any:
         return kind(**arguments)
     except TypeError as problem:
         raise UsageError(f"{where} is incomplete for {kind.__name__}: {problem}.") from problem
+
+
+@cache
+def _fields_of(kind: type) -> tuple[str, ...] | None:
+    """What a dataclass is made from; None for other types."""
+    return tuple(f.name for f in dataclasses.fields(kind) if f.init) if dataclasses.is_dataclass(kind) else None
 
 
 def _without_nan(plain: Any) -> Any:

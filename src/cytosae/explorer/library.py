@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from cytosae.views.comparison_view import ComparisonView, MatchedPair
 
 
+PREPARED = 30.0
+"""Seconds of work that places of concepts are looked for ahead of the pages that show them."""
 LOOK_EVERY = 5.0
 """Seconds between two looks at whether the study has changed."""
 
@@ -61,6 +63,7 @@ class Library:
         self.settings = settings
         self.lock = threading.RLock()
         self._making_columns = threading.Lock()
+        self._seen = threading.Event()
         self.accepted: dict[int, str] = {}
         """Names that reviewers accepted, by latent; the reviews' pages keep it up to date."""
         self._atlases: dict[str, OpenedAtlas] = {}
@@ -90,7 +93,8 @@ class Library:
     @property
     def title(self) -> str:
         """What is served, in a word or two."""
-        return (self.settings.study or self.settings.atlas or Path()).resolve().stem
+        named = (self.settings.study or self.settings.atlas or Path()).absolute()  # a link goes by its own name
+        return (named.resolve() if named.name == ".." else named).stem
 
     @property
     def threads(self) -> int:
@@ -127,6 +131,7 @@ class Library:
                     looks=atlas.looks,
                     fingerprint=atlas.fingerprint,
                 )
+                self._seen.set()
             return self._datasets[atlas.name]
 
     def changes(self, name: str | None = None) -> ConceptChanges:
@@ -161,6 +166,24 @@ class Library:
             for atlas in map(self.atlas, self.names):
                 if "X_backbone" in atlas.atlas.obsm:
                     keep_index(atlas.mean_tokens, atlas.centre, self.fingerprint(atlas.name))
+
+    def prepare_places(self) -> None:
+        """Once a page has needed the SAE: where concepts are strongest in their reference cells, the most useful first.
+
+        Every second moment is left to pages, and after `PREPARED` seconds of work what is left is found page by page.
+        """
+        from cytosae.views.cell_page_view import find_places
+
+        self._seen.wait()
+        with suppress(CytosaeError, OSError):  # the page that needs it tells
+            for dataset in list(self._datasets.values()):
+                order, left = dataset.live.sort_values("usefulness", ascending=False).index.tolist(), PREPARED
+                while order and left > 0:
+                    begun = time.monotonic()
+                    find_places(dataset, order[:4])
+                    took = time.monotonic() - begun
+                    order, left = order[4:], left - took
+                    time.sleep(took)
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the atlas of a data set, as it was when a page first needed it."""

@@ -77,6 +77,11 @@ class LitConcept:
     references: tuple[str, ...]
     elsewhere: tuple[Place, ...] = ()
 
+    @property
+    def written(self) -> str:
+        """``values`` as text, with commas."""
+        return ",".join(f"{value:g}" if value else "0" for value in self.values)
+
 
 @dataclass(frozen=True)
 class LikeCell:
@@ -206,6 +211,18 @@ def like_cells(
     return tuple(alike[:n]), BY_INDEX if found.approximate else ""
 
 
+def find_places(dataset: OpenedDataset, latents: Sequence[int]) -> None:
+    """Look for the strongest patch of latents in their first reference cells, and remember it with the data set."""
+    from cytosae.atlas.maps import strongest_patches
+
+    known_places, rows = dataset.strongest_patches, dataset.row_in_store
+    new = {k: reference_ids(dataset, k)[:REFERENCES] for k in latents if k not in known_places}
+    pairs = [(rows[cell], latent) for latent, cells in new.items() for cell in cells]
+    found = strongest_patches(dataset.store, pairs, sae=dataset.sae) if pairs else {}
+    for latent, cells in new.items():
+        known_places[latent] = {cell: divmod(found[rows[cell], latent], dataset.store.grid[1]) for cell in cells}
+
+
 def _strongest(values: NDArray[np.floating], n: int) -> list[int]:
     top = np.argsort(-values, kind="stable")[:n]
     return [int(latent) for latent in top if values[latent] > 0]
@@ -213,18 +230,10 @@ def _strongest(values: NDArray[np.floating], n: int) -> list[int]:
 
 def _with_places(dataset: OpenedDataset, concepts: list[LitConcept]) -> tuple[LitConcept, ...]:
     """Each concept with its strongest patch in its first reference cells."""
-    from cytosae.atlas.maps import strongest_patches
-
-    known_places = dataset.strongest_patches
-    new = [concept for concept in concepts if concept.latent not in known_places]
-    rows, columns = dataset.row_in_store, dataset.store.grid[1]
-    pairs = [(rows[cell], concept.latent) for concept in new for cell in concept.references]
-    found = strongest_patches(dataset.store, pairs, sae=dataset.sae) if pairs else {}
-    for concept in new:
-        places = {cell: divmod(found[rows[cell], concept.latent], columns) for cell in concept.references}
-        known_places[concept.latent] = places
+    find_places(dataset, [concept.latent for concept in concepts])
+    places = dataset.strongest_patches
     return tuple(
-        replace(concept, elsewhere=tuple(Place(cell, *at) for cell, at in known_places[concept.latent].items()))
+        replace(concept, elsewhere=tuple(Place(cell, *at) for cell, at in places[concept.latent].items()))
         for concept in concepts
     )
 

@@ -13,7 +13,7 @@ from cytosae.views.concept_names import name_of
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Number, series
 
-ROWS = 40
+ROWS = 48
 """Most rows, and most classes: what can still be read."""
 
 

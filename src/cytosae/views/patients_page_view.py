@@ -182,7 +182,7 @@ def view_of_patients(
 def view_of_decision(atlas: OpenedAtlas, explanation: PatientExplanation, result: ClassificationResult) -> PatientPage:
     """A patient's decision, from an explanation without tokens."""
     e, own = explanation, _own(result).set_index("patient")
-    shown = e.concepts[e.concepts["difference"] != 0].head(CONCEPTS)
+    shown: Any = e.concepts[e.concepts["difference"] != 0].head(CONCEPTS)
     rest = e.concepts["difference"].sum() - shown["difference"].sum()
     diagnosis = str(own.at[e.patient, "diagnosis"]) if e.patient in own.index else None
     names = sorted(own.index.astype(str))
@@ -190,16 +190,15 @@ def view_of_decision(atlas: OpenedAtlas, explanation: PatientExplanation, result
     by_cell = e.by_cell.tocsc()
     cells = [str(cell) for cell in e.cells.index]
     weighed = []
-    for latent, row in shown.iterrows():
+    for latent, row in zip(shown.index, shown.to_dict("records"), strict=True):
         column: Any = by_cell[:, [e.concepts.index.get_loc(latent)]]
         added = np.asarray(column.todense()).ravel() * (1 if row["difference"] >= 0 else -1)
         best = [cells[i] for i in np.argsort(-added, kind="stable")[:OWN] if added[i] > 0]
         card = card_of(atlas, int(str(latent)), OWN)
         numbers = float(row["difference"]), float(row["coefficient"]), float(row["barcode"])
         weighed.append(Weighed(card, *numbers, tuple(best)))
-    speaking = [
-        SpeakingCell(str(cell), text(row["label"]), float(row["difference"])) for cell, row in e.cells.iterrows()
-    ]
+    said = zip(cells, e.cells["label"].astype(object), e.cells["difference"], strict=True)
+    speaking = [SpeakingCell(cell, text(label), float(difference)) for cell, label, difference in said]
     ordered = sorted(speaking, key=lambda cell: -cell.difference)
     favoured = e.target if e.value > 0 else e.against or "the others"
     probability = e.probabilities.max()
@@ -210,7 +209,7 @@ def view_of_decision(atlas: OpenedAtlas, explanation: PatientExplanation, result
         target=e.target,
         against=e.against or "the others",
         verdict=f"The cells of {e.patient} speak for {favoured}, with a probability of {percent(float(probability))}"
-        + (f"; the known diagnosis is {diagnosis}." if diagnosis else "."),
+        + (f"; the known diagnosis is {'' if diagnosis == favoured else 'another: '}{diagnosis}." if diagnosis else "."),
         note=_without(own, e),
         value=float(e.value),
         typical=float(e.value - e.concepts["difference"].sum()),

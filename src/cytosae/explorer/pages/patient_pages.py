@@ -47,13 +47,19 @@ def patients(library: Library, dataset: Words = "", diagnosis: Words = "", q: Wo
 
 @pages.add("/patients/{patient}", "patient.html.j2")
 def patient(library: Library, patient: str, dataset: Words = "") -> PatientPage:
-    """One patient: the decision as a sum of concepts, and the cells that speak most."""
+    """One patient: the decision as a sum of concepts, and the cells that speak most; held in memory as it was made."""
     from cytosae.cohort import explain_decision
 
     found = _with_patient(library, dataset, patient)
     atlas = library.atlas(found.dataset)
-    explanation = explain_decision(found.classifier(), atlas.atlas, patient, column=found.config.patient)
-    return view_of_decision(atlas, explanation, found.result())
+
+    def make() -> PatientPage:
+        explanation = explain_decision(found.classifier(), atlas.atlas, patient, column=found.config.patient)
+        return view_of_decision(atlas, explanation, found.result())
+
+    called = hash(frozenset(library.accepted.items()))  # a name that is accepted later is on the page
+    name = f"patient {patient} with names {called}"
+    return library.remembered.hold(PatientPage, library.fingerprint(atlas.name), name, make)
 
 
 @pages.add("/patients/{patient}/gaze", "gaze.html.j2")
