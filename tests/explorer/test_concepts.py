@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from cytosae.cells import CellTable
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
 from cytosae.views.concept_page_view import profile_of, wilson
@@ -142,6 +143,7 @@ def test_an_atlas_by_itself_is_shown_with_its_pictures_and_says_what_it_lacks(st
     card = client.get("/api/concepts").json()["cards"][0]
     page = client.get(f"/concepts/{card['latent']}")
     assert "Maps cannot be shown" in page.text
+    assert 'href="/patients"' not in page.text
     assert "data-map" not in page.text
     picture = client.get(f"/pictures/{card['references'][0]}.webp?size=64")
     pixels = np.asarray(Image.open(io.BytesIO(picture.content)))
@@ -149,6 +151,22 @@ def test_an_atlas_by_itself_is_shown_with_its_pictures_and_says_what_it_lacks(st
     assert client.get(f"/maps/{card['references'][0]}/{card['latent']}.webp").status_code == 404
     assert client.get("/try").status_code == 200
     assert client.get("/patients").status_code == 404
+
+
+def test_absent_images_are_counted_and_cards_begin_with_those_that_are_there(study_of_smear, smear, tmp_path, cache):
+    file = shutil.copyfile(study_of_smear / "atlas" / "smear.h5ad", tmp_path / "smear.h5ad")
+    shutil.copyfile(study_of_smear / "atlas" / "smear.h5ad.artifact.json", tmp_path / "smear.h5ad.artifact.json")
+    cells = CellTable.load(study_of_smear / "cells" / "smear")
+    few = cells.subset(range(0, len(cells), 3))
+    few.save(tmp_path / "smear.cells")
+    client = TestClient(create_app(ExplorerSettings(atlas=file, images=smear)), base_url="http://127.0.0.1:8765")
+    sentence = "20 of the 60 images of smear are here; the others are grey squares."
+    gallery = client.get("/api/concepts").json()
+    there = [[cell in set(few.frame["cell_id"]) for cell in card["references"]] for card in gallery["cards"]]
+    assert all(row == sorted(row, reverse=True) for row in there)
+    assert any(0 < sum(row) < len(row) for row in there)
+    pages = ["/", "/concepts", f"/concepts/{gallery['cards'][0]['latent']}"]
+    assert all(sentence in client.get(page).text for page in pages)
 
 
 def test_a_concept_says_where_it_looks(explorer, atlas):

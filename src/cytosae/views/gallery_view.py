@@ -134,6 +134,7 @@ class GalleryView:
     rows: tuple[ConceptRow, ...]
     density: Density
     heat: ClassHeat
+    absent: str = ""
     definitions: tuple[Definition, ...] = field(default_factory=lambda: define(*WORDS))
 
 
@@ -155,6 +156,7 @@ def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[
         rows=tuple(row_of(atlas, latent) for latent in shown) if table else (),
         density=_density(var, keep),
         heat=heat_of(atlas, keep),
+        absent=atlas.absent,
     )
 
 
@@ -212,7 +214,9 @@ def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> Co
         Fact("Central share", known(row["central_share"]), "percent"),
     )
     labels = [atlas.labels[cell] for cell in cells]
-    return ConceptCard(latent, name_of(atlas, latent), headline(labels), tuple(cells[:references]), facts)
+    return ConceptCard(
+        latent, name_of(atlas, latent), headline(labels), tuple(atlas.pictured_first(cells)[:references]), facts
+    )
 
 
 def _matches(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from cytosae.atlas.random_latents import at_frequency
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.common.progress import progress
+from cytosae.views.number_words import whole
 from cytosae.views.page_parts import MadeFrom, known, series, text
 
 if TYPE_CHECKING:
@@ -95,6 +96,24 @@ class OpenedAtlas:
     def name(self) -> str:
         """Name of the data set."""
         return self.cells.name
+
+    @cached_property
+    def absent(self) -> str:
+        """Which images are not here, in a sentence; empty where all are."""
+        there, n = len(self.cells.frame), self.atlas.n_obs
+        if there == n:
+            return ""
+        if not there:
+            return f"None of the images of {self.name} is here, so its cells are grey squares."
+        return f"{whole(there)} of the {whole(n)} images of {self.name} are here; the others are grey squares."
+
+    def pictured_first(self, cells: Sequence[str]) -> list[str]:
+        """These cells, in their order, those whose image is here before the others."""
+        return sorted(cells, key=lambda cell: cell not in self._pictured) if self.absent else list(cells)
+
+    @cached_property
+    def _pictured(self) -> frozenset[str]:
+        return frozenset(map(str, self.cells.frame["cell_id"]))
 
     @cached_property
     def var(self) -> pd.DataFrame:

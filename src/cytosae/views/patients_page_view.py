@@ -209,7 +209,9 @@ def view_of_decision(atlas: OpenedAtlas, explanation: PatientExplanation, result
         target=e.target,
         against=e.against or "the others",
         verdict=f"The cells of {e.patient} speak for {favoured}, with a probability of {percent(float(probability))}"
-        + (f"; the known diagnosis is {'' if diagnosis == favoured else 'another: '}{diagnosis}." if diagnosis else "."),
+        + (
+            f"; the known diagnosis is {'' if diagnosis == favoured else 'another: '}{diagnosis}." if diagnosis else "."
+        ),
         note=_without(own, e),
         value=float(e.value),
         typical=float(e.value - e.concepts["difference"].sum()),
