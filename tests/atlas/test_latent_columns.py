@@ -44,7 +44,7 @@ def test_a_look_up_reads_two_offsets_and_its_own_entries(tmp_path, monkeypatch):
     assert asked == [2, 39]
     asked.clear()
     assert np.flatnonzero(made.count_on(np.array([0, 7]))).tolist() == [3, 4, 69_999]
-    assert asked == [2, 0, 2, 3]
+    assert sorted(asked) == [0, 2, 2, 3]  # in any order: several threads read
 
 
 def test_a_matrix_without_entries_has_columns_without_cells(tmp_path):

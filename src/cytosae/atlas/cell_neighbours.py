@@ -22,7 +22,7 @@ BLOCK = 1 << 14
 """Cells that are compared at a time."""
 ADDED = 256
 """Cells that the index takes in at a time, between which other threads have their turn."""
-GRAPH = {"metric": "cos", "dtype": "f16", "connectivity": 16, "expansion_add": 128}
+GRAPH = {"metric": "cos", "dtype": "i8", "connectivity": 16, "expansion_add": 64}
 SEARCHED, CANDIDATES = 256, 2
 """Cells that a search keeps in sight; cells for each one asked for whose cosine is then computed exactly."""
 
@@ -79,7 +79,7 @@ def keep_index(means: Any, centre: NDArray[np.float32], fingerprint: str) -> Non
 def write_index(means: Any, centre: NDArray[np.float32], path: Path) -> None:
     """Write the index of mean tokens (cells, D) less their centre to ``path``, whole or not at all.
 
-    A graph of small worlds, in half precision. One thread makes it, so that equal cells have an equal index.
+    A graph of small worlds, in numbers of 8 bits. One thread makes it, so that equal cells have an equal index.
 
     References
     ----------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import row_blocks, stored_entries
@@ -19,6 +21,8 @@ INDEXED = 1 << 26
 """Stored entries above which a single search makes columns, too, and keeps them: rows would take more than seconds."""
 AT_ONCE = 1 << 23
 """Entries that are sorted by latent at a time: with fewer, the same pages of the disk are written again and again."""
+READERS = 4
+"""Threads that read the latents of many cells."""
 ENTRY: np.dtype[np.void] = np.dtype([("row", np.int32), ("value", np.float32)])
 
 
@@ -48,19 +52,25 @@ class Columns:
         return np.ascontiguousarray(found["row"]), np.ascontiguousarray(found["value"])
 
     def count_on(self, cells: NDArray[np.integer]) -> NDArray[np.int64]:
-        """(m,) on how many of these cells, by row, each latent is active."""
-        there: list[NDArray[Any]] = [np.zeros(0, np.int32)]
+        """(m,) on how many of these cells, by row, each latent is active; a cold disk is asked for several at once."""
+        with ThreadPoolExecutor(READERS) as pool:
+            there = list(pool.map(self._latents_of, np.array_split(cells, min(len(cells), READERS) or 1)))
+        return np.bincount(np.concatenate(there), minlength=self.n_latents)
+
+    def _latents_of(self, cells: NDArray[np.integer]) -> NDArray[Any]:
+        """The latents of one cell after the other."""
+        there = [np.zeros(0, _latent_type(self.n_latents))]
         with (self.folder / "row_starts").open("rb") as starts, (self.folder / "row_latents").open("rb") as latents:
             for cell in cells:
                 here = _read(starts, np.dtype(np.int64), cell, cell + 2)
-                there.append(_read(latents, _latent_type(self.n_latents), *here))
-        return np.bincount(np.concatenate(there), minlength=self.n_latents)
+                there.append(_read(latents, there[0].dtype, *here))
+        return np.concatenate(there)
 
 
 def _read(file: IO[bytes], dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
     """Items [start, stop) of a file of items of one type; no others are read."""
     file.seek(int(start) * dtype.itemsize)
-    return np.fromfile(file, dtype, int(stop - start))
+    return np.frombuffer(file.read(int(stop - start) * dtype.itemsize), dtype)
 
 
 def _latent_type(n_latents: int) -> np.dtype[Any]:
@@ -101,13 +111,7 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
         with (temporary / "row_latents").open("wb") as row_latents:
             for start, block in row_blocks(matrix, AT_ONCE):
                 block.indices.astype(_latent_type(m)).tofile(row_latents)
-                columns = block.tocsc()
-                length = np.diff(columns.indptr)
-                place = np.repeat(filled - columns.indptr[:-1], length) + np.arange(columns.nnz)
-                own = np.empty(columns.nnz, ENTRY)
-                own["row"], own["value"] = columns.indices + start, columns.data
-                entries[place] = own
-                filled += length
+                _enter(entries, filled, start, block.tocsc())
         entries.flush()
         del entries  # Windows renames no folder with a file that is mapped
         if not folder.is_dir():  # another process may have been quicker
@@ -115,6 +119,17 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
     finally:
         remove(temporary)
     return Columns(folder)
+
+
+def _enter(entries: NDArray[np.void], filled: NDArray[np.int64], start: int, columns: sp.csc_array) -> None:
+    """Write the entries of rows from ``start`` on, latent by latent, behind those that are ``filled``."""
+    length = np.diff(columns.indptr)
+    place = np.arange(columns.nnz)
+    place += np.repeat(filled - columns.indptr[:-1], length)
+    own = np.empty(columns.nnz, ENTRY)
+    own["row"], own["value"] = columns.indices + start, columns.data
+    entries[place] = own
+    filled += length
 
 
 def kept_columns(matrix: Any, fingerprint: str) -> Columns:
