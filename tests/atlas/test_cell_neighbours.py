@@ -11,6 +11,7 @@ import pytest
 
 from cytosae.atlas import cell_neighbours as module
 from cytosae.atlas.cell_neighbours import keep_index, nearest_cells
+from cytosae.common.errors import ArtifactError
 
 CELLS, WIDTH = 3000, 64
 
@@ -79,6 +80,24 @@ def test_an_index_of_another_atlas_is_not_asked_and_without_usearch_none_is(mean
     assert not nearest_cells(means, centre, means[0], 5, fingerprint="print").approximate
     keep_index(means, centre, "third")
     assert [path.name for path in kept.iterdir()] == ["print.usearch"]
+
+
+def test_a_damaged_index_is_not_asked_and_made_again(means, kept):
+    centre, file = means.mean(axis=0), kept / "print.usearch"
+    whole = file.read_bytes()
+    for damaged in (b"", b"no index" * 99, whole[: len(whole) // 2]):
+        file.unlink()  # a new file: the former one is still open
+        file.write_bytes(damaged)
+        module._opened.cache_clear()
+        assert not nearest_cells(means, centre, means[0], 5, fingerprint="print").approximate
+    keep_index(means, centre, "print")
+    assert file.read_bytes() == whole
+    assert nearest_cells(means, centre, means[0], 5, fingerprint="print").approximate
+    file.unlink()
+    kept.rmdir()
+    kept.touch()
+    with pytest.raises(ArtifactError, match="could not be written"):
+        keep_index(means, centre, "print")
 
 
 def test_the_benchmark_measures_recall(capsys):

@@ -66,14 +66,15 @@ def nearest_cells(
 
 
 def keep_index(means: Any, centre: NDArray[np.float32], fingerprint: str) -> None:
-    """Make the index of the mean tokens of an atlas in the cache, unless it is there, or the cells are few.
+    """Make the index of the mean tokens of an atlas in the cache, unless it is there and whole, or the cells are few.
 
     Without `usearch` none is made, and all cells are compared at each search.
     """
     path = _place(fingerprint)
-    if means.shape[0] * means.shape[1] > INDEXED and not path.is_file():
+    if means.shape[0] * means.shape[1] > INDEXED and _kept_index(path) is None:
         with suppress(ModuleNotFoundError), disk_errors(path, None):
             write_index(means, centre, path)
+            _opened.cache_clear()
 
 
 def write_index(means: Any, centre: NDArray[np.float32], path: Path) -> None:
@@ -100,6 +101,8 @@ def write_index(means: Any, centre: NDArray[np.float32], path: Path) -> None:
     try:
         index.save(str(temporary))
         temporary.replace(path)
+    except RuntimeError as problem:  # which is what usearch makes of the system's refusal
+        raise OSError(str(problem)) from problem
     finally:
         remove(temporary)
 
@@ -120,8 +123,11 @@ class _Index:
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path) -> _Index:
-    return _Index(path)
+def _opened(path: Path) -> _Index | None:
+    """None where the file is damaged, or of a version that is not read: all cells are compared then."""
+    with suppress(RuntimeError, ValueError):
+        return _Index(path)
+    return None
 
 
 def _kept_index(path: Path) -> _Index | None:
