@@ -150,9 +150,10 @@ class Context(Surroundings):
             write_json(self.path / "times.json", {**self.times(), step.at.title: round(seconds, 1)})
         if self.first:  # work may have been killed between its last two acts, publishing and cleaning up
             remove_work(path)
-            for other in set(step.at.paths_below(self.path)) - {path}:  # of another format
-                record_path(other).unlink(missing_ok=True)
-                remove(other)
+            for other in set(step.at.paths_below(self.path)) - {path}:
+                if other.exists():  # of another format
+                    record_path(other).unlink(missing_ok=True)
+                    remove(other)
         facts = read_artifact(path, kind, verify=False).details
         return self.report(StepResult(step.at.title, path, current, seconds, facts, why))
 
