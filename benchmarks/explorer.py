@@ -166,8 +166,7 @@ def main() -> None:
         folder = Path(name)
         server, address = serve(what_is_shown(asked, folder), folder)
         try:
-            for path in ("/", "/concepts/1"):  # what is made once: the columns
-                print(f"first {path}: {ask(address, path)[0]:.1f} s")
+            print(f"first /concepts/1: {ask(address, '/concepts/1')[0]:.1f} s")  # what is made once: the columns
             known = look_around(address) if asked.study else Known(asked.latents, CLASSES)
             for path in [f"/cells/{known.cells[0]}", f"/patients/{known.patients[0]}"] if known.patients else []:
                 print(f"first {path[:20]}: {ask(address, path)[0]:.1f} s")
@@ -185,7 +184,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--latents", type=int, default=49_152)
     parser.add_argument("--active", type=int, default=1000)
     parser.add_argument("--users", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=60, help="0: only what a start takes")
     parser.add_argument("--minutes", type=float, help="instead of seconds, and the memory of the server every minute")
     parser.add_argument("--requests", type=int, help="most requests of each user; 400, or any number within --minutes")
     parser.add_argument("--study", type=Path, help="a finished study instead of a made-up atlas")
@@ -215,8 +214,12 @@ def serve(shown: list[str], folder: Path) -> tuple[subprocess.Popen, str]:
     text = ""
     while "}" not in text and server.poll() is None:
         text += server.stdout.readline()
-    print(f"listens after {time.perf_counter() - begun:.1f} s")
-    return server, json.loads(text)["address"]
+    address = json.loads(text)["address"]
+    print(f"listens {time.perf_counter() - begun:.1f} s after the start of the process", end=", ")
+    for path, words in (("/health", "answers"), ("/", "first page")):
+        ask(address, path)
+        print(f"{words} {time.perf_counter() - begun:.1f} s", end=", " if path != "/" else "\n", flush=True)
+    return server, address
 
 
 def load(asked: argparse.Namespace, address: str, known: Known, server: int) -> dict:

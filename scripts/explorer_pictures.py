@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from cytosae.explorer import ExplorerSettings, create_app
 
-SIZES = {"": (1280, 800), "-tablet": (820, 1100)}
+SIZES = {"": (1280, 800), "-tablet": (768, 1024)}
 
 
 def main(study: Path, out: Path) -> None:
@@ -93,7 +93,10 @@ def paths(page: Page, address: str) -> dict[str, str]:
     found = {
         "overview": "/",
         "concepts": "/concepts",
+        "classes": "/concepts#heat",
+        "map": "/concepts/map",
         "concept": f"/concepts/{first['latent']}",
+        "evidence": f"/concepts/{first['latent']}/evidence",
         "cell": f"/cells/{cell}?patches=119,120,135,136",
         "change": f"/cells/{cell}?change={lit}&by=0&latent={lit}#change",
         "search": f"/search?q=has {first['latent']}",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+from made_once import made_once, own_copy
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 pytest_plugins = ["views.view_fixtures"]
 
@@ -49,7 +54,10 @@ def smear(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic smear of 60 cells of 4 patients, with masks."""
     from cytosae.cells.synthetic import synthesize
 
-    return synthesize(tmp_path_factory.mktemp("cells") / "smear", patients=4, cells=15, seed=3)
+    def draw(folder: Path) -> None:
+        synthesize(folder / "smear", patients=4, cells=15, seed=3)
+
+    return made_once(tmp_path_factory, "cells", draw) / "smear"
 
 
 SMALL = {
@@ -66,9 +74,10 @@ def study_of_smear(smear: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A finished study of the synthetic smear; tests read it and leave it as it is."""
     from cytosae.pipeline import Study
 
-    path = tmp_path_factory.mktemp("study") / "study"
-    Study.open(path, [smear], [SMALL]).run()
-    return path
+    def run(folder: Path) -> None:
+        Study.open(folder / "study", [smear], [SMALL]).run()
+
+    return own_copy(made_once(tmp_path_factory, "study", run), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -77,10 +86,11 @@ def study_of_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cytosae.cells.synthetic import synthesize
     from cytosae.pipeline import Study
 
-    folder = tmp_path_factory.mktemp("cohort")
-    images = synthesize(folder / "patients", patients=12, cells=12, seed=5, diagnoses=("control", "PML::RARA-like"))
-    study = Study.open(folder / "study", [images], [SMALL])
-    study.read_all_cells()
-    for step in (study.extract, lambda _: study.train(), study.build_atlas):
-        step("patients")
-    return study.path
+    def begin(folder: Path) -> None:
+        images = synthesize(folder / "patients", patients=12, cells=12, seed=5, diagnoses=("control", "PML::RARA-like"))
+        study = Study.open(folder / "study", [images], [SMALL])
+        study.read_all_cells()
+        for step in (study.extract, lambda _: study.train(), study.build_atlas):
+            step("patients")
+
+    return own_copy(made_once(tmp_path_factory, "cohort", begin), tmp_path_factory)

@@ -140,6 +140,12 @@ def test_the_workflow_makes_a_study_and_then_has_nothing_to_do(few, tmp_path, co
     assert not list((tmp_path / "study" / "atlas").glob("*.parts"))
     again = subprocess.run(run, env=commands, capture_output=True, text=True, check=False)
     assert "Nothing to be done" in again.stderr + again.stdout
+    run.insert(run.index("--snakefile"), "quality")
+    dry = [*run, "--dry-run", "--printshellcmds"]
+    planned = subprocess.run(dry, env=commands, capture_output=True, text=True, check=False)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.count("cytosae atlas quality --study") == 6
+    assert "--part 5/5" in planned.stdout
 
 
 def test_every_example_is_of_options_that_exist():

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import cytosae
+from cytosae.common.errors import ArtifactError
 
 ROOT = Path(cytosae.__file__).parent
 PACKAGES = sorted(".".join(("cytosae", *stub.parent.relative_to(ROOT).parts)) for stub in ROOT.rglob("__init__.pyi"))
@@ -26,12 +27,19 @@ def everything_imported() -> None:
             importlib.import_module(module.name)
 
 
+def _promised(name: str) -> list[str]:
+    """What the stub of a package promises."""
+    assigned = [node for node in _stub(name).body if isinstance(node, ast.Assign)]
+    return ast.literal_eval(assigned[0].value)
+
+
+def _stub(name: str) -> ast.Module:
+    return ast.parse((ROOT.joinpath(*name.split(".")[1:]) / "__init__.pyi").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_every_public_name_is_there(name: str) -> None:
-    package = importlib.import_module(name)
-    stub = ast.parse((Path(str(package.__file__)).parent / "__init__.pyi").read_text(encoding="utf-8"))
-    assigned = [node for node in stub.body if isinstance(node, ast.Assign)]
-    promised = ast.literal_eval(assigned[0].value)
+    package, stub, promised = importlib.import_module(name), _stub(name), _promised(name)
     modules = {a.name for n in stub.body if isinstance(n, ast.ImportFrom) and n.module is None for a in n.names}
     assert sorted(package.__all__) == sorted(promised)
     for public in promised:
@@ -51,3 +59,15 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = cytosae.nothing
     assert cytosae.__version__[0].isdigit()
+
+
+OPENERS = sorted(f"{package}.{name}" for package in PACKAGES for name in _promised(package) if name.startswith("open_"))
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*OPENERS} - {"cytosae.atlas.open_cells"})
+)  # of cells that are away there are none
+def test_what_opens_an_artifact_takes_a_path_in_words_and_says_that_there_is_none(name: str, tmp_path: Path) -> None:
+    package, _, function = name.rpartition(".")
+    with pytest.raises(ArtifactError, match=r"nowhere.* is no finished cytosae artifact"):
+        getattr(importlib.import_module(package), function)(str(tmp_path / "nowhere"))

@@ -19,7 +19,7 @@ def test_every_column_has_its_rows_and_values(tmp_path, monkeypatch):
     full = rng.random((57, 23), np.float32) * (rng.random((57, 23)) < 0.2)
     full[:, 4] = 0
     matrix = sp.csr_array(full)
-    monkeypatch.setattr(module, "row_blocks", lambda found: row_blocks(found, entries=31))
+    monkeypatch.setattr(module, "row_blocks", lambda found, *_: row_blocks(found, entries=31))
     made = write_columns(matrix, tmp_path / "columns")
     dense = matrix.toarray()
     for latent in range(23):
@@ -31,6 +31,26 @@ def test_every_column_has_its_rows_and_values(tmp_path, monkeypatch):
     np.testing.assert_array_equal(made.count_on(np.array([56, 3, 20])), (dense[[56, 3, 20]] > 0).sum(0))
     assert made.count_on(np.zeros(0, np.int64)).tolist() == [0] * 23
     assert [path.name for path in tmp_path.iterdir()] == ["columns"]
+
+
+def test_a_look_up_reads_two_offsets_and_its_own_entries(tmp_path, monkeypatch):
+    full = np.zeros((40, 70_000), np.float32)  # more latents than 16 bits number
+    full[:, 69_999] = np.arange(40)
+    full[7, 3:5] = 2
+    made = write_columns(sp.csr_array(full), tmp_path / "columns")
+    read, asked = module._read, []
+    monkeypatch.setattr(module, "_read", lambda *call: asked.append(call[3] - call[2]) or read(*call))
+    assert made.of(69_999)[0].tolist() == list(range(1, 40))
+    assert asked == [2, 39]
+    asked.clear()
+    assert np.flatnonzero(made.count_on(np.array([0, 7]))).tolist() == [3, 4, 69_999]
+    assert sorted(asked) == [0, 2, 2, 3]  # in any order: several threads read
+
+
+def test_a_matrix_without_entries_has_columns_without_cells(tmp_path):
+    made = write_columns(sp.csr_array((4, 3), dtype=np.float32), tmp_path / "columns")
+    assert [len(part) for part in made.of(2)] == [0, 0]
+    assert made.count_on(np.arange(4)).tolist() == [0, 0, 0]
 
 
 def test_columns_that_are_there_are_opened(tmp_path):
@@ -47,7 +67,7 @@ def test_a_search_of_many_entries_keeps_columns_and_one_of_few_reads_rows(tmp_pa
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(module, "INDEXED", 2)
     assert module.column_lookup(matrix, "many")(1)[0].tolist() == [1]
-    assert [path.name for path in (tmp_path / "by_latent").iterdir()] == ["many"]
+    assert [path.name for path in (tmp_path / "columns").iterdir()] == ["many"]
     monkeypatch.setattr(module, "INDEXED", 9)
     monkeypatch.setattr(module, "write_columns", lambda _, folder: module.Columns(folder))  # writes nothing
     assert module.column_lookup(matrix, "many")(0)[0].tolist() == [0]

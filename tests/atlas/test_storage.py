@@ -127,6 +127,20 @@ def test_an_atlas_that_fails_leaves_nothing_behind_and_an_older_one_stays(chain,
     assert {file.name for file in path.parent.iterdir()} == {path.name, record_path(path).name}
 
 
+def test_of_a_few_rows_only_the_offsets_about_them_are_read(tmp_path, monkeypatch):
+    matrix = sp.csr_array((np.ones(4, np.float32), ([3, 4, 60, 99], [1, 2, 0, 4])), shape=(100, 5))
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        ad.io.write_elem(file, "X", matrix)
+        left = ad.io.sparse_dataset(file["X"])
+        monkeypatch.setattr(matrix_module, "GAP_ENTRIES", 10)
+        rows = np.array([99, 3, 8, 60, 3])
+        np.testing.assert_array_equal(read_rows(left, rows).toarray(), matrix.toarray()[rows])
+        offsets = matrix_module._offsets(left, np.array([3, 8, 60]))
+    assert offsets[3:10].tolist() == [0, 1, 2, 2, 2, 2, 2]
+    assert offsets[60:62].tolist() == [2, 3]
+    assert not offsets[62:].any()
+
+
 def test_a_disk_that_takes_no_more_is_told_in_a_sentence(chain, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     place = tmp_path / "atlas" / "stub.h5ad"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from made_once import made_once, own_copy
 
 from cytosae.cli import main
 
@@ -22,6 +23,9 @@ def run(*words: object) -> int:
 @pytest.fixture(scope="session")
 def finished(study_of_cohort, tmp_path_factory):
     """The small study with its cohort compared; tests copy it before they change it."""
-    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("finished") / "study")
-    assert run("cohort", "--study", path, *QUICK) == 0
-    return path
+
+    def compare(folder):
+        path = shutil.copytree(study_of_cohort, folder / "study")
+        assert run("cohort", "--study", path, *QUICK) == 0
+
+    return own_copy(made_once(tmp_path_factory, "finished", compare), tmp_path_factory)

@@ -9,7 +9,14 @@ import pytest
 from cli.conftest import QUICK, run
 
 from cytosae.cells.synthetic import synthesize
-from cytosae.cohort import open_classification, open_classifier, open_retest, retest_reliability
+from cytosae.cohort import (
+    open_cell_controls,
+    open_classification,
+    open_classifier,
+    open_cohort,
+    open_retest,
+    retest_reliability,
+)
 from cytosae.common.names import file_name
 from cytosae.pipeline import Study
 
@@ -98,14 +105,6 @@ def test_cells_are_seen_again_in_another_stain(finished):
     assert "Reliability in another stain" in (place / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_retest_can_be_left_out(fresh, capfd):
-    assert run("cohort", "--study", fresh, "--json", *QUICK, "--cohort.retest-cells", 0) == 0
-    assert len(json.loads(capfd.readouterr().out)["steps"]) == 9
-    place = fresh / "cohort" / "patients"
-    assert not (place / "retest").exists()
-    assert not open_classification(place / "classification.json").table["model"].str.contains("stain").any()
-
-
 def test_too_few_cells_for_a_retest_are_refused(fresh, capfd):
     assert run("cohort", "--study", fresh, "--cohort.retest-cells", 7) == 2
     assert "retest_cells is 7; give 50 or more, or 0 for none" in capfd.readouterr().err
@@ -159,10 +158,13 @@ def test_new_patients_with_images_of_the_training_are_told(finished, tmp_path, c
     assert table["training_images"].to_dict() == {"P000": 0, "P001": 1}
 
 
-def test_an_sae_without_the_test_patients_is_a_row_of_its_own(fresh, capfd):
+def test_an_sae_without_the_test_patients_is_a_row_of_its_own_and_the_retest_can_be_left_out(fresh, capfd):
     assert run("cohort", "--study", fresh, "--strict", "--json", *QUICK, "--cohort.retest-cells", 0) == 0
     rows = json.loads(capfd.readouterr().out)["table"]["model"]
     assert any("without the test patients" in name or "strict" in name for name in rows)
+    place = fresh / "cohort" / "patients"
+    assert not (place / "retest").exists()
+    assert not open_classification(place / "classification.json").table["model"].str.contains("stain").any()
 
 
 @pytest.mark.parametrize(
@@ -201,3 +203,17 @@ def test_an_image_under_two_patients_is_refused(tmp_path, capfd):
     error = " ".join(capfd.readouterr().err.split())
     assert "1 images stand under two patients" in error
     assert "images/P000/0003.png is images/P001/0000.png" in error
+
+
+@pytest.mark.parametrize(
+    ("opener", "place"),
+    [
+        (open_classification, "patients/classification.json"),
+        (open_classifier, "patients/classifier"),
+        (open_cohort, "patients.h5ad"),
+        (open_cell_controls, "patients/focus"),
+        (open_retest, "patients/retest"),
+    ],
+)
+def test_artifacts_are_opened_by_a_path_in_words(finished, opener, place):
+    assert type(opener(str(finished / "cohort" / place))) is type(opener(finished / "cohort" / place))

@@ -53,4 +53,5 @@ def test_ctrl_c_in_a_callback_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         del thing  # what a callback raises, Python drops
         time.sleep(60)
+        pytest.fail("the sleep was not interrupted")
     assert reference() is None

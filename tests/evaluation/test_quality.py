@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cytosae.atlas.config import Part
 from cytosae.cli import main
 from cytosae.evaluation.config import QualityConfig
 from cytosae.evaluation.dictionary_quality import Family, measure_quality
@@ -17,6 +20,8 @@ from cytosae.evaluation.quality_table import DictionaryQuality, stability_rows, 
 from cytosae.evaluation.unit_meanings import monosemanticity, morans_i
 from cytosae.evaluation.units import Units
 from cytosae.evaluation.untrained_controls import matched_latents, random_backbone, train_controls, turned_back
+from cytosae.pipeline import Study, quality_parts
+from cytosae.pipeline.quality_work import Scores
 from cytosae.report import Pictures, write_page
 from cytosae.sae import Recipe, SparseAutoencoder, TopK, TrainConfig
 from cytosae.views.quality_view import view_of_qualities
@@ -192,14 +197,68 @@ def test_several_data_sets_are_compared_by_the_lead_over_the_best_control(tmp_pa
     assert "there" in write_page(tmp_path / "index.html", view, Pictures([])).read_text()
 
 
-def test_the_command_measures_a_study_and_writes_a_page(study_of_smear, tmp_path, capsys):
-    options = ["--cells", "60", "--splits", "2", "--clusters", "8", "--maps", "2", "--sample", "256", "--steps", "2"]
-    call = ["atlas", "quality", "--study", str(study_of_smear), "--all", "--out", str(tmp_path), *options, "--json"]
-    assert main(call) == 0
-    found = json.loads(capsys.readouterr().out)["datasets"]["smear"]
-    measured = {row["measure"] for row in found["measures"]}
-    assert {"probe_1", "remaining_block", "localisation", "stability"} <= measured
+QUICK = [
+    "--cells",
+    "60",
+    "--splits",
+    "2",
+    "--clusters",
+    "8",
+    "--maps",
+    "2",
+    "--sample",
+    "256",
+    "--steps",
+    "2",
+    "--json",
+]
+
+
+@pytest.fixture(scope="module")
+def measured(study_of_smear, tmp_path_factory):
+    """Folder of pages and tables of the quality of a study."""
+    out = tmp_path_factory.mktemp("quality")
+    call = ["atlas", "quality", "--study", str(study_of_smear), "--all", "--out", str(out), *QUICK]
+    with (out / "told.json").open("w") as told, contextlib.redirect_stdout(told):
+        assert main(call) == 0
+    return out
+
+
+def test_the_command_measures_a_study_and_writes_a_page(measured):
+    found = json.loads((measured / "told.json").read_text())["datasets"]["smear"]
+    kinds = {row["measure"] for row in found["measures"]}
+    assert {"probe_1", "remaining_block", "localisation", "stability"} <= kinds
     families = {row["family"] for row in found["measures"]}
     assert {"frozen decoder", "soft-frozen decoder", "SAE on a random backbone"} <= families
-    assert "Where does learning win?" in (tmp_path / "smear.html").read_text()
-    assert (tmp_path / "smear_stability.csv").is_file()
+    assert "Where does learning win?" in (measured / "smear.html").read_text()
+    assert (measured / "smear_stability.csv").is_file()
+
+
+def test_parts_that_are_joined_are_the_whole(measured, study_of_smear, tmp_path, monkeypatch, capsys):
+    path = shutil.copytree(study_of_smear, tmp_path / "study")
+    call = ["atlas", "quality", "--study", str(path), *QUICK]
+    for part in ("3/4", "1/4"):
+        assert main([*call, "--part", part]) == 0
+    parts = path / "quality" / "parts"
+    assert sorted(one.name for one in parts.iterdir()) == ["1-of-4", "3-of-4"]
+    made = []
+    score = quality_parts.score_study
+    monkeypatch.setattr(quality_parts, "score_study", lambda *what: made.append(what[3]) or score(*what))
+    assert main([*call, "--part", "1/4"]) == 0  # is there
+    assert main(call) == 0  # the other two are made, then all are joined
+    assert made == [quality_parts.BY_WORK[1::4], quality_parts.BY_WORK[3::4]]
+    for table in ("smear.csv", "smear_stability.csv"):
+        assert (path / "quality" / table).read_bytes() == (measured / table).read_bytes()
+    assert not parts.exists()
+    assert main([*call, "--part", "1/99"]) == 2
+    assert "give at most as many parts" in capsys.readouterr().err
+
+
+def test_parts_of_other_options_are_not_joined(study_of_smear, tmp_path, monkeypatch):
+    study = Study(shutil.copytree(study_of_smear, tmp_path / "study"))
+    nothing = Scores(pd.DataFrame({"family": ["SAE"]}), {"smear": {}}, None)
+    monkeypatch.setattr(quality_parts, "score_study", lambda *_: nothing)
+    config = QualityConfig(cells=60)
+    quality_parts.make_part(study, ["smear"], config, Part(2, 3))
+    assert len(quality_parts.joined_parts(study, ["smear"], config)) == 3
+    assert quality_parts.joined_parts(study, ["smear"], QualityConfig(cells=61)) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from made_once import made_once, own_copy
 
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
@@ -51,11 +52,13 @@ def explorer(study_of_smear: Path, cache: None) -> TestClient:
 @pytest.fixture(scope="session")
 def study_of_patients(study_of_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort with its classification; tests read it and leave it as it is."""
-    path = shutil.copytree(study_of_cohort, tmp_path_factory.mktemp("patients") / "study")
-    work = Study.open(path, (), [{"cohort": QUICK}])
-    with work.alone():
-        CohortWork(work).run()
-    return path
+
+    def compare(folder: Path) -> None:
+        work = Study.open(shutil.copytree(study_of_cohort, folder / "study"), (), [{"cohort": QUICK}])
+        with work.alone():
+            CohortWork(work).run()
+
+    return own_copy(made_once(tmp_path_factory, "patients", compare), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

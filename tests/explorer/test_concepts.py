@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from cytosae.cells import CellTable
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
 from cytosae.views.concept_page_view import profile_of, wilson
@@ -142,6 +143,7 @@ def test_an_atlas_by_itself_is_shown_with_its_pictures_and_says_what_it_lacks(st
     card = client.get("/api/concepts").json()["cards"][0]
     page = client.get(f"/concepts/{card['latent']}")
     assert "Maps cannot be shown" in page.text
+    assert 'href="/patients"' not in page.text
     assert "data-map" not in page.text
     picture = client.get(f"/pictures/{card['references'][0]}.webp?size=64")
     pixels = np.asarray(Image.open(io.BytesIO(picture.content)))
@@ -149,6 +151,22 @@ def test_an_atlas_by_itself_is_shown_with_its_pictures_and_says_what_it_lacks(st
     assert client.get(f"/maps/{card['references'][0]}/{card['latent']}.webp").status_code == 404
     assert client.get("/try").status_code == 200
     assert client.get("/patients").status_code == 404
+
+
+def test_absent_images_are_counted_and_cards_begin_with_those_that_are_there(study_of_smear, smear, tmp_path, cache):
+    file = shutil.copyfile(study_of_smear / "atlas" / "smear.h5ad", tmp_path / "smear.h5ad")
+    shutil.copyfile(study_of_smear / "atlas" / "smear.h5ad.artifact.json", tmp_path / "smear.h5ad.artifact.json")
+    cells = CellTable.load(study_of_smear / "cells" / "smear")
+    few = cells.subset(range(0, len(cells), 3))
+    few.save(tmp_path / "smear.cells")
+    client = TestClient(create_app(ExplorerSettings(atlas=file, images=smear)), base_url="http://127.0.0.1:8765")
+    sentence = "20 of the 60 images of smear are here; the others are grey squares."
+    gallery = client.get("/api/concepts").json()
+    there = [[cell in set(few.frame["cell_id"]) for cell in card["references"]] for card in gallery["cards"]]
+    assert all(row == sorted(row, reverse=True) for row in there)
+    assert any(0 < sum(row) < len(row) for row in there)
+    pages = ["/", "/concepts", f"/concepts/{gallery['cards'][0]['latent']}"]
+    assert all(sentence in client.get(page).text for page in pages)
 
 
 def test_a_concept_says_where_it_looks(explorer, atlas):
@@ -165,3 +183,41 @@ def test_a_concept_says_where_it_looks(explorer, atlas):
     assert shown.status_code == 200
     assert found["verdict"] in shown.text
     assert explorer.get("/api/concepts/99999/gaze").status_code == 404
+
+
+def test_the_heat_map_shows_for_each_class_what_is_most_selective_of_all_that_match(explorer, atlas, study_of_smear):
+    names, n = atlas.uns["classes"].tolist(), atlas.obs["label"].value_counts()
+    heat = explorer.get("/api/concepts?page=2").json()["heat"]
+    assert heat == explorer.get("/api/concepts").json()["heat"]
+    assert [(one["name"], one["cells"]) for one in heat["classes"]] == [(name, n[name]) for name in names if name in n]
+    var = atlas.var.query("cells_active > 0 and top_class == top_class")
+    score = var["class_selectivity"] * (var["cells_active"] / 20).clip(upper=1)
+    of_class = var["top_class"].astype(str)
+    best = [score[of_class == name].sort_values(ascending=False, kind="stable")[: heat["each"]] for name in names]
+    assert [row["latent"] for row in heat["rows"]] == [int(latent) for top in best for latent in top.index]
+    assert heat["each"] == 48 // of_class.nunique()
+    for row in heat["rows"]:
+        column = atlas.X[:, [row["latent"]]].toarray().ravel()
+        means = np.array([column[(atlas.obs["label"] == one["name"]).to_numpy()].mean() for one in heat["classes"]])
+        assert row["shares"] == pytest.approx(means / means.max(), abs=2e-3)
+        assert heat["classes"][means.argmax()]["name"] == row["top_class"]
+        assert row["cells"] == (column > 0).sum()
+    random = Study(study_of_smear).random_latents("smear")
+    score = random["class_selectivity"] * (random["cells_active"] / 20).clip(upper=1)
+    alike = random["class_selectivity"][score.sort_values(ascending=False).index[: len(heat["rows"])]]
+    assert heat["random"]["high"] == pytest.approx(alike.max())
+    assert heat["random"]["value"] == pytest.approx(alike.median(), rel=1e-3)
+
+
+def test_the_heat_map_follows_what_is_asked_and_its_rows_are_links(explorer, atlas):
+    name = str(atlas.var["top_class"].dropna().iloc[0])
+    asked = {"class": name, "low_frequency": 0.2}
+    heat = explorer.get("/api/concepts", params=asked).json()["heat"]
+    assert {row["top_class"] for row in heat["rows"]} == {name}
+    frequency = atlas.var["activation_frequency"].to_numpy()
+    assert all(frequency[row["latent"]] >= 0.2 for row in heat["rows"])
+    page = explorer.get("/concepts", params=asked).text.partition('id="heat"')[2]
+    for row in heat["rows"]:
+        assert f'href="/concepts/{row["latent"]}?dataset=smear"' in page
+    assert "".join(f"<td>{one['cells']}</td>" for one in heat["classes"]) in page
+    assert 'id="heat"' not in explorer.get("/concepts?q=999999").text

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
+from cytosae.common.cache import cache_folder
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import concept_evidence_work as work
 from cytosae.pipeline.concept_evidence_work import known_of_concept
@@ -47,6 +48,14 @@ def test_where_it_looks_is_computed_once(explorer, latent, monkeypatch):
     monkeypatch.delattr(Study, "where_it_looks")
     assert explorer.get(f"/api/concepts/{latent}/gaze").json() == first
     assert first["verdict"] in explorer.get(f"/concepts/{latent}").text
+
+
+def test_pictures_of_patients_cells_are_not_left_on_disk(explorer, latent):
+    found = explorer.get(f"/api/concepts/{latent}/gaze").json()
+    assert all(cell["without"].startswith("data:image/webp") for cell in found["cells"])
+    kept = [file.read_text() for file in (cache_folder() / "views").rglob("*.json")]
+    assert any(found["verdict"] in text for text in kept)
+    assert not any("data:image" in text for text in kept)
 
 
 def test_what_the_study_has_not_measured_is_said_with_its_command(explorer, latent):

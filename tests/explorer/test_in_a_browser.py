@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from explorer.browsing import chromium, needs_chromium, served
@@ -97,6 +98,37 @@ def test_a_patch_is_clicked_and_its_concepts_are_seen_with_their_maps(page, addr
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: "patches=" in url and "patches=134" not in url)
+
+
+def test_dragging_over_patches_shows_what_is_strongest_on_all_of_them(page, address):
+    page.goto(f"{address}/concepts")
+    page.locator("ol.gallery .card a").first.click()
+    page.locator("ol.cells a").first.click()
+    page.wait_for_url("**/cells/**")
+    cell = page.url.partition("/cells/")[2].partition("?")[0]
+    grid = page.locator("#grid")
+    grid.scroll_into_view_if_needed()
+    box = grid.bounding_box()
+    at = [
+        (box["x"] + column * box["width"] / 16, box["y"] + row * box["height"] / 16)
+        for column, row in [(7.6, 8.7), (5.2, 7.3)]
+    ]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=6)  # to the upper left
+    cursor = page.locator("#cursor")
+    assert [cursor.get_attribute(name) for name in ("x", "y", "width", "height")] == ["5", "7", "3", "2"]
+    page.mouse.up()
+    patches = [7 * 16 + 5, 7 * 16 + 6, 7 * 16 + 7, 8 * 16 + 5, 8 * 16 + 6, 8 * 16 + 7]
+    asked = ",".join(map(str, patches))
+    page.wait_for_url(lambda url: f"patches={asked}" in unquote(url))
+    there = page.locator("section", has=page.get_by_role("heading", name="At the 6 patches pointed at"))
+    shown = [int(one.get_attribute("data-latent")) for one in there.locator("li.lit").all()]
+    twin = page.request.get(f"{address}/api/cells/{cell}?patches={asked}").json()["at_patches"]
+    assert shown == [one["latent"] for one in twin] != []
+    for one in twin:
+        assert one["activation"] == pytest.approx(sum(one["values"][patch] for patch in patches) / 6, rel=0.01)
+    assert page.locator("#grid rect.chosen").count() == 6
 
 
 def test_an_image_is_tried(page, address, smear):

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from cytosae.atlas import cell_neighbours
 from cytosae.cli import main
+from cytosae.explorer import ExplorerSettings, create_app
+from cytosae.explorer.library import Library
 from cytosae.pipeline import Study
 from cytosae.views import OpenedAtlas
 from cytosae.views.concept_names import name_of
@@ -77,6 +81,21 @@ def test_cells_like_a_cell_have_the_nearest_mean_tokens(explorer, atlas):
     found = explorer.get("/api/search", params={"like": cell}).json()
     assert found["cells"][0]["cell"] == atlas.obs_names[int(cosine.argmax())]
     assert found["cells"][0]["score"] == pytest.approx(cosine.max(), abs=1e-3)
+
+
+def test_of_many_cells_those_alike_are_found_through_an_index_and_that_is_said(study_of_smear, tmp_path, monkeypatch):
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cell_neighbours, "INDEXED", 0)
+    settings = ExplorerSettings(study=study_of_smear)
+    client = TestClient(create_app(settings), base_url="http://127.0.0.1:8765")
+    cell = str(Study(study_of_smear).cells("smear").frame["cell_id"][7])
+    before = client.get("/api/search", params={"like": cell}).json()
+    assert "index" not in before["understood"]
+    Library(settings).prepare()
+    found = client.get("/api/search", params={"like": cell}).json()
+    assert "Found through an index of many cells, which may miss one of the nearest" in found["understood"]
+    assert found["cells"][:10] == before["cells"][:10]
+    assert "Found through an index" in client.get(f"/cells/{cell}").text
 
 
 def test_what_is_not_understood_is_said_where_it_was_asked(explorer, study_of_smear, capfd):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from filelock import FileLock
 
 from cytosae.backbones import REGISTRY
 from cytosae.cells import load_image
+from cytosae.cells.synthetic import synthesize
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError, UsageError
 from cytosae.pipeline import Study, StudyConfig, name_datasets, read_config, recipe_changes, write_config
+from cytosae.pipeline.cohort_work import CohortWork
 from cytosae.pipeline.context import Context
+from cytosae.pipeline.new_patients import read_new_cells
 
 
 def fingerprints(path: Path) -> dict[str, str]:
@@ -183,7 +187,7 @@ def test_a_killed_run_started_again_ends_as_an_undisturbed_one(smear, tmp_path):
 
     assert start(tmp_path / "whole").wait() == 0
     disturbed = tmp_path / "disturbed"
-    landmarks = ["cells/smear", "tokens/.smear.partial", ".sae-*.partial/checkpoints/*", "sae", "atlas/smear.h5ad"]
+    landmarks = ["tokens/.smear.partial", ".sae-*.partial/checkpoints/*", "sae", "atlas/smear.h5ad"]
     for landmark in landmarks:
         process = start(disturbed)
         while process.poll() is None and not list(disturbed.glob(landmark)):
@@ -210,3 +214,22 @@ def test_two_processes_make_the_study_together_and_one_of_them_speaks(smear, tmp
     tokens = study.tokens("smear")
     again = study.backbone(study.backbone.prepare([load_image(study.cells("smear").image_path(i)) for i in (0, 59)]))
     assert (tokens.read(0, 60)[[0, 59]] - again).abs().max() < 2e-2  # float16
+
+
+def test_of_patients_who_came_later_nothing_was_learnt_so_the_first_are_compared(study_of_cohort, tmp_path):
+    path, said = shutil.copytree(study_of_cohort, tmp_path / "study"), []
+    for n in (1, 2):
+        images = synthesize(
+            tmp_path / f"later{n}", patients=2, cells=2, seed=n, diagnoses=("control", "PML::RARA-like")
+        )
+        study = Study(path, on_note=said.append)
+        read_new_cells(study, images)
+        study.save_config()
+    assert CohortWork(study).dataset == "patients"
+    assert said[-1:] == [
+        "The patients of patients are compared; nothing was learnt from those of later1, later2 "
+        "(compare them with --dataset later1)."
+    ]
+    study.config = replace(study.config, train_on=("patients", "later2"))
+    with pytest.raises(UsageError, match="patients, later1, later2 all have patients; choose one with --dataset"):
+        CohortWork(study)

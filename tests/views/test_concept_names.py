@@ -53,6 +53,14 @@ def test_a_trait_is_named_only_beyond_chance(atlas):
     assert common_traits(opened(few), 0) == ()  # three annotated reference cells are too few
 
 
+def test_what_is_the_same_in_all_cells_of_a_patient_is_no_trait_of_a_cell(atlas):
+    patients = np.arange(120) // 30
+    atlas.obs["patient"], atlas.obs["sex"] = patients.astype(str), np.where(patients == 0, "female", "male")
+    assert common_traits(opened(atlas), 0) == ("vacuoles",)  # though all ten reference cells are of the one woman
+    atlas.obs["patient"] = [str(i) for i in range(120)]  # a cell each: nobody can tell
+    assert set(common_traits(opened(atlas), 0)) == {"vacuoles", "sex female"}
+
+
 def test_without_places_a_draft_says_where_in_the_image(atlas):
     del atlas.var["lives_in"]
     assert name_of(opened(atlas), 0) == "Cells: monocyte, in the middle: vacuoles"

@@ -27,9 +27,10 @@ def test_numbers_are_set_as_in_print(value, shown):
 
 
 def test_shares_counts_and_durations_are_set_as_in_print():
-    assert [percent(v) for v in (0, 0.00001, 0.0027, 0.123, 1, -12.5)] == [
+    assert [percent(v) for v in (0, 0.00001, -0.00001, 0.0027, 0.123, 1, -12.5)] == [
         f"0{THIN}%",
         f"<{THIN}0.01{THIN}%",
+        f">{THIN}−0.01{THIN}%",
         f"0.27{THIN}%",
         f"12.3{THIN}%",
         f"100{THIN}%",

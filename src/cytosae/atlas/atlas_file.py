@@ -174,7 +174,7 @@ class _Growing:
         start = self.array.shape[0]
         self.array.resize((start + count, *self.array.shape[1:]))
         self.array[start:] = rows[:count]
-        self._waiting, self._held = [rows[count:]], len(rows) - count
+        self._waiting, self._held = [rows[count:].copy()], len(rows) - count  # a view would hold all of them
 
 
 class _GrowingShards(_Growing):

@@ -176,7 +176,7 @@ def _mean_rarity(atlas: AnnData, rarity: NDArray[np.float64]) -> NDArray[np.floa
 
 def _frequencies(a: AnnData, b: AnnData) -> pd.DataFrame:
     """Frequencies and means of both, and the two-proportion z-test of the frequencies, corrected for all latents."""
-    k_a, k_b = (one.var["cells_active"].to_numpy(np.float64) for one in (a, b))
+    k_a, k_b = (np.asarray(one.var["cells_active"], np.float64) for one in (a, b))
     f_a, f_b = k_a / max(a.n_obs, 1), k_b / max(b.n_obs, 1)
     pooled = (k_a + k_b) / max(a.n_obs + b.n_obs, 1)
     error = np.sqrt(pooled * (1 - pooled) * (1 / max(a.n_obs, 1) + 1 / max(b.n_obs, 1)))
@@ -190,8 +190,8 @@ def _frequencies(a: AnnData, b: AnnData) -> pd.DataFrame:
         {
             "frequency_a": f_a,
             "frequency_b": f_b,
-            "mean_a": a.var["mean_activation"].to_numpy(np.float64),
-            "mean_b": b.var["mean_activation"].to_numpy(np.float64),
+            "mean_a": np.asarray(a.var["mean_activation"], np.float64),
+            "mean_b": np.asarray(b.var["mean_activation"], np.float64),
             "q": q,
             "specific": specific,
         },

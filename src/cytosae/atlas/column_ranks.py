@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 
 def column_aucs(matrix: sp.csc_array, codes: NDArray[np.integer], wanted: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -47,5 +46,7 @@ def column_aucs(matrix: sp.csc_array, codes: NDArray[np.integer], wanted: NDArra
 
 def stored_ranks(values: NDArray[Any], n: int) -> tuple[NDArray[np.float64], float]:
     """Ranks of values > 0 among n of which all others are 0, and the mean rank of these: one tie below all others."""
+    from scipy.stats import rankdata  # half a second that what only reads results need not wait for
+
     zeros = n - len(values)
     return zeros + np.asarray(rankdata(values), np.float64), (zeros + 1) / 2

@@ -35,7 +35,7 @@ def usefulness(atlas: AnnData) -> pd.DataFrame:
     values = np.asarray(atlas.uns["reference_cells"]["values"])[atlas.var_names.astype(int)]
     k, n_classes = values.shape[1], len(atlas.uns["classes"])
     alive = var["cells_active"].to_numpy() > 0
-    entropy = var["label_entropy"].to_numpy(float)
+    entropy = np.asarray(var["label_entropy"], float)
     most = np.log(max(min(n_classes, k), 2))
     unlabelled = 1.0 if n_classes < 2 else 0.0
     frame = pd.DataFrame(index=atlas.var_names)

@@ -141,7 +141,7 @@ def write_joined(
         for one in parts:
             statistics.tokens_active += np.asarray(one.varm["tokens_active"], np.int64).T
             statistics.tokens_counted += np.asarray(one.uns.get("tokens_counted", one.n_obs), np.int64)
-            token_max = one.var["max_token_activation"].to_numpy(np.float32)
+            token_max = np.asarray(one.var["max_token_activation"], np.float32)
             statistics.token_max = np.maximum(statistics.token_max, token_max)
         file.finish(plan.slots(statistics))
     return path

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.atlas.matrix import row_blocks, stored_entries
@@ -17,11 +19,18 @@ from cytosae.common.unfinished import remove, unfinished
 
 INDEXED = 1 << 26
 """Stored entries above which a single search makes columns, too, and keeps them: rows would take more than seconds."""
-NAMES = ("starts", "rows", "values", "row_starts", "row_latents")
+AT_ONCE = 1 << 23
+"""Entries that are sorted by latent at a time: with fewer, the same pages of the disk are written again and again."""
+READERS = 4
+"""Threads that read the latents of many cells."""
+ENTRY: np.dtype[np.void] = np.dtype([("row", np.int32), ("value", np.float32)])
 
 
 class Columns:
-    """A cells x latents matrix by latent (CSC), and which latents each cell has, in files that are mapped into memory.
+    """A cells x latents matrix by latent (CSC), and which latents each cell has, in files.
+
+    A look-up reads where its entries begin, then these in one go. The files are not mapped into memory: a map is read
+    page by page, and a cold disk is asked for each.
 
     Parameters
     ----------
@@ -29,26 +38,43 @@ class Columns:
         Where `write_columns` has put them.
     """
 
-    starts: NDArray[np.int64]
-    rows: NDArray[np.int32]
-    values: NDArray[np.float32]
-    row_starts: NDArray[np.int64]
-    row_latents: NDArray[np.int32]
+    folder: Path
+    n_latents: int
 
     def __init__(self, folder: Path) -> None:
-        self.starts, self.rows, self.values, self.row_starts, self.row_latents = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES
-        )
+        self.folder = folder
+        self.n_latents = (folder / "starts").stat().st_size // 8 - 1
 
     def of(self, latent: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Rows of the cells on which ``latent`` is active, ascending, and its mean activation on each."""
-        here = slice(int(self.starts[latent]), int(self.starts[latent + 1]))
-        return np.asarray(self.rows[here]), np.asarray(self.values[here])
+        with (self.folder / "starts").open("rb") as starts, (self.folder / "entries").open("rb") as entries:
+            found = _read(entries, ENTRY, *_read(starts, np.dtype(np.int64), latent, latent + 2))
+        return np.ascontiguousarray(found["row"]), np.ascontiguousarray(found["value"])
 
     def count_on(self, cells: NDArray[np.integer]) -> NDArray[np.int64]:
-        """(m,) on how many of these cells, by row, each latent is active."""
-        there = [self.row_latents[self.row_starts[cell] : self.row_starts[cell + 1]] for cell in cells]
-        return np.bincount(np.concatenate([np.zeros(0, np.int32), *there]), minlength=len(self.starts) - 1)
+        """(m,) on how many of these cells, by row, each latent is active; a cold disk is asked for several at once."""
+        with ThreadPoolExecutor(READERS) as pool:
+            there = list(pool.map(self._latents_of, np.array_split(cells, min(len(cells), READERS) or 1)))
+        return np.bincount(np.concatenate(there), minlength=self.n_latents)
+
+    def _latents_of(self, cells: NDArray[np.integer]) -> NDArray[Any]:
+        """The latents of one cell after the other."""
+        there = [np.zeros(0, _latent_type(self.n_latents))]
+        with (self.folder / "row_starts").open("rb") as starts, (self.folder / "row_latents").open("rb") as latents:
+            for cell in cells:
+                here = _read(starts, np.dtype(np.int64), cell, cell + 2)
+                there.append(_read(latents, there[0].dtype, *here))
+        return np.concatenate(there)
+
+
+def _read(file: IO[bytes], dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
+    """Items [start, stop) of a file of items of one type; no others are read."""
+    file.seek(int(start) * dtype.itemsize)
+    return np.frombuffer(file.read(int(stop - start) * dtype.itemsize), dtype)
+
+
+def _latent_type(n_latents: int) -> np.dtype[Any]:
+    return np.dtype(np.uint16 if n_latents <= 1 << 16 else np.int32)
 
 
 def column_of_rows(matrix: Any, latent: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -78,28 +104,32 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
     temporary = unfinished(folder)
     temporary.mkdir()
     try:
-        np.save(temporary / "starts.npy", starts)
-        np.save(temporary / "row_starts.npy", row_starts)
-        made = {
-            name: np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", dtype, (int(starts[-1]),))
-            for name, dtype in (("rows", np.int32), ("values", np.float32), ("row_latents", np.int32))
-        }
+        starts.tofile(temporary / "starts")
+        row_starts.tofile(temporary / "row_starts")
+        entries = np.memmap(temporary / "entries", ENTRY, "w+", shape=(max(1, int(starts[-1])),))
         filled = starts[:-1].copy()
-        for start, block in row_blocks(matrix):
-            made["row_latents"][row_starts[start] :][: block.nnz] = block.indices
-            columns = block.tocsc()
-            length = np.diff(columns.indptr)
-            place = np.repeat(filled - columns.indptr[:-1], length) + np.arange(columns.nnz)
-            made["rows"][place] = columns.indices + start
-            made["values"][place] = columns.data
-            filled += length
-        for array in made.values():
-            array.flush()
+        with (temporary / "row_latents").open("wb") as row_latents:
+            for start, block in row_blocks(matrix, AT_ONCE):
+                block.indices.astype(_latent_type(m)).tofile(row_latents)
+                _enter(entries, filled, start, block.tocsc())
+        entries.flush()
+        del entries  # Windows renames no folder with a file that is mapped
         if not folder.is_dir():  # another process may have been quicker
             temporary.rename(folder)
     finally:
         remove(temporary)
     return Columns(folder)
+
+
+def _enter(entries: NDArray[np.void], filled: NDArray[np.int64], start: int, columns: sp.csc_array) -> None:
+    """Write the entries of rows from ``start`` on, latent by latent, behind those that are ``filled``."""
+    length = np.diff(columns.indptr)
+    place = np.arange(columns.nnz)
+    place += np.repeat(filled - columns.indptr[:-1], length)
+    own = np.empty(columns.nnz, ENTRY)
+    own["row"], own["value"] = columns.indices + start, columns.data
+    entries[place] = own
+    filled += length
 
 
 def kept_columns(matrix: Any, fingerprint: str) -> Columns:
@@ -117,4 +147,4 @@ def column_lookup(matrix: Any, fingerprint: str) -> Callable[[int], tuple[NDArra
 
 
 def _kept(fingerprint: str) -> Path:
-    return cache_folder() / "by_latent" / fingerprint[:24]
+    return cache_folder() / "columns" / fingerprint[:24]

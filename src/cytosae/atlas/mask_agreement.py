@@ -91,9 +91,9 @@ def save_localisation(result: Localisation, path: Path, *, inputs: Mapping[str, 
     return path
 
 
-def open_localisation(path: Path) -> Localisation:
+def open_localisation(path: Path | str) -> Localisation:
     """Read what `save_localisation` wrote."""
-    read_artifact(path, "localisation")
+    path = read_artifact(path, "localisation").path
     plain = read_record(_Plain, path, "run its step again")
     fields: dict[str, Any] = {name: plain[name] for name in _Plain.__annotations__}
     fields |= {name: _table(fields[name]) for name in ("table", "by_dataset")}

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from cytosae.atlas.carried_latents import PART
@@ -148,6 +147,8 @@ class _Correlations(_Products):
 
 def _assign(likeness: _Products) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Rows, columns and likeness of the pairs with the largest sum."""
+    from scipy.optimize import linear_sum_assignment
+
     n, m = likeness.shape
     blocks = range(0, n, BLOCK)
     if n * m <= DENSE_PAIRS:

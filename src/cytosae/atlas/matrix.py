@@ -35,12 +35,12 @@ def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_ar
     """
     if not _on_disk(matrix):
         return sp.csr_array(matrix[slice(None) if rows is None else rows])
-    offsets = _offsets(matrix)
     if rows is None:
-        return _stretch(matrix, offsets, 0, len(offsets) - 1)
+        return _stretch(matrix, _offsets(matrix), 0, matrix.shape[0])
     wanted, places = np.unique(np.asarray(rows), return_inverse=True)
     if not len(wanted):
         return sp.csr_array((0, matrix.shape[1]), dtype=matrix.dtype)
+    offsets = _offsets(matrix, wanted)
     parts = []
     for run in _runs(wanted, offsets[wanted], offsets[wanted + 1]):
         first, stop = int(run[0]), int(run[-1]) + 1
@@ -91,7 +91,7 @@ def _runs(
     """Ascending rows cut into stretches to be read in one go; their entries are [start, stop)."""
     if not len(rows):
         return []
-    apart = starts[1:] - stops[:-1] > GAP_ENTRIES
+    apart = (starts[1:] - stops[:-1] > GAP_ENTRIES) | (np.diff(rows) > GAP_ENTRIES)
     enough = np.diff(starts // BLOCK_ENTRIES) > 0
     return np.split(rows, np.flatnonzero(apart | enough) + 1)
 
@@ -100,8 +100,15 @@ def _on_disk(matrix: Any) -> bool:
     return isinstance(matrix, CSRDataset)
 
 
-def _offsets(matrix: Any) -> NDArray[np.int64]:
-    return np.asarray(matrix.group["indptr"][:], np.int64)
+def _offsets(matrix: Any, rows: NDArray[np.integer] | None = None) -> NDArray[np.int64]:
+    """(n + 1,) where rows begin; with ascending ``rows`` only what is about these is read, the others have 0."""
+    indptr = matrix.group["indptr"]
+    if rows is None:
+        return np.asarray(indptr[:], np.int64)
+    offsets = np.zeros(indptr.shape[0], np.int64)  # of which pages without rows take no memory
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) > GAP_ENTRIES) + 1):
+        offsets[run[0] : run[-1] + 2] = indptr[run[0] : run[-1] + 2]
+    return offsets
 
 
 def _stretch(matrix: Any, offsets: NDArray[np.int64], start: int, stop: int) -> sp.csr_array:

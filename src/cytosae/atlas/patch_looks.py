@@ -134,7 +134,7 @@ def save_looks(table: pd.DataFrame, path: Path, *, config: Any = None, inputs: M
     return save_table(table, path, "looks", config=config, inputs=inputs, details={"latents": len(table)})
 
 
-def open_looks(path: Path) -> pd.DataFrame:
+def open_looks(path: Path | str) -> pd.DataFrame:
     """Open what `save_looks` wrote."""
     return open_table(path, "looks", mend="make it again with: cytosae atlas looks --study STUDY")
 

@@ -87,7 +87,7 @@ def save_random_latents(
     return save_table(table, path, "random_latents", config=config, inputs=inputs, details={"latents": len(table)})
 
 
-def open_random_latents(path: Path) -> pd.DataFrame:
+def open_random_latents(path: Path | str) -> pd.DataFrame:
     """Open what `save_random_latents` wrote."""
     return open_table(path, "random_latents")
 

@@ -49,7 +49,7 @@ def atlas_artifact(path: Path, kind: str, **record: Any) -> AbstractContextManag
     return (write_artifact if path.suffix == ZARR else write_file_artifact)(path, kind, **record)
 
 
-def open_atlas(path: Path, *, verify: bool = True, backed: Literal["r", False] = False) -> ad.AnnData:
+def open_atlas(path: Path | str, *, verify: bool = True, backed: Literal["r", False] = False) -> ad.AnnData:
     """Open an atlas artifact; refuses another kind, a newer schema and (with ``verify``) a damaged file.
 
     With ``backed="r"``, ``X``, the layers and the arrays of ``obsm`` stay in the file: ``X`` and the layers are
@@ -58,7 +58,7 @@ def open_atlas(path: Path, *, verify: bool = True, backed: Literal["r", False] =
     everything else is there as usual, and ``atlas.to_memory()`` is the whole. The file stays open as long as the atlas
     is in use.
     """
-    read_artifact(path, "atlas", verify=verify)
+    path = read_artifact(path, "atlas", verify=verify).path
     with reading(path, "run the step again"):
         if backed is False:
             return ad.read_zarr(path) if path.suffix == ZARR else ad.read_h5ad(path)
@@ -84,14 +84,14 @@ def cells_place(path: Path) -> Path:
     return in_study if in_study.is_dir() and not beside.exists() else beside
 
 
-def open_cells(path: Path, name: str, *, images: Path | None = None) -> CellTable:
+def open_cells(path: Path | str, name: str, *, images: Path | None = None) -> CellTable:
     """Open the cell table of the atlas at ``path``, or an empty one called ``name`` where there is none.
 
     ``images`` is where the images lie now, where they have moved.
     """
     from cytosae.cells import CellTable
 
-    place = cells_place(path)
+    place = cells_place(Path(path))
     return CellTable.load(place, root=images) if place.exists() else CellTable.empty(name)
 
 

@@ -168,6 +168,7 @@ def quality(
     dataset: Sequence[str] = (),
     all_datasets: Annotated[bool, Parameter(name="--all", negative="")] = False,
     asked: QualityOptions | None = None,
+    part: str | None = None,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -183,9 +184,13 @@ def quality(
         Data set whose labelled cells are measured, may be given several times; the first one if left out.
     all_datasets
         Measure every data set of the study that has enough labelled cells.
+    part
+        Only some of the controls, e.g. 2/5: the second of five parts. Parts are measured side by side, on any machines
+        that see the study; the same command without --part then joins them.
     out
         Folder for the pages and the tables, STUDY/quality if left out.
     """
+    from cytosae.pipeline.quality_parts import joined_parts, make_part, remove_parts
     from cytosae.pipeline.quality_work import measurable, measure_study
     from cytosae.report import Pictures, write_page
     from cytosae.views.page_parts import MadeFrom, say
@@ -199,7 +204,12 @@ def quality(
     work = cytosae.Study(study)
     config = QualityConfig(**changes_of(asked))
     names = measurable(work, config, output.line) if all_datasets else list(dataset) or work.datasets[:1]
-    found, matching = measure_study(work, names, config)
+    if part is not None:
+        output.line(f"Part {part}: {', '.join(make_part(work, names, config, Part.parse(part)))}.")
+        output.finish()
+        return
+    pieces = joined_parts(work, names, config)
+    found, matching = measure_study(work, names, config, pieces)
     folder = out or work.path / "quality"
     stability = matching.table.rename(columns={"a": "latent", "b": "of_another_seed", "likeness": "stability"})
     views = {name: view_of_quality(one, dataset=name, made_from=made_from(name)) for name, one in found.items()}
@@ -207,6 +217,8 @@ def quality(
     for name, one in found.items():
         one.table.to_csv(folder / f"{name}.csv", index=False)
         stability.to_csv(folder / f"{name}_stability.csv", index=False)
+    if pieces:
+        remove_parts(work)
     view = views[names[0]]
     if len(found) > 1:
         view = view_of_qualities(found, made_from=made_from(*found))

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from cytosae.cli.output import Json, Output
 from cytosae.common.errors import UsageError
+from cytosae.pipeline.places import atlases_below
 
 if TYPE_CHECKING:
     from cytosae.views import ComparisonView, OpenedAtlas
@@ -66,7 +67,7 @@ def compare(
 def atlases_of(path: Path) -> list[Path]:
     """The atlas at a path, or all atlases of a study."""
     if path.is_dir() and path.suffix != ".zarr":
-        found = sorted((path / "atlas").glob("*.h5ad"))
+        found = atlases_below(path)
         if not found:
             raise UsageError(f"{path} has no atlas; make one with: cytosae atlas --study {path}.")
         return found

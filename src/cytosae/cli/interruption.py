@@ -44,6 +44,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _insist(unraisable: Any) -> None:
     """Interrupt again where Python would drop it: it came in the middle of a callback."""
     if unraisable.exc_type is KeyboardInterrupt:
-        threading.Timer(0.01, _thread.interrupt_main).start()  # raised here, it would be dropped as well
+        threading.Timer(0.01, _interrupt_main_thread).start()  # raised here, it would be dropped as well
     else:
         sys.__unraisablehook__(unraisable)
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes the thread even where it waits for the system
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cytosae.common.errors import InputError
 
@@ -266,6 +265,8 @@ class Design:
 
     def _split(self, number: int, seed: int) -> list[tuple[Rows, Rows]]:
         """Folds whose training set has every class, and that test somebody."""
+        from sklearn.model_selection import StratifiedKFold  # who reads results need not wait for it
+
         if self.grouped:
             return list(_grouped_splits(tuple(self.y.tolist()), tuple(self.codes.tolist()), number, seed))
         return list(StratifiedKFold(number, shuffle=True, random_state=seed).split(self.y, self.y))
@@ -331,6 +332,8 @@ def _grouped_splits(
     classes: tuple[int, ...], groups: tuple[int, ...], number: int, seed: int
 ) -> tuple[tuple[Rows, Rows], ...]:
     """Kept, since every model asks for the same inner folds of a fold's training patients, and a split takes 20 ms."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     y = np.array(classes)
     made = StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(y, y, groups)
     present = len(np.unique(y))

@@ -34,6 +34,7 @@ SCHEMAS = {
     "random_latents": 1,
     "looks": 1,
     "random_part": 1,
+    "quality_part": 1,
     "localisation": 1,
     "pairs": 1,
     "sweep": 1,
@@ -213,7 +214,7 @@ def write_file_artifact(
         remove(temporary)
 
 
-def read_artifact(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifact:
+def read_artifact(path: Path | str, kind: str | None = None, *, verify: bool = True) -> Artifact:
     """Read and check the record of the artifact at ``path``.
 
     Raises
@@ -222,6 +223,7 @@ def read_artifact(path: Path, kind: str | None = None, *, verify: bool = True) -
         in one sentence, where there is no artifact, it is of another kind, of a newer schema, or a file is missing or
         (with ``verify``, which reads every byte; otherwise by size only) differs from its checksum.
     """
+    path = Path(path)
     record = record_path(path)
     if not record.is_file():
         raise ArtifactError(

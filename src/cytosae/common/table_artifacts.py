@@ -28,10 +28,10 @@ def save_table(
     return path
 
 
-def open_table(path: Path, kind: str, *, verify: bool = False, mend: str = "run the step again") -> pd.DataFrame:
+def open_table(path: Path | str, kind: str, *, verify: bool = False, mend: str = "run the step again") -> pd.DataFrame:
     """Open what `save_table` wrote; ``mend`` ends the sentence of a file that cannot be read."""
     import pandas as pd
 
-    read_artifact(path, kind, verify=verify)
+    path = read_artifact(path, kind, verify=verify).path
     with reading(path, mend):
         return pd.read_parquet(path)

@@ -161,9 +161,9 @@ def save_pairs(found: Answered, path: Path, *, config: Any = None, inputs: Mappi
     return path
 
 
-def open_pairs(path: Path, *, verify: bool = False) -> Answered:
+def open_pairs(path: Path | str, *, verify: bool = False) -> Answered:
     """Open what `save_pairs` wrote."""
-    read_artifact(path, "pairs", verify=verify)
+    path = read_artifact(path, "pairs", verify=verify).path
     with reading(path, "make them again with: cytosae atlas pairs --study STUDY"):
         return Answered(pd.read_parquet(path / LATENTS), pd.read_parquet(path / EFFECTS))
 

@@ -87,6 +87,19 @@ def measure_quality(
     InputError
         Fewer than two types have enough cells.
     """
+    return summed_up(*score_families(families, store, labels, finish=finish, grid=grid, config=config))
+
+
+def score_families(
+    families: Mapping[str, Family],
+    store: TokenRows,
+    labels: Sequence[str | None],
+    *,
+    finish: Reconstruct | None = None,
+    grid: Grid | None = None,
+    config: QualityConfig | None = None,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What `measure_quality` sums up, of some families as of all: a row for each measure, family and half; facts."""
     config = config or QualityConfig()
     rows, y = chosen_cells(labels, config)
     halves = [_half(y, config.seed + split) for split in range(config.splits)]
@@ -103,8 +116,13 @@ def measure_quality(
         {"measure": "reconstruction_probe", "family": "tokens themselves", "split": split, "value": value}
         for split, value in enumerate(ceiling)
     ]
-    table = _summary(pd.DataFrame(found))
     facts = {"cells": len(rows), "classes": [str(name) for name in np.unique(y)], "outlier_ratio": own.outlier_ratio}
+    return pd.DataFrame(found), facts
+
+
+def summed_up(scores: pd.DataFrame, facts: dict[str, Any]) -> DictionaryQuality:
+    """The quality that scores of the families (`score_families`) come to."""
+    table = _summary(scores)
     return DictionaryQuality(table, verdicts_of(table), facts)
 
 

@@ -242,7 +242,7 @@ def rank_cells(
     parts = []
     for disease in [d for d in DIAGNOSES if d != "control" and (diagnosis == d).any()]:
         table = pd.DataFrame(index=first.obs_names[(diagnosis == disease).to_numpy()])
-        table["patient"] = prefix + "/" + first.obs["patient"].astype(str).reindex(table.index)
+        table["patient"] = prefix + "/" + pd.Series(first.obs["patient"]).astype(str).reindex(table.index)
         table["truth"] = cohort.truth["pathognomonic"].reindex(table.index).astype(bool)
         for name, atlas in atlases.items():
             ranked = pathognomonic_cells(atlas, disease, REST, kind=config.kind)

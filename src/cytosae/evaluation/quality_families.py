@@ -19,13 +19,18 @@ from cytosae.evaluation.units import (
     neuron_units,
     sae_units,
 )
-from cytosae.evaluation.untrained_controls import MatchedLatents, matched_latents
+from cytosae.evaluation.untrained_controls import TRAINED, MatchedLatents, matched_latents
 
 if TYPE_CHECKING:
     from cytosae.evaluation.config import QualityConfig
     from cytosae.sae import SparseAutoencoder
 
 RANDOM_BACKBONE = "SAE on a random backbone"
+FAMILIES = (
+    *(SUBJECT, *TRAINED, RANDOM_WEIGHTS),
+    *("backbone neurons", "principal components", "k-means", RANDOM_BACKBONE),
+)
+"""All families, in their order."""
 
 
 def quality_families(

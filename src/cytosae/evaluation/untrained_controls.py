@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 SOFT = 0.8
 """Smallest cosine between a row of a soft-frozen decoder and where it began (arXiv 2602.14111)."""
+
+
+TRAINED = ("frozen decoder", "soft-frozen decoder", "another seed")
+"""Controls that are trained: random directions stay and only the encoder learns; rows of the decoder keep a cosine of
+`SOFT` with where they began; everything learns."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +86,19 @@ def matched_latents(sae: SparseAutoencoder, x: Tensor, positions: Tensor, *, see
 
 
 def train_controls(
-    recipe: Recipe, stores: Sequence[TokenStore], *, which: Any = "all", seed: int = 1
+    recipe: Recipe,
+    stores: Sequence[TokenStore],
+    *,
+    which: Any = "all",
+    seed: int = 1,
+    names: Collection[str] = TRAINED,
 ) -> dict[str, SparseAutoencoder]:
-    """Train, on one reading, an SAE with a frozen decoder, one with a soft-frozen decoder, and one of another seed.
-
-    Names are "frozen decoder" (random directions stay, only the encoder learns), "soft-frozen decoder" (rows keep a
-    cosine of `SOFT` with where they began) and "another seed" (everything learns).
-    """
-    saes = {
-        name: recipe.build(stores[0].width, seed=seed + i)
-        for i, name in enumerate(("frozen decoder", "soft-frozen decoder", "another seed"))
-    }
+    """Train some or all of `TRAINED` on one reading; each comes out as it would by itself."""
+    saes = {name: recipe.build(stores[0].width, seed=seed + i) for i, name in enumerate(TRAINED) if name in names}
     reader = TokenReader(
         stores, ReaderConfig(batch_tokens=recipe.train.batch_tokens, which=which, seed=recipe.train.seed)
     )
-    held = [(saes["frozen decoder"], 1.0), (saes["soft-frozen decoder"], SOFT)]
+    held = [(saes[name], least) for name, least in zip(TRAINED, (1.0, SOFT), strict=False) if name in saes]
     holding = _Holding(reader, held)
     Trainer(list(saes.values()), recipe.train, names=list(saes)).fit(holding)
     holding.hold()

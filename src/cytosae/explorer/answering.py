@@ -34,6 +34,8 @@ NAVIGATION = {
     "/reviews": "Reviews",
 }
 """Path -> words, in their order; those that are not served are left out."""
+OF_A_STUDY = {"/patients", "/try"}
+"""Of these, what an atlas by itself has not."""
 
 
 @dataclass
@@ -85,6 +87,8 @@ def html(request: Request, template: str, view: Any, *, status: int = 200) -> HT
     """A page of the explorer that shows ``view``."""
     served = {getattr(route, "path", "") for route in request.app.routes}
     library: Library = request.app.state.library
+    if library.settings.atlas is not None:
+        served -= OF_A_STUDY
     user = getattr(request.state, "user", None)
     known = user is not None or request.app.state.accounts is None  # who has not signed in learns nothing
     text = (

@@ -16,6 +16,7 @@ from cytosae.common.errors import ArtifactError, CytosaeError, InputError
 from cytosae.explorer.explorer_settings import ExplorerSettings
 from cytosae.explorer.remembering import Remembered
 from cytosae.pipeline import Study, index
+from cytosae.pipeline.places import atlases_below
 from cytosae.views import OpenedAtlas, OpenedDataset
 from cytosae.views.concept_names import name_of
 
@@ -92,7 +93,8 @@ class Library:
     @property
     def title(self) -> str:
         """What is served, in a word or two."""
-        return (self.settings.study or self.settings.atlas or Path()).resolve().stem
+        named = (self.settings.study or self.settings.atlas or Path()).absolute()  # a link goes by its own name
+        return (named.resolve() if named.name == ".." else named).stem
 
     @property
     def threads(self) -> int:
@@ -104,7 +106,7 @@ class Library:
         """Data sets that have an atlas, in the order of the study."""
         if self.settings.atlas is not None:
             return [self._alone.name]
-        return [name for name in self.study.datasets if self.study.place("atlas", name).is_file()]
+        return [name for name in self.study.datasets if self.study.place("atlas", name).exists()]
 
     def atlas(self, name: str | None = None) -> OpenedAtlas:
         """The opened atlas of a data set, the first one if none is named; neither tokens nor the SAE are read."""
@@ -127,6 +129,7 @@ class Library:
                     accepted=self.accepted,
                     random=atlas.random,
                     looks=atlas.looks,
+                    fingerprint=atlas.fingerprint,
                 )
                 self._seen.set()
             return self._datasets[atlas.name]
@@ -152,12 +155,17 @@ class Library:
             return self._columns[atlas.name]
 
     def prepare(self) -> None:
-        """Make what the first page of a concept, and the first search for a name, would wait for."""
+        """Make what the first page of a concept, and the first search for a name, would wait for; index many cells."""
+        from cytosae.atlas.cell_neighbours import keep_index
+
         with suppress(CytosaeError, OSError):  # the page that needs it tells
             for name in self.names:
                 self.columns(name)
                 for latent in self.atlas(name).live.index.tolist():
                     name_of(self.atlas(name), latent)
+            for atlas in map(self.atlas, self.names):
+                if "X_backbone" in atlas.atlas.obsm:
+                    keep_index(atlas.mean_tokens, atlas.centre, self.fingerprint(atlas.name))
 
     def prepare_places(self) -> None:
         """Once a page has needed the SAE: where concepts are strongest in their reference cells, the most useful first.
@@ -226,7 +234,7 @@ class Library:
         from cytosae.atlas import open_atlas, open_cells
 
         for path in self.settings.beside:
-            files = [path] if path.is_file() or path.suffix == ".zarr" else sorted((path / "atlas").glob("*.h5ad"))
+            files = [path] if path.is_file() or path.suffix == ".zarr" else atlases_below(path)
             if not files:
                 raise ArtifactError(f"{path} has no atlas; make one with: cytosae atlas --study {path}.")
             for file in files:
@@ -285,6 +293,7 @@ class Library:
             accepted=self.accepted,
             random=self.study.random_latents(name),
             looks=self.study.looks(name),
+            fingerprint=self.fingerprint(name),
         )
 
     @cached_property
@@ -293,7 +302,8 @@ class Library:
 
         file = self.settings.atlas or Path()
         atlas = open_atlas(file, backed="r", verify=False)
-        return OpenedAtlas(atlas, open_cells(file, atlas.uns["provenance"]["dataset"], images=self.settings.images))
+        cells = open_cells(file, atlas.uns["provenance"]["dataset"], images=self.settings.images)
+        return OpenedAtlas(atlas, cells, fingerprint=read_artifact(file, "atlas", verify=False).fingerprint)
 
     def changed(self) -> bool:
         """Whether the study is no longer the one that was opened; looked up every few seconds."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import matplotlib as mpl
 import numpy as np
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
@@ -20,6 +19,7 @@ from PIL import Image
 from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.common.errors import InputError
 from cytosae.explorer.library import Library
+from cytosae.report.colours import on_scale
 from cytosae.report.pictures import LARGE, patch_crop, scaled
 from cytosae.views.gaze_view import GazePage
 from cytosae.views.opened_dataset import FULL_COLOUR
@@ -135,7 +135,7 @@ def coloured(grid: NDArray[np.float32], size: int, top: float | None, scale: Sca
     full = top or (float(np.quantile(positive, FULL_COLOUR)) if len(positive) else 1.0)
     smooth = np.asarray(Image.fromarray(grid.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))
     share = np.clip(smooth / full, 0, 1)
-    colours = mpl.colormaps[SCALES.get(scale, scale)](share)
+    colours = on_scale(share, SCALES.get(scale, scale))
     colours[..., 3] = share**0.6
     return np.asarray(255 * colours).round().astype(np.uint8)
 

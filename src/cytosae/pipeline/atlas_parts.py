@@ -72,7 +72,8 @@ def atlas_plan(job: Job) -> AtlasPlan:
     """What the atlas of a step says beside the numbers of its cells, the places of latents aside."""
     from cytosae.atlas.build import plan_atlas
 
-    tau = job.asked.tau if job.asked.tau is not None else job.artifact(job.needed("sae")[0]).details["tau"]
+    asked = job.asked["tau"]
+    tau = asked if asked is not None else job.artifact(job.needed("sae")[0]).details["tau"]
     return plan_atlas(job.sae(), job.tokens(job.of), job.cells(job.of), tau)
 
 

@@ -44,9 +44,9 @@ def save_ranking(
     return path
 
 
-def open_ranking(path: Path, *, verify: bool = True) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+def open_ranking(path: Path | str, *, verify: bool = True) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """The ranking and the tables that `save_ranking` wrote."""
-    read_artifact(path, "ranking", verify=verify)
+    path = read_artifact(path, "ranking", verify=verify).path
     with reading(path, "run the step again"):
         tables = {file.stem: pd.read_csv(file, index_col=0) for file in sorted(path.glob("*.csv"))}
         return pd.read_parquet(path / "cells.parquet"), tables

@@ -77,7 +77,7 @@ class CohortWork(Patients):
         """Refuse a comparison that cannot be made, before hours are spent on it."""
         from cytosae.cohort import REST, near_duplicates
 
-        names = sorted(set(self.barcodes.obs["diagnosis"].dropna()))
+        names = sorted({name for name in self.barcodes.obs["diagnosis"].to_numpy() if isinstance(name, str)})
         for name in self.config.compare:
             if name not in names:
                 alike = [b if a == name else a for a, b in near_duplicates([*names, name]) if name in (a, b)]
@@ -94,6 +94,7 @@ class CohortWork(Patients):
 
 
 def _only_dataset(study: Study, asked: CohortConfig) -> str:
+    """The one data set with patients and diagnoses; of several, the one that was learnt from: others came later."""
     columns = (asked.patient, asked.diagnosis)
     frames = {name: study.cells(name).frame for name in study.datasets}
     usable = [
@@ -106,4 +107,12 @@ def _only_dataset(study: Study, asked: CohortConfig) -> str:
             f"No data set of {study.path} has cells with {columns[0]!r} and {columns[1]!r}; add these columns to its "
             "manifest, or name other columns with --cohort.patient and --cohort.diagnosis."
         )
-    raise UsageError(f"{', '.join(usable)} all have patients; choose one with --cohort.dataset.")
+    learnt = [name for name in usable if name in study.trained_on or study.place("classifier", name).exists()]
+    if len(learnt) != 1:
+        raise UsageError(f"{', '.join(usable)} all have patients; choose one with --dataset.")
+    others = [name for name in usable if name != learnt[0]]
+    study.context.note(
+        f"The patients of {learnt[0]} are compared; nothing was learnt from those of {', '.join(others)} "
+        f"(compare them with --dataset {others[0]})."
+    )
+    return learnt[0]

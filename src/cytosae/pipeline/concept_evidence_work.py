@@ -83,9 +83,10 @@ def known_of_concept(study: Study, dataset: str, latent: int) -> KnownOfConcept:
         facts.append(Fact("Stability", known(float(stability["stability"])), "two", chance, words))
     verdict = _row(folder / f"{dataset}_verdicts.csv", latent)
     if verdict is None:
+        atlas = study.place("atlas", dataset).name
         missing.append(
             "Whether the concept goes with the cell or with how its image came about is not known; find out with: "
-            f"cytosae atlas verdicts STUDY/atlas/{dataset}.h5ad --out STUDY/quality/{dataset}_verdicts.csv."
+            f"cytosae atlas verdicts STUDY/atlas/{atlas} --out STUDY/quality/{dataset}_verdicts.csv."
         )
     else:
         facts.append(Fact("Artefact or morphology", verdict["verdict"]))

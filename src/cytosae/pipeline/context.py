@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cytosae.common.artifact import Artifact, is_current, read_artifact
+from cytosae.common.artifact import Artifact, is_current, read_artifact, record_path
 from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError, CytosaeError, UsageError
 from cytosae.common.records import read_record, write_json
 from cytosae.common.shared_lock import shared_lock
-from cytosae.common.unfinished import remove_work, sweep_below
+from cytosae.common.unfinished import remove, remove_work, sweep_below
 from cytosae.pipeline.places import Place, reader_of
 from cytosae.pipeline.step import Job, Step, StepResult, Surroundings, differences
 
@@ -150,6 +150,9 @@ class Context(Surroundings):
             write_json(self.path / "times.json", {**self.times(), step.at.title: round(seconds, 1)})
         if self.first:  # work may have been killed between its last two acts, publishing and cleaning up
             remove_work(path)
+            for other in set(step.at.paths_below(self.path)) - {path}:  # of another format
+                record_path(other).unlink(missing_ok=True)
+                remove(other)
         facts = read_artifact(path, kind, verify=False).details
         return self.report(StepResult(step.at.title, path, current, seconds, facts, why))
 
@@ -240,10 +243,13 @@ class Context(Surroundings):
 
     def _why(self, job: Job) -> str:
         """Why an artifact that is there will not do; a sentence where it must not be replaced."""
+        path = job.step.at.below(self.path)
         try:
-            there = read_artifact(job.path, job.step.at.kind, verify=False)
+            there = read_artifact(path, job.step.at.kind, verify=False)
         except ArtifactError as problem:
-            return "" if not job.path.exists() else str(problem)
+            return "" if not path.exists() else str(problem)
+        if path != job.path:
+            return "format changed"
         return differences(there, job.asked, job.inputs) or "damaged"
 
 

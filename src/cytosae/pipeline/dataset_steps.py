@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cytosae.cells.focus.patch_grid import grid_of, side_of
 from cytosae.common.artifact import digest
+from cytosae.common.configuration import to_plain
 from cytosae.pipeline.atlas_parts import atlas_plan, parts_of, remove_parts
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.step import Job, Source, Step
@@ -160,8 +161,9 @@ def atlas_step(config: StudyConfig, dataset: str, context: Context) -> Step:
     """Describe every latent on the cells of a data set."""
     needs = (Place("sae"), *tokens_needed(config, [dataset]), Place("cells", dataset))
     known = "tau" in context.artifact(Place("sae")).details
-    asked = config.atlas if known else replace(config.atlas, tau=tau_of(config, context))
-    return Step(Place("atlas", dataset), _build_atlas, asked, needs, together=True)
+    asked = to_plain(config.atlas if known else replace(config.atlas, tau=tau_of(config, context)))
+    suffix = f".{asked.pop('format')}"  # which says where the atlas lies, not what is in it
+    return Step(Place("atlas", dataset), _build_atlas, asked, needs, together=True, suffix=suffix)
 
 
 def tau_of(config: StudyConfig, context: Context) -> float:
@@ -193,7 +195,7 @@ def _build_atlas(job: Job) -> None:
     if not job.context.first:
         return
     plan = replace(atlas_plan(job), places=latent_places(sae, tokens, cells))
-    options = {"reference_cells": job.asked.reference_cells, **job.record}
+    options = {"reference_cells": job.asked["reference_cells"], **job.record}
     if parts:
         write_joined(job.path, [open_part(part) for part in parts], plan, **options)
     else:

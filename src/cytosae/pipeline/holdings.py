@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cytosae.common.artifact import RECORD, read_artifact
 from cytosae.common.errors import CytosaeError
-from cytosae.pipeline.places import COMPARED, PLACES, reader_of
+from cytosae.pipeline.places import COMPARED, PLACES, Place, reader_of
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def index(study: Path, *, verify: bool = False) -> list[Holding]:
 def _artifacts(study: Path) -> Iterator[Path]:
     """Paths that have a record, or lie where an artifact belongs; what is unfinished is hidden, and left out."""
     there = [record.parent if record.name == RECORD else _described(record) for record in study.rglob(f"*{RECORD}")]
-    for role, place in PLACES.items():
-        there += study.glob(place.format(of="*/*" if role in COMPARED else "*"))
+    for role in PLACES:
+        for every in Place(role, "*/*" if role in COMPARED else "*").paths_below(Path()):
+            there += study.glob(str(every))
     for path in there:
         if not any(part.startswith(".") for part in path.relative_to(study).parts):
             yield path

@@ -45,6 +45,9 @@ PLACES = {
 }
 """Role of an artifact in a study -> where it lies below the study; ``of`` is a data set or a comparison."""
 
+SUFFIXES = {"atlas": (".h5ad", ".zarr")}
+"""Role -> suffixes that its artifact may have, as a study asks; the first where nothing is asked or there."""
+
 COMPARED = ("contrasts", "ranking")
 """Roles that are about a comparison, whose name is that of a data set and, after a slash, its own."""
 
@@ -113,8 +116,20 @@ class Place(NamedTuple):
         return f"{self.role} {self.of}".replace("_", " ") if self.of else self.role
 
     def below(self, study: Path) -> Path:
-        """Its path in the folder of a study."""
-        return study / PLACES[self.role].format(of=self.of)
+        """Its path in the folder of a study, the one that is there where it may have several."""
+        paths = self.paths_below(study)
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def paths_below(self, study: Path) -> list[Path]:
+        """Every path that it may have in the folder of a study."""
+        path = study / PLACES[self.role].format(of=self.of)
+        return [path.with_suffix(suffix) for suffix in SUFFIXES.get(self.role, (path.suffix,))]
+
+
+def atlases_below(study: Path) -> list[Path]:
+    """The atlases in the folder of a study, whatever their format."""
+    found = [path for every in Place("atlas", "*").paths_below(Path()) for path in study.glob(str(every))]
+    return sorted(path for path in found if not path.name.startswith("."))  # which are unfinished
 
 
 class Opener(ABC):

@@ -42,6 +42,8 @@ class Step:
         What else it is made of.
     together : bool
         Whether every rank works; otherwise the first one alone does.
+    suffix : str
+        Of the artifact, where the place knows several (`cytosae.pipeline.places.SUFFIXES`).
     """
 
     at: Place
@@ -50,6 +52,7 @@ class Step:
     needs: tuple[Place, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
     together: bool = False
+    suffix: str = ""
 
 
 class Surroundings(Opener):
@@ -116,7 +119,8 @@ class Job(Opener):
     @property
     def path(self) -> Path:
         """Where to write."""
-        return self.step.at.below(self.context.path)
+        at, suffix = self.step.at, self.step.suffix
+        return at.paths_below(self.context.path)[0].with_suffix(suffix) if suffix else at.below(self.context.path)
 
     @property
     def record(self) -> dict[str, Any]:

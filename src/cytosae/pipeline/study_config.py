@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
@@ -119,10 +119,13 @@ class AtlasConfig:
     tau : float or None
         Activation above which a token counts as having a concept; None for what `cytosae.sae.choose_tau` found on the
         tokens of the training, the same for all data sets of the study.
+    format : {"h5ad", "zarr"}
+        A file in HDF5, or a folder in AnnData's zarr for millions of cells; the numbers in it are the same.
     """
 
     reference_cells: int = 10
     tau: float | None = None
+    format: Literal["h5ad", "zarr"] = "h5ad"
 
     def __post_init__(self) -> None:
         _at_least(1, "atlas.reference_cells", self.reference_cells)

@@ -9,16 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae.cells import load_image, load_mask
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.common.errors import CytosaeError
-from cytosae.report.colours import AGAINST, COLORMAP, FOR
+from cytosae.report.colours import AGAINST, FOR, on_scale
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
@@ -114,11 +112,13 @@ def scaled(picture: Picture, size: int) -> Picture:
 def overlay(picture: Picture, shown: MapView) -> Picture:
     """A map of activations over a greyed and paled picture: colour and opacity rise with the activation."""
     share = np.clip(_shares(picture, shown), 0, 1)
-    return _blend(picture, mpl.colormaps[COLORMAP](share)[..., :3], 0.92 * share**0.6)
+    return _blend(picture, on_scale(share)[..., :3], 0.92 * share**0.6)
 
 
 def signed_overlay(picture: Picture, shown: MapView) -> Picture:
     """Contributions over a greyed and paled picture: one colour for, one against, opaque with their size."""
+    from matplotlib.colors import to_rgb
+
     share = np.clip(_shares(picture, shown), -1, 1)
     return _blend(picture, np.where(share[..., None] > 0, to_rgb(FOR), to_rgb(AGAINST)), 0.9 * np.abs(share) ** 0.6)
 
@@ -161,7 +161,7 @@ def colour_bar_uri() -> str:
     """``data:`` address of the colour scale of the maps as they appear over a mid-grey cell."""
     share = np.tile(np.linspace(0, 1, 128, dtype=np.float32), (12, 1))
     grey = np.full((12, 128, 3), 190, np.uint8)
-    return picture_uri(_blend(grey, mpl.colormaps[COLORMAP](share)[..., :3], 0.92 * share**0.6), quality=90)
+    return picture_uri(_blend(grey, on_scale(share)[..., :3], 0.92 * share**0.6), quality=90)
 
 
 def _shares(picture: Picture, shown: MapView) -> NDArray[np.floating]:

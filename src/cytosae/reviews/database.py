@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -116,6 +113,10 @@ class Database:
         self.engine.dispose()
 
     def _migrate(self) -> None:
+        from alembic import command  # half a second that a server without reviews need not wait for
+        from alembic.config import Config
+        from alembic.util.exc import CommandError
+
         config = Config()
         config.set_main_option("script_location", str(files("cytosae.reviews") / "migrations").replace("%", "%%"))
         try:

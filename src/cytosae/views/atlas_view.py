@@ -45,7 +45,7 @@ def view_of_atlas(atlases: Sequence[OpenedAtlas], *, concepts: int = 40, title: 
             title=title or f"Atlas of {names}",
             byline=f"{count(cells, 'cell')} from {count(len(views), 'data set')} · {whole(latents)} latents",
             verdict=f"{whole(alive)} of {whole(latents)} latents are active on at least one of these cells.",
-            warnings=tuple(_absent(one) for one in atlases if len(one.cells.frame) < one.atlas.n_obs),
+            warnings=tuple(one.absent for one in atlases if one.absent),
             notice=NOTICE,
         ),
         datasets=views,
@@ -63,10 +63,3 @@ def view_of_atlas(atlases: Sequence[OpenedAtlas], *, concepts: int = 40, title: 
             )
         ),
     )
-
-
-def _absent(one: OpenedAtlas) -> str:
-    there = len(one.cells.frame)
-    if not there:
-        return f"None of the images of {one.name} is here, so its cells are grey squares."
-    return f"{whole(there)} of the {whole(one.atlas.n_obs)} images of {one.name} are here; the others are grey squares."

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.cell_neighbours import nearest_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
@@ -28,8 +29,8 @@ AT_PATCHES = 8
 """Concepts of the patches pointed at that are shown."""
 REFERENCES = 4
 ALIKE = 8
-BLOCK = 1 << 14
-"""Cells whose mean tokens are compared at a time."""
+BY_INDEX = "Found through an index of many cells, which may miss one of the nearest; the cosines are exact."
+"""What is said of cells that are alike where not all were compared."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class CellPage:
 
     ``grid`` has the rows and columns of patches; ``patches`` are those pointed at, numbered row by row from 0;
     ``at_patches`` the concepts that are strongest there; ``latent`` the concept whose map is to be shown first;
-    ``change`` what happens when one is changed.
+    ``change`` what happens when one is changed; ``alike_note`` says how cells alike were found if not by comparing all.
     """
 
     cell: str
@@ -109,6 +110,7 @@ class CellPage:
     patches: tuple[int, ...]
     at_patches: tuple[LitConcept, ...]
     alike: tuple[LikeCell, ...]
+    alike_note: str = ""
     latent: int | None = None
     picture: str = ""
     change: ChangeView | None = None
@@ -163,6 +165,7 @@ def view_of_cell(
         peak = float(shown.max(initial=0))
         return LitConcept(latent, name_of(dataset, latent), value, peak, value * float(rarity[latent]), numbers, names)
 
+    alike, note = like_cells(dataset, seen.mean, but=cell)
     return CellPage(
         cell=cell,
         dataset=dataset.name,
@@ -172,7 +175,8 @@ def view_of_cell(
         concepts=tuple(lit(latent, mean) for latent in first),
         patches=tuple(patches),
         at_patches=_with_places(dataset, [lit(latent, there) for latent in pointed]),
-        alike=like_cells(dataset, seen.mean, but=cell),
+        alike=alike,
+        alike_note=note,
         latent=latent if latent is not None else next(iter(first), None),
     )
 
@@ -195,21 +199,16 @@ def seen_in_tokens(dataset: OpenedDataset, tokens: torch.Tensor, counted: NDArra
 
 def like_cells(
     dataset: OpenedAtlas, mean: NDArray[np.float32], *, but: str = "", n: int = ALIKE
-) -> tuple[LikeCell, ...]:
-    """The ``n`` cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), less the mean of all."""
-    array, centre = dataset.mean_tokens, dataset.centre
-    cells = array.shape[0]
-    query = mean - centre
-    cosine = np.empty(cells, np.float32)
-    for start in range(0, cells, BLOCK):
-        block = read_array_rows(array, np.arange(start, min(start + BLOCK, cells))) - centre
-        cosine[start : start + len(block)] = block @ query / np.maximum(np.linalg.norm(block, axis=1), 1e-12)
-    cosine /= max(float(np.linalg.norm(query)), 1e-12)
+) -> tuple[tuple[LikeCell, ...], str]:
+    """The ``n`` cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), less the mean of all.
+
+    With them a sentence where not all cells were compared (`cytosae.atlas.cell_neighbours`).
+    """
+    found = nearest_cells(dataset.mean_tokens, dataset.centre, mean, n + 1, fingerprint=dataset.fingerprint)
     names = dataset.atlas.obs_names
-    best = [int(row) for row in np.argsort(-cosine, kind="stable")[: n + 1] if str(names[row]) != but][:n]
-    return tuple(
-        LikeCell(str(names[row]), dataset.labels[str(names[row])], float(f"{cosine[row]:.3g}")) for row in best
-    )
+    best = [(str(names[row]), cosine) for row, cosine in zip(found.rows, found.cosines, strict=True)]
+    alike = [LikeCell(cell, dataset.labels[cell], float(f"{cosine:.3g}")) for cell, cosine in best if cell != but]
+    return tuple(alike[:n]), BY_INDEX if found.approximate else ""
 
 
 def find_places(dataset: OpenedDataset, latents: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cytosae.reviews.vocabulary import term_of_value
-from cytosae.views.opened_dataset import PROFILED, OpenedAtlas
+from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import known, text
 
 APART, SURE = 1.0, 3.29
@@ -85,9 +85,8 @@ def common_traits(atlas: OpenedAtlas, latent: int) -> tuple[str, ...]:
     hypergeometric chance of k or more; Holm's correction is over the values tested.
     """
     rows = np.asarray(atlas.atlas.uns["reference_cells"]["rows"][latent])
-    traits = {name: of for name, of in atlas.groups.items() if name not in PROFILED}
-    tests, tested = sum(len(values) for _, values in traits.values()), []
-    for name, (codes, values) in traits.items():
+    tests, tested = sum(len(values) for _, values in atlas.traits.values()), []
+    for name, (codes, values) in atlas.traits.items():
         own = codes[rows[rows >= 0]]
         own = own[own >= 0]
         if len(own) < LEAST:

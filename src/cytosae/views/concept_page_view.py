@@ -120,6 +120,7 @@ class ConceptPage:
     previous: int | None
     next: int | None
     has_maps: bool
+    absent: str = ""
     known: KnownOfConcept = field(default_factory=lambda: KnownOfConcept((), ()))
     evidence: EvidencePage | None = None
     gaze: str | None = None
@@ -184,6 +185,7 @@ def view_of_concept(
         previous=int(live[at - 1]) if at > 0 else None,
         next=int(live[beyond]) if beyond < len(live) else None,
         has_maps=has_maps,
+        absent=atlas.absent,
     )
 
 

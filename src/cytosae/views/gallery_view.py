@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytosae.atlas.latent_table import STATISTICS
 from cytosae.common.names import spreadsheet_text
+from cytosae.views.class_heat import ClassHeat, heat_of
 from cytosae.views.concept_names import CENTRAL, headline, name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import RANDOM, Definition, Fact, Shown, define, known, text
@@ -119,15 +120,6 @@ class Density:
 
 
 @dataclass(frozen=True)
-class ClassHeat:
-    """Mean activation of the concepts of this page on each class, as a share of each concept's largest."""
-
-    classes: tuple[str, ...]
-    latents: tuple[int, ...]
-    shares: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
 class GalleryView:
     """A page of the gallery, as ``cards`` or as ``rows``, and what lies around it."""
 
@@ -142,6 +134,7 @@ class GalleryView:
     rows: tuple[ConceptRow, ...]
     density: Density
     heat: ClassHeat
+    absent: str = ""
     definitions: tuple[Definition, ...] = field(default_factory=lambda: define(*WORDS))
 
 
@@ -162,7 +155,8 @@ def view_of_gallery(atlas: OpenedAtlas, query: GalleryQuery, *, datasets: tuple[
         cards=() if table else tuple(card_of(atlas, latent) for latent in shown),
         rows=tuple(row_of(atlas, latent) for latent in shown) if table else (),
         density=_density(var, keep),
-        heat=_heat(atlas, shown),
+        heat=heat_of(atlas, keep),
+        absent=atlas.absent,
     )
 
 
@@ -220,7 +214,9 @@ def card_of(atlas: OpenedAtlas, latent: int, references: int = REFERENCES) -> Co
         Fact("Central share", known(row["central_share"]), "percent"),
     )
     labels = [atlas.labels[cell] for cell in cells]
-    return ConceptCard(latent, name_of(atlas, latent), headline(labels), tuple(cells[:references]), facts)
+    return ConceptCard(
+        latent, name_of(atlas, latent), headline(labels), tuple(atlas.pictured_first(cells)[:references]), facts
+    )
 
 
 def _matches(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.bool_]:
@@ -287,12 +283,3 @@ def _density(var: pd.DataFrame, matching: NDArray[np.bool_]) -> Density:
     up = (BINS * (y - y_low) / (y_high - y_low)).astype(int)
     counts, found = (np.bincount(BINS * up[of] + across[of], minlength=BINS**2) for of in (slice(None), matching))
     return Density(x_low, x_high, y_low, y_high, BINS, tuple(counts.tolist()), tuple(found.tolist()))
-
-
-def _heat(atlas: OpenedAtlas, latents: list[int]) -> ClassHeat:
-    means = np.nan_to_num(np.asarray(atlas.atlas.varm["class_mean"])[atlas.var.index.get_indexer(latents)])
-    top = means.max(axis=1, keepdims=True, initial=0)
-    shares = np.divide(means, top, out=np.zeros_like(means), where=top > 0)
-    classes = tuple(str(name) for name in atlas.atlas.uns["classes"])
-    rows = tuple(tuple(float(f"{share:.3g}") for share in row) for row in shares)
-    return ClassHeat(classes, tuple(latents), rows)

@@ -47,8 +47,8 @@ def percent(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     shown = 100 * value
-    if 0 < shown < 0.01:
-        return f"<{THIN}0.01{THIN}%"
+    if 0 < abs(shown) < 0.01:
+        return f"<{THIN}0.01{THIN}%" if shown > 0 else f">{THIN}−0.01{THIN}%"
     places = 0 if abs(shown) >= 99.95 or shown == 0 else 1 if abs(shown) >= 1 else 2
     return f"{shown:,.{places}f}{THIN}%".replace(",", THIN).replace("-", "−")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.atlas.cell_neighbours import INDEXED
 from cytosae.atlas.concept_choice import usefulness
 from cytosae.atlas.latent_table import STATISTICS
 from cytosae.atlas.matrix import read_array_rows
@@ -18,6 +19,7 @@ from cytosae.atlas.random_latents import at_frequency
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
 from cytosae.common.progress import progress
+from cytosae.views.number_words import whole
 from cytosae.views.page_parts import MadeFrom, known, series, text
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ FULL_COLOUR = 0.98
 CELLS_AT_ONCE = 64
 HELD_CODES = 64 << 20
 """Most bytes that the activations of single cells take in memory: about a thousand cells at 32 active latents."""
-HELD_MEANS = 64 << 20
-"""Most bytes of mean tokens that are held in memory rather than read at each likeness."""
 NO_GROUPS = ("original_size", "alternative_labels", "file", "sublabel", "age")
 PROFILED = {"label": "By class", "diagnosis": "By diagnosis", "patient": "By patient"}
 """Columns of cells by which a concept is always profiled, and their words."""
@@ -89,11 +89,31 @@ class OpenedAtlas:
     """Colour and texture where latents light up (`cytosae.atlas.patch_looks.measure_looks`), where they are known."""
     followed: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     """What pairs of drawn cells tell of concepts, in a sentence by latent, where they have been shown."""
+    fingerprint: str | None = field(default=None, kw_only=True)
+    """Of the atlas; an index of its cells, where one is kept, is found by it."""
 
     @property
     def name(self) -> str:
         """Name of the data set."""
         return self.cells.name
+
+    @cached_property
+    def absent(self) -> str:
+        """Which images are not here, in a sentence; empty where all are."""
+        there, n = len(self.cells.frame), self.atlas.n_obs
+        if there == n:
+            return ""
+        if not there:
+            return f"None of the images of {self.name} is here, so its cells are grey squares."
+        return f"{whole(there)} of the {whole(n)} images of {self.name} are here; the others are grey squares."
+
+    def pictured_first(self, cells: Sequence[str]) -> list[str]:
+        """These cells, in their order, those whose image is here before the others."""
+        return sorted(cells, key=lambda cell: cell not in self._pictured) if self.absent else list(cells)
+
+    @cached_property
+    def _pictured(self) -> frozenset[str]:
+        return frozenset(map(str, self.cells.frame["cell_id"]))
 
     @cached_property
     def var(self) -> pd.DataFrame:
@@ -150,6 +170,16 @@ class OpenedAtlas:
         return found
 
     @cached_property
+    def traits(self) -> dict[str, tuple[NDArray[np.integer], list[str]]]:
+        """Those of `groups` that describe a cell, as its attributes do, and not whom or where it is from.
+
+        What is the same in all cells of every patient (sex, laboratory) says nothing of a cell.
+        """
+        owners = self.groups["patient"][0] if "patient" in self.groups else np.zeros(0, np.int64)
+        described = {name: of for name, of in self.groups.items() if name not in PROFILED}
+        return {name: of for name, of in described.items() if not _is_of_owners(of[0], owners)}
+
+    @cached_property
     def group_sizes(self) -> dict[str, NDArray[np.int64]]:
         """Cells of each group of `groups`."""
         return {
@@ -160,7 +190,7 @@ class OpenedAtlas:
     def mean_tokens(self) -> Any:
         """Mean token of each cell (n, D): an array, or where that is large its place in the file of the atlas."""
         found = self.atlas.obsm["X_backbone"]
-        return found if 4 * found.shape[0] * found.shape[1] > HELD_MEANS else np.asarray(found)
+        return found if found.shape[0] * found.shape[1] > INDEXED else np.asarray(found)
 
     @cached_property
     def centre(self) -> NDArray[np.float32]:
@@ -253,6 +283,15 @@ class OpenedDataset(OpenedAtlas):
                 made |= {(rows[row], latent): grid for (row, latent), grid in found.items()}
                 bar.advance(len(block))
         return made
+
+
+def _is_of_owners(codes: NDArray[np.integer], owners: NDArray[np.integer]) -> bool:
+    """Whether all cells of an owner have one value; of owners with a cell each nothing is known."""
+    if not len(owners):
+        return False
+    both = (codes >= 0) & (owners >= 0)
+    values = np.unique(np.stack([codes[both], owners[both]]), axis=1).shape[1]
+    return values == len(np.unique(owners[both])) < both.sum()
 
 
 def map_views(grids: Sequence[NDArray[Any]], top: float | None = None) -> list[MapView]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cytosae.cohort.patients.diagnoses import REST
 from cytosae.common.errors import InputError
 from cytosae.views.approval_view import ApprovalView
 from cytosae.views.gallery_view import ConceptCard, card_of
 from cytosae.views.models_view import doubts_of, rows_that_matter
-from cytosae.views.number_words import percent, two, whole
+from cytosae.views.number_words import count, percent, two, whole
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Number, known, measured, text
 
@@ -128,13 +129,14 @@ class Apart:
 
 @dataclass(frozen=True)
 class DiseasePage:
-    """What sets the patients of a disease apart, and the cells that show it most."""
+    """What sets the patients of a disease apart, and the cells that show it most; ``found`` concepts are shown to."""
 
     dataset: str
     disease: str
     against: str
     patients: int
     others: int
+    found: int
     verdict: str
     warnings: tuple[str, ...]
     concepts: tuple[Apart, ...]
@@ -207,7 +209,9 @@ def view_of_decision(atlas: OpenedAtlas, explanation: PatientExplanation, result
         target=e.target,
         against=e.against or "the others",
         verdict=f"The cells of {e.patient} speak for {favoured}, with a probability of {percent(float(probability))}"
-        + (f"; the known diagnosis is {diagnosis}." if diagnosis else "."),
+        + (
+            f"; the known diagnosis is {'' if diagnosis == favoured else 'another: '}{diagnosis}." if diagnosis else "."
+        ),
         note=_without(own, e),
         value=float(e.value),
         typical=float(e.value - e.concepts["difference"].sum()),
@@ -234,6 +238,7 @@ def view_of_disease_page(
         for latent, row in order.head(CONCEPTS).iterrows()
     )
     patients, others = int(contrast["patients_a"].max()), int(contrast["patients_b"].max())
+    beside = count(others, "other") if against == REST else f"{whole(others)} with {against}"
     few: Any = ranking[ranking["rank"] <= CELLS]
     cells = tuple(
         (
@@ -245,14 +250,27 @@ def view_of_disease_page(
     return DiseasePage(
         dataset=atlas.name,
         disease=disease,
-        against=against,
+        against="the other patients" if against == REST else against,
         patients=patients,
         others=others,
-        verdict=f"{whole(found)} of {whole(len(tested))} concepts differ between {whole(patients)} patients with "
-        f"{disease} and {whole(others)} with {against} (q below 0.05; the unit is the patient).",
+        found=found,
+        verdict=_differ(found, len(tested), f"{count(patients, 'patient')} with {disease}", beside),
         warnings=("A concept that differs may follow the stain or the session rather than the disease: see its maps.",),
         concepts=concepts,
         cells=cells[:6],
+    )
+
+
+def _differ(found: int, tested: int, own: str, others: str) -> str:
+    """What a contrast says, in a sentence; where it says nothing, that what is shown are examples."""
+    if found:
+        return (
+            f"{whole(found)} of {whole(tested)} concepts differ between {own} and {others} (q below 0.05; the unit is "
+            "the patient)."
+        )
+    return (
+        f"No concept is shown to differ between {own} and {others} once {whole(tested)} tests are allowed for: what "
+        "follows are examples, not findings."
     )
 
 

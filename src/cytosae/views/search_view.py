@@ -81,8 +81,8 @@ def view_of_search(
     """
     concepts, concepts_total, cells, total, understood, problem, set_aside = (), 0, (), 0, "", "", 0
     if like:
-        cells, understood = _like(atlas, like), "Cells like this one, by the cosine of mean tokens."
-        total = len(cells)
+        cells, note = _like(atlas, like)
+        understood, total = f"Cells like this one, by the cosine of mean tokens. {note}".strip(), len(cells)
     elif any(character.isdigit() for character in q):
         try:
             clauses = parse_conditions(q)
@@ -140,7 +140,7 @@ def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: str =
         The conditions are not understood, or none is asked for.
     """
     if like:
-        return [found.cell for found in _like(atlas, like)]
+        return [found.cell for found in _like(atlas, like)[0]]
     if not any(character.isdigit() for character in q):
         raise UsageError("No cells are asked for; name concepts by number, such as: has 12 and 40, not 7.")
     numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
@@ -148,12 +148,12 @@ def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: str =
     return [str(atlas.atlas.obs_names[hit.row]) for hit in hits]
 
 
-def _like(atlas: OpenedAtlas, cell: str) -> tuple[FoundCell, ...]:
+def _like(atlas: OpenedAtlas, cell: str) -> tuple[tuple[FoundCell, ...], str]:
     row = atlas.atlas.obs_names.get_indexer([cell])[0]
     if row < 0:
         raise UsageError(f"There is no cell {cell[:80]!r} in {atlas.name}.")
     if "X_backbone" not in atlas.atlas.obsm:
         raise UsageError(f"{atlas.name} has no mean tokens, by which cells are compared.")
     mean = read_array_rows(atlas.mean_tokens, np.array([row]))[0]
-    found = like_cells(atlas, mean, but=cell, n=48)
-    return tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in found)
+    found, note = like_cells(atlas, mean, but=cell, n=48)
+    return tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in found), note

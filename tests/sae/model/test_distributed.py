@@ -149,7 +149,7 @@ def test_a_split_training_resumes_from_checkpoints_of_the_ordinary_format(folder
 
 def test_the_example_of_the_documentation_runs(tmp_path):
     page = Path(__file__).parents[3] / "docs" / "distributed.md"
-    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    (example,) = re.findall(r"```python\n(# wide.py.*?)```", page.read_text(), flags=re.DOTALL)
     (tmp_path / "wide.py").write_text(example)
     launch([tmp_path / "wide.py"], tmp_path)
     assert load_sae(tmp_path / "wide-sae").d_sae == 512

@@ -72,7 +72,7 @@ def save_colours(table: pd.DataFrame, path: Path, *, inputs: Mapping[str, str] |
     return save_table(table, path, "colours", inputs=inputs, details={"cells": len(table)})
 
 
-def open_colours(path: Path) -> pd.DataFrame:
+def open_colours(path: Path | str) -> pd.DataFrame:
     """Open what `save_colours` wrote; index cell_id."""
     return open_table(path, "colours")
 

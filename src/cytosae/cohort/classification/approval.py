@@ -77,9 +77,9 @@ class Approval:
         return path
 
 
-def open_approval(path: Path, *, verify: bool = True) -> Approval:
+def open_approval(path: Path | str, *, verify: bool = True) -> Approval:
     """Read the price of approval; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
-    read_artifact(path, "approval", verify=verify)
+    path = read_artifact(path, "approval", verify=verify).path
     mend = "run the step again"
     with reading(path, mend):
         plain = read_record(Plain, path, mend)

@@ -194,9 +194,9 @@ def save_classifier(
     return path
 
 
-def open_classifier(path: Path, *, verify: bool = True) -> ConceptClassifier:
+def open_classifier(path: Path | str, *, verify: bool = True) -> ConceptClassifier:
     """Read a classifier; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
-    read_artifact(path, "classifier", verify=verify)
+    path = read_artifact(path, "classifier", verify=verify).path
     mend = "fit it again"
     with reading(path, mend):
         arrays = load_file(path / "classifier.safetensors")

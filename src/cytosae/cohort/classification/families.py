@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
-from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
 
@@ -31,6 +28,9 @@ def families_of(X: Array, likeness: float) -> NDArray[np.intp]:
     ndarray of int, shape (F,)
         Numbers from 0.
     """
+    from scipy.cluster.hierarchy import fcluster, linkage  # who only reads results need not wait for these
+    from scipy.spatial.distance import squareform
+
     ranks = _ranks(X)
     alike = ranks.T @ ranks
     # A family lies within one connected component of what is alike, so that only components are taken apart.
@@ -60,6 +60,8 @@ def representatives(X: Array, family: NDArray[np.intp]) -> NDArray[np.intp]:
 
 def _ranks(X: Array) -> NDArray[np.float32]:
     """Ranks [n, F] over patients as vectors of mean 0 and length 1, whose products are Spearman correlations."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(X, axis=0) if X.size else np.zeros(X.shape)
     ranks -= ranks.mean(0)
     return (ranks / np.maximum(np.linalg.norm(ranks, axis=0), 1e-300)).astype(np.float32)

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, logsumexp, softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from cytosae.cohort.config import STRENGTHS
 from cytosae.cohort.design import Design, Fold
@@ -251,6 +249,8 @@ def l2_path(Z: Array, y: NDArray[np.integer], strengths: tuple[float, ...]) -> l
     """
     K = 1 if y.max() < 2 else int(y.max()) + 1
     if K > 1 and Z.shape[1] * K > NARROW:
+        from sklearn.linear_model import LogisticRegression  # half a second that who reads results need not wait for
+
         fits = [LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(Z, y) for C in strengths]
         return [(fit.coef_, fit.intercept_) for fit in fits]
     A = np.hstack([Z, np.ones((len(Z), 1))])
@@ -330,6 +330,9 @@ def _newton(B: Array, loss: _TwoClasses | _Classes, penalty: Array) -> Array:
 
 
 def _elastic_net(Z: Array, y: NDArray[np.integer], strength: float, ratio: float, seed: int) -> tuple[Array, Array]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model: Any = LogisticRegression(
         C=strength, l1_ratio=ratio, solver="saga", max_iter=200, tol=1e-3, random_state=seed
     )

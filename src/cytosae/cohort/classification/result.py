@@ -143,9 +143,9 @@ class ClassificationResult:
         return path
 
 
-def open_classification(path: Path, *, verify: bool = True) -> ClassificationResult:
+def open_classification(path: Path | str, *, verify: bool = True) -> ClassificationResult:
     """Read a classification; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
-    read_artifact(path, "classification", verify=verify)
+    path = read_artifact(path, "classification", verify=verify).path
     mend = "run the step again"
     with reading(path, mend):
         return ClassificationResult.from_plain(read_record(Plain, path, mend))

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from cytosae.cohort.classification.linear import Array, l2_path
 from cytosae.cohort.config import Method
@@ -81,6 +79,8 @@ def relax(Z: Array, y: NDArray[np.integer], most: int) -> NDArray[np.intp]:
 
 def _two_class_lasso_path(Z: Array, y: NDArray[np.integer], strengths: Array) -> Iterator[Array]:
     """Weights [1, F] for each C, ascending."""
+    from sklearn.linear_model import LogisticRegression
+
     model: Any = LogisticRegression(
         l1_ratio=1.0, solver="liblinear", intercept_scaling=100, max_iter=300, tol=1e-3, random_state=0
     )
@@ -98,6 +98,8 @@ def _lasso_path(Z: Array, y: NDArray[np.integer], strengths: Array) -> Iterator[
     ----------
     Tibshirani et al. 2012, Strong rules for discarding predictors in lasso-type problems, JRSS B 74.
     """
+    from sklearn.linear_model import LogisticRegression
+
     truth = np.eye(int(y.max()) + 1)[y]
     slope, before = np.abs(Z.T @ _indicators(y)).max(1), 1 / strengths[0]
     weights = np.zeros((truth.shape[1], Z.shape[1]))
@@ -117,6 +119,8 @@ def _lasso_path(Z: Array, y: NDArray[np.integer], strengths: Array) -> Iterator[
 
 
 def _fit(model: Any, Z: Array, y: NDArray[np.integer]) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(Z, y)

@@ -162,7 +162,7 @@ def save_contrast(
     return save_table(table, path, "contrasts", config=config, inputs=inputs, details=details)
 
 
-def open_contrast(path: Path, *, verify: bool = True) -> pd.DataFrame:
+def open_contrast(path: Path | str, *, verify: bool = True) -> pd.DataFrame:
     """Open what `save_contrast` wrote."""
     return open_table(path, "contrasts", verify=verify)
 

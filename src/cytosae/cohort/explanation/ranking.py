@@ -210,7 +210,7 @@ def truth_of_labels(atlas: ad.AnnData, labels: Collection[str], column: str = "l
     """
     if column not in atlas.obs:
         raise InputError(f"The atlas has no column {column!r}; name the column of the expert labels.")
-    values = atlas.obs[column].astype(object)
+    values = pd.Series(atlas.obs[column].astype(object))
     truth = pd.Series(values.isin(list(labels)), index=atlas.obs_names).astype("boolean").mask(values.isna().to_numpy())
     if not truth.fillna(value=False).any():
         raise InputError(

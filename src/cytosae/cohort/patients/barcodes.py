@@ -168,9 +168,9 @@ def save_cohort(
     return path
 
 
-def open_cohort(path: Path, *, verify: bool = True) -> ad.AnnData:
+def open_cohort(path: Path | str, *, verify: bool = True) -> ad.AnnData:
     """Open a cohort artifact; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
-    read_artifact(path, "cohort", verify=verify)
+    path = read_artifact(path, "cohort", verify=verify).path
     with reading(path, "run the step again"):
         return ad.read_h5ad(path)
 

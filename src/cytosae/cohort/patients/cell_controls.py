@@ -24,8 +24,8 @@ def save_cell_controls(
     return path
 
 
-def open_cell_controls(path: Path, *, verify: bool = True) -> dict[str, ad.AnnData]:
+def open_cell_controls(path: Path | str, *, verify: bool = True) -> dict[str, ad.AnnData]:
     """Name -> barcodes (patients x latents): "painted out", "alone", "background"."""
-    read_artifact(path, "focus", verify=verify)
+    path = read_artifact(path, "focus", verify=verify).path
     with reading(path, "run the step again"):
         return {file.stem.replace("_", " "): ad.read_h5ad(file) for file in sorted(path.glob("*.h5ad"))}

@@ -155,7 +155,7 @@ def retest_pairs(
     patient : str
         Column of ``retest.obs``.
     """
-    changed = retest.obs["changed"].to_numpy(dtype=bool)
+    changed = np.asarray(retest.obs["changed"], bool)
     rows = pd.Index(patients).get_indexer(pd.Index(retest.obs[patient].astype(str)))
     if not np.array_equal(retest.obs["cell_id"].to_numpy()[changed], retest.obs["cell_id"].to_numpy()[~changed]):
         raise InputError("the cells as they are and in a changed stain are not the same ones; make the retest anew.")
@@ -181,13 +181,13 @@ def save_retest(
     return path
 
 
-def open_retest(path: Path, name: str = "concepts", *, verify: bool = True) -> ad.AnnData:
+def open_retest(path: Path | str, name: str = "concepts", *, verify: bool = True) -> ad.AnnData:
     """The cells of a retest, as they are and then in a changed stain: AnnData [2 n, m].
 
     ``X`` mean activation and ``layers["tokens_above"]`` as in an atlas; ``obs`` with cell_id, changed and the patient;
     ``obsm["X_backbone"]`` mean tokens.
     """
-    read_artifact(path, "retest", verify=verify)
+    path = read_artifact(path, "retest", verify=verify).path
     with reading(path, "run the step again"):
         return ad.read_h5ad(path / f"{name}.h5ad")
 

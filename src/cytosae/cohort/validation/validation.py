@@ -129,9 +129,9 @@ class Validation:
         return path
 
 
-def open_validation(path: Path, *, verify: bool = True) -> Validation:
+def open_validation(path: Path | str, *, verify: bool = True) -> Validation:
     """Read a validation; refuses another kind, a newer schema and (with ``verify``) a damaged file."""
-    read_artifact(path, "validation", verify=verify)
+    path = read_artifact(path, "validation", verify=verify).path
     with reading(path, "validate again"):
         return Validation.from_plain(read_record(Plain, path, "validate again"))
 

@@ -125,19 +125,22 @@ def evidence(library: Library, latent: int, dataset: str = "") -> EvidencePage:
 
 @pages.add("/concepts/{latent}/gaze", "gaze.html.j2")
 def gaze(library: Library, latent: int, dataset: str = "") -> GazePage:
-    """Where one concept looks: parts of its reference cells are painted out and encoded anew; computed once."""
+    """Where one concept looks: parts of its reference cells are painted out and encoded anew; computed once.
+
+    What was found is kept on disk; the painted pictures, which show patients' cells, stay in memory.
+    """
     atlas = with_latent(library, dataset, latent)
     if not library.has_maps:
         raise InputError("Where a concept looks cannot be shown: neither tokens nor the SAE are at hand.")
-    found = library.remembered.get(
-        GazePage, library.fingerprint(atlas.name), str(latent), lambda: _gaze(library, atlas, latent)
-    )
-    return replace(found, name=name_of(atlas, latent))
+    kept, print_of = library.remembered, library.fingerprint(atlas.name)
 
+    def make() -> GazePage:
+        found = library.study.where_it_looks(latent, atlas.name)
+        told = view_of_gaze(atlas, latent, found)
+        kept.get(GazePage, print_of, str(latent), lambda: told)
+        return with_painted(told, found)
 
-def _gaze(library: Library, atlas: OpenedAtlas, latent: int) -> GazePage:
-    found = library.study.where_it_looks(latent, atlas.name)
-    return with_painted(view_of_gaze(atlas, latent, found), found)
+    return replace(kept.hold(GazePage, print_of, f"concept {latent}", make), name=name_of(atlas, latent))
 
 
 def _with_images(atlas: OpenedAtlas, latent: int) -> str:

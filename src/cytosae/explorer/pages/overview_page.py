@@ -37,6 +37,7 @@ class DatasetAtAGlance:
     first: tuple[ConceptCard, ...]
     quality: str
     measures: Table | None
+    absent: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def overview(library: Library) -> Overview:
         random = atlas.controls.get("label_entropy", np.zeros(0))
         random = random[np.isfinite(random)]
         medians = entropy, float(np.median(random)) if len(random) else None
-        found.append(DatasetAtAGlance(name, n, len(live), m, classes, *medians, first, quality, measures))
+        found.append(DatasetAtAGlance(name, n, len(live), m, classes, *medians, first, quality, measures, atlas.absent))
     sentence = _patients(library)
     return Overview(
         title=library.title,

@@ -148,9 +148,9 @@ def save_tokens_in_focus(
     return path
 
 
-def open_tokens_in_focus(path: Path, *, verify: bool = True) -> TokensInFocus:
+def open_tokens_in_focus(path: Path | str, *, verify: bool = True) -> TokensInFocus:
     """Open what `save_tokens_in_focus` wrote; refuses another kind, a newer schema and (with ``verify``) damage."""
     artifact = read_artifact(path, "in_focus", verify=verify)
-    with reading(path, "run the step again"):
+    with reading(artifact.path, "run the step again"):
         focus: Focus = from_plain(Focus, artifact.details["focus"], where="focus")
-        return TokensInFocus(focus, pd.read_parquet(path, columns=["found", "tokens"]))
+        return TokensInFocus(focus, pd.read_parquet(artifact.path, columns=["found", "tokens"]))
