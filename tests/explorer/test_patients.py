@@ -110,3 +110,13 @@ def test_the_price_of_approval_is_printed_and_shown(study_of_patients, tmp_path,
     price = Study(study).place("approval", "patients")
     open_approval(price).save(price, inputs={"classification": "of another one"})
     assert client.get("/api/patients").json()["approval"] is None
+
+
+def test_a_decision_that_is_held_shows_names_that_are_accepted_later(explorer_of_patients, monkeypatch):
+    client = explorer_of_patients
+    patient = client.get("/api/patients").json()["patients"][0]["patient"]
+    concept = client.get(f"/api/patients/{patient}").json()["concepts"][0]["concept"]
+    monkeypatch.setitem(client.app.state.library.accepted, concept["latent"], "Bundles of rods")
+    assert client.get(f"/api/patients/{patient}").json()["concepts"][0]["concept"]["name"] == "Bundles of rods"
+    monkeypatch.undo()
+    assert client.get(f"/api/patients/{patient}").json()["concepts"][0]["concept"]["name"] == concept["name"]

@@ -56,7 +56,7 @@ class CellCodes:
         """(row, activations (T, m)) of cells in the order asked for, encoded some at a time where they are not held."""
         for start in range(0, len(rows), CELLS_AT_ONCE):
             block = list(rows[start : start + CELLS_AT_ONCE])
-            found = {row: codes for row in block if (codes := self._look(row)) is not None}
+            found = {row: codes for row in block if (codes := self.held(row)) is not None}
             found |= self._encode([row for row in block if row not in found])
             yield from ((row, found[row]) for row in block)
 
@@ -71,7 +71,8 @@ class CellCodes:
             self._hold(row, codes)
         return made
 
-    def _look(self, row: int) -> sp.csr_array | None:
+    def held(self, row: int) -> sp.csr_array | None:
+        """Activations of a cell if they are held."""
         with self._lock:
             if row in self._held:
                 self._held.move_to_end(row)

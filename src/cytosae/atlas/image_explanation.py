@@ -98,7 +98,7 @@ def similar_cells(activation: np.ndarray, atlas: ad.AnnData, n: int) -> pd.DataF
     cosine, squared, length = np.empty(atlas.n_obs), weight**2, np.linalg.norm(query)
     for start, block in row_blocks(atlas.X):
         norms = np.sqrt(sp.csr_array((block.data**2, block.indices, block.indptr), block.shape) @ squared) * length
-        cosine[start : start + block.shape[0]] = (block @ (query * weight)) / np.where(norms > 0, norms, np.inf)
+        cosine[start : start + len(norms)] = (block @ (query * weight)) / np.where(norms > 0, norms, np.inf)
     rows = np.argsort(-cosine, kind="stable")[:n]
     return pd.DataFrame(
         {"similarity": cosine[rows], "row": rows, "label": atlas.obs["label"].to_numpy()[rows]},

@@ -165,12 +165,20 @@ def dose_response(
 
     Parameters
     ----------
-    tokens, sae, outcome, patches, controls, seed
-        As in `change_concepts`; the random latents are the same.
+    tokens : Tensor, shape (T, D), float32
+        CLS first.
+    sae : SparseAutoencoder
+        Of m latents.
+    outcome : callable
+        What is watched, see `Outcome`.
     latent : int
         The concept.
     factors : sequence of float
         Each >= 0; at 1 the outcome is that of the cell as it is.
+    patches : sequence of int or None
+        As in `change_concepts`.
+    controls, seed : int
+        As in `change_concepts`; the random latents are the same.
 
     Raises
     ------
@@ -207,14 +215,20 @@ def interaction(
 
     Parameters
     ----------
-    tokens, sae, outcome, patches, seed
-        As in `change_concepts`.
+    tokens : Tensor, shape (T, D), float32
+        CLS first.
+    sae : SparseAutoencoder
+        Of m latents.
+    outcome : callable
+        What is watched, see `Outcome`.
     pair : tuple of int
         Two latents.
     factor : float
         >= 0; 0 removes them.
-    controls : int
-        Random pairs, of latents other than the two.
+    patches : sequence of int or None
+        As in `change_concepts`.
+    controls, seed : int
+        Random pairs, of latents other than the two, and of which draw.
 
     Raises
     ------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -14,13 +16,14 @@ from cytosae.atlas.cell_codes import CellCodes, column_of
 from cytosae.atlas.token_activations import encode_cells, encode_tokens
 from cytosae.cells.focus.patch_grid import checked_grid
 from cytosae.common.errors import InputError, UsageError
-from cytosae.sae import ReluL1
+from cytosae.sae import ReluL1, SparseAutoencoder
 from cytosae.sae.model.level import refuse_other_level, trained_grid
+
+CELLS_AT_ONCE = 16
 
 if TYPE_CHECKING:
     from cytosae.backbones import AnyBackbone
     from cytosae.cells.focus.patch_grid import Grid
-    from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 
 
@@ -118,7 +121,7 @@ def reference_maps(
     sae: SparseAutoencoder,
     codes: CellCodes | None = None,
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
-    """Maps of (row, latent) pairs, each cell read and encoded once; by `ReluL1` for these latents alone.
+    """Maps of (row, latent) pairs, each cell read once and encoded as far as its patches may have these latents.
 
     Parameters
     ----------
@@ -142,10 +145,34 @@ def reference_maps(
                 found *= store.counted[row, 1:, None]
             maps |= {(row, latent): own.reshape(store.grid) for latent, own in zip(latents, found.T, strict=True)}
         return maps
-    for row, activations in (codes or CellCodes(store, sae)).each(sorted(latents_of)):
+    held = {row: known for row in latents_of if codes is not None and (known := codes.held(row)) is not None}
+    others = sorted(latents_of.keys() - held.keys())
+    sparse = isinstance(sae, SparseAutoencoder)
+    new = _where_positive(store, sae, others, latents_of) if sparse else CellCodes(store, sae).each(others)
+    for row, activations in chain(held.items(), new):
         for latent in latents_of[row]:
             maps[row, latent] = column_of(activations, latent)[1:].reshape(store.grid)
     return maps
+
+
+@torch.no_grad()
+def _where_positive(
+    store: TokenStore, sae: SparseAutoencoder, rows: Sequence[int], latents_of: Mapping[int, Sequence[int]]
+) -> Iterator[tuple[int, sp.csr_array]]:
+    """(row, activations (T, m)) of cells on patches where one of the latents has a positive score; elsewhere none.
+
+    An activation is the score or 0, so that the other patches have none of these latents whatever else is on them.
+    """
+    for start in range(0, len(rows), CELLS_AT_ONCE):
+        block = rows[start : start + CELLS_AT_ONCE]
+        cells = torch.cat([store.read(row, row + 1) for row in block])
+        pairs = zip(block, cells, strict=True)
+        asked = np.stack([(_scores(sae, cell[None], latents_of[row]) > 0).any(1).cpu().numpy() for row, cell in pairs])
+        asked[:, 0] = False
+        if store.counted is not None:
+            asked &= store.counted[block]
+        found, T = encode_cells(sae, cells, asked), cells.shape[1]
+        yield from ((row, found[i * T : (i + 1) * T]) for i, row in enumerate(block))
 
 
 @torch.no_grad()

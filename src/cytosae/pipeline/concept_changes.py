@@ -18,6 +18,7 @@ from cytosae.atlas.intervention import DOSES, Outcome, dose_response, interactio
 from cytosae.atlas.token_activations import encode_cells, mean_activation
 from cytosae.backbones import Backbone
 from cytosae.common.errors import CytosaeError, InputError, UsageError
+from cytosae.pipeline.kept_probe import kept_probe
 from cytosae.pipeline.patients import Patients
 from cytosae.views.cause_view import view_of_doses, view_of_pair
 from cytosae.views.change_view import ChangeView, Watched, view_of_change
@@ -180,8 +181,10 @@ class ConceptChanges:
         groups = (
             obs.index.to_series() if column not in obs else obs[column].astype(object).fillna(obs.index.to_series())
         )
+        names = [str(group) for group in groups]
         try:
-            return fit_probe(labels, self._ends, groups=[str(group) for group in groups])
+            recipe = [self.dataset.store.fingerprint, self.study.backbone.describe(), list(obs.index), labels, names]
+            return kept_probe(recipe, lambda: fit_probe(labels, self._ends, groups=names))
         except InputError as problem:
             return str(problem)
 
