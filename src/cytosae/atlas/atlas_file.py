@@ -13,6 +13,7 @@ from anndata.io import write_elem
 from numpy.typing import NDArray
 
 from cytosae.atlas.storage import ZARR, Hdf5File, ZarrFolder
+from cytosae.common.memory import give_back
 
 CHUNK = 1 << 16
 """Entries of a chunk."""
@@ -20,6 +21,8 @@ SHARD = 64
 """Chunks of a shard, which is one file of an atlas in zarr: an atlas of 2 x 10^9 entries has some thousand files."""
 PACKED: dict[str, Any] = {"compression": "lzf", "shuffle": True}
 """Bytes of one significance together, then LZF: three quarters of the size of LZF alone, in the same time."""
+KEPT = 1 << 25
+"""Entries that are written before freed memory is handed back: seconds of work, beside which that takes nothing."""
 
 
 class AtlasFile:
@@ -106,6 +109,7 @@ class CsrWriter:
         self.data = growing(group, "data", dtype)
         self.indices = growing(group, "indices", np.int32)
         self.counts: list[np.ndarray] = []
+        self._since = 0
 
     def append(self, rows: sp.csr_array) -> None:
         """Write further rows."""
@@ -114,6 +118,10 @@ class CsrWriter:
         self.counts.append(np.diff(rows.indptr).astype(np.int32))
         self.data.extend(rows.data)
         self.indices.extend(rows.indices)
+        self._since += rows.nnz
+        if self._since >= KEPT:
+            give_back()
+            self._since = 0
 
     def finish(self) -> None:
         """Write the offsets and the shape."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.matrix import row_blocks, stored_entries
 from cytosae.common.cache import cache_folder
 from cytosae.common.disk import disk_errors
+from cytosae.common.memory import give_back
 from cytosae.common.unfinished import remove, unfinished
 
 INDEXED = 1 << 26
@@ -112,6 +113,7 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
             for start, block in row_blocks(matrix, AT_ONCE):
                 block.indices.astype(_latent_type(m)).tofile(row_latents)
                 _enter(entries, filled, start, block.tocsc())
+                give_back()
         entries.flush()
         del entries  # Windows renames no folder with a file that is mapped
         if not folder.is_dir():  # another process may have been quicker
