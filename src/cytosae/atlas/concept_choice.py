@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,6 +51,15 @@ def usefulness(atlas: AnnData) -> pd.DataFrame:
     frame["central"] = _known(var["central_share"], nothing=1.0, otherwise=0.0)
     frame["usefulness"] = np.where(alive, frame.prod(axis=1), 0.0)
     return frame
+
+
+def sure_selectivity(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Class selectivity (m,) of an atlas's ``var``, less where a latent is on too few cells for it to be known.
+
+    It is times min(1, active cells / 20): what is on three cells is all of one class by chance.
+    """
+    enough = np.minimum(1, table["cells_active"].to_numpy(float) / ENOUGH_CELLS)
+    return table["class_selectivity"].to_numpy(float) * enough
 
 
 def select_concepts(atlas: AnnData, n: int, *, max_shared: float = 0.5, per_class: float = 2.0) -> list[int]:

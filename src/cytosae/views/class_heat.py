@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.concept_choice import ENOUGH_CELLS
@@ -58,56 +57,28 @@ class ClassHeat:
 
 
 def heat_of(atlas: OpenedAtlas, keep: NDArray[np.bool_]) -> ClassHeat:
-    """Of the live latents that are kept, those that tell most of each class.
-
-    Ordered by class, then by class selectivity times min(1, active cells / 20): what is on three cells is all of one
-    class by chance.
-    """
+    """Of the live latents that are kept, those that tell most of each class (`OpenedAtlas.by_class`)."""
     names = [str(name) for name in atlas.atlas.uns["classes"]]
     cells = np.asarray(atlas.atlas.uns["class_cells"], int)
     there = np.flatnonzero(cells)
     columns = np.sort(there[np.argsort(-cells[there], kind="stable")[:ROWS]])
-    live = atlas.live
-    active = live["cells_active"].to_numpy(float)
-    score = _score(live)
-    of_class = np.asarray(pd.Categorical(live["top_class"], categories=names).codes)
-    able = np.flatnonzero(keep & np.isfinite(score))
-    groups = [own for column in columns if len(own := able[of_class[able] == column])]
+    order, of_class = (array[keep[atlas.by_class[0]]] for array in atlas.by_class)
+    ends = [np.searchsorted(of_class, column, side) for column in columns for side in ("left", "right")]
+    groups = [order[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop]
     each = ROWS // max(len(groups), 1)
-    chosen = [row for own in groups for row in own[np.argsort(-score[own], kind="stable")[:each]].tolist()]
-    latents = live.index.to_numpy()[chosen]
+    chosen = [int(row) for own in groups for row in own[:each]]
+    latents = [int(latent) for latent in atlas.live.index.to_numpy()[chosen]]
     means = np.nan_to_num(np.asarray(atlas.atlas.varm["class_mean"])[atlas.var.index.get_indexer(latents)])
     shares = means / np.maximum(means.max(axis=1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
-    return ClassHeat(
-        tuple(HeatClass(names[column], int(cells[column])) for column in columns),
-        tuple(
-            HeatRow(
-                latent=int(latent),
-                name=name_of(atlas, int(latent)),
-                top_class=names[of_class[row]],
-                cells=int(active[row]),
-                shares=series(shares[i, columns], digits=3),
-                selectivity=float(f"{live['class_selectivity'].iat[row]:.3g}"),
-            )
-            for i, (row, latent) in enumerate(zip(chosen, latents, strict=True))
-        ),
-        each,
-        len(there) - len(columns),
-        _most_selective(atlas.random, len(chosen)),
-    )
+    rows = tuple(_row(atlas, latent, shown) for latent, shown in zip(latents, shares[:, columns], strict=True))
+    best = atlas.random_selectivity[: len(rows)]
+    random = Number(float(np.median(best)), float(best.min()), float(best.max())) if len(best) else None
+    shown = tuple(HeatClass(names[column], int(cells[column])) for column in columns)
+    return ClassHeat(shown, rows, each, len(there) - len(columns), random)
 
 
-def _score(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Class selectivity, less where a latent is on too few cells for it to be known."""
-    enough = np.minimum(1, table["cells_active"].to_numpy(float) / ENOUGH_CELLS)
-    return table["class_selectivity"].to_numpy(float) * enough
-
-
-def _most_selective(random: pd.DataFrame | None, n: int) -> Number | None:
-    """Class selectivity of the ``n`` most selective latents of random weights."""
-    if random is None or n == 0:
-        return None
-    score = _score(random)
-    able = np.flatnonzero(np.isfinite(score))
-    best = random["class_selectivity"].to_numpy(float)[able[np.argsort(-score[able], kind="stable")[:n]]]
-    return Number(float(np.median(best)), float(best.min()), float(best.max())) if len(best) else None
+def _row(atlas: OpenedAtlas, latent: int, shares: NDArray[np.floating]) -> HeatRow:
+    row = atlas.row(latent)
+    selectivity = float(f"{row['class_selectivity']:.3g}")
+    cells = int(row["cells_active"])
+    return HeatRow(latent, name_of(atlas, latent), str(row["top_class"]), cells, series(shares, digits=3), selectivity)

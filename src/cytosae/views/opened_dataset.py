@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.atlas.cell_neighbours import INDEXED
-from cytosae.atlas.concept_choice import usefulness
+from cytosae.atlas.concept_choice import sure_selectivity, usefulness
 from cytosae.atlas.latent_table import STATISTICS
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.atlas.random_latents import at_frequency
@@ -145,6 +145,25 @@ class OpenedAtlas:
         frequency = self.var["activation_frequency"].to_numpy(float)
         columns = [name for name, statistic in STATISTICS.items() if statistic.beside_random]
         return {name: at_frequency(self.random, frequency, name) for name in columns}
+
+    @cached_property
+    def by_class(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows of `live` by class, of each the most selective first (`sure_selectivity`), and the class of each."""
+        names = [str(name) for name in self.atlas.uns["classes"]]
+        of_class = np.asarray(pd.Categorical(self.live["top_class"], categories=names).codes, np.intp)
+        score = sure_selectivity(self.live)
+        able = np.flatnonzero(np.isfinite(score) & (of_class >= 0))
+        order = able[np.lexsort((-score[able], of_class[able]))]
+        return order, of_class[order]
+
+    @cached_property
+    def random_selectivity(self) -> NDArray[np.float64]:
+        """Class selectivity of latents of random weights, by `sure_selectivity`; none where they are unknown."""
+        if self.random is None:
+            return np.zeros(0)
+        score = sure_selectivity(self.random)
+        able = np.flatnonzero(np.isfinite(score))
+        return self.random["class_selectivity"].to_numpy(float)[able[np.argsort(-score[able], kind="stable")]]
 
     @cached_property
     def _columns(self) -> dict[str, NDArray[Any]]:
