@@ -32,7 +32,7 @@ runs = pytest.mark.skipif(
 )
 native = pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 DTYPES = (torch.bfloat16, torch.float32)
-WIDTHS = (1, 77, 130)
+WIDTHS = (1, 130)
 
 
 @native

@@ -46,8 +46,14 @@ def tokens(atoms) -> Tensor:
     return embedding_bag(chosen, atoms, mode="sum", per_sample_weights=coefficients)
 
 
-@pytest.mark.parametrize("path", ["dense", "blocks", "screened"])
-@pytest.mark.parametrize("name", SETTINGS)
+PATHS = [
+    *((name, "screened") for name in SETTINGS),
+    *((name, way) for name in ("TopK", "ReluL1") for way in ("dense", "blocks")),
+]
+"""All variants by the usual path, two by the others; that paths train alike, tests/sae/screening/test_paths.py shows."""
+
+
+@pytest.mark.parametrize(("name", "path"), PATHS)
 def test_atoms_are_recovered(name, path, atoms, tokens):
     sparsity, latents, steps = SETTINGS[name]
     sae = SparseAutoencoder(WIDTH, latents, sparsity, initialisation=Tied(), seed=0)
