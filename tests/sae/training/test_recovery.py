@@ -50,7 +50,7 @@ PATHS = [
     *((name, "screened") for name in SETTINGS),
     *((name, way) for name in ("TopK", "ReluL1") for way in ("dense", "blocks")),
 ]
-"""All variants by the usual path, two by the others; that paths train alike, tests/sae/screening/test_paths.py shows."""
+"""All variants by the usual path, two by the others; that they train alike, tests/sae/screening/test_paths.py shows."""
 
 
 @pytest.mark.parametrize(("name", "path"), PATHS)
