@@ -51,6 +51,17 @@ def test_jobs_make_parts_that_the_command_joins(study, study_of_smear, capsys):
     assert_like(study, study_of_smear)
 
 
+def test_of_what_is_there_as_a_whole_no_part_is_made(study, study_of_smear):
+    for name in ("smear-random.parquet", "smear-random.parquet.artifact.json"):
+        (study.path / "atlas").mkdir(exist_ok=True)
+        shutil.copyfile(study_of_smear / "atlas" / name, study.path / "atlas" / name)
+    atlas, random = study.build_part("smear", Part(1, 2))
+    assert (atlas.skipped, random.skipped) == (False, True)
+    assert [file.name for file in (study.path / "atlas" / "smear.parts").glob("*random*")] == []
+    study.build_atlas("smear")
+    assert not (study.path / "atlas" / "smear.parts").exists()
+
+
 def test_what_jobs_have_left_undone_is_done_and_parts_of_another_recipe_do_not_count(study, study_of_smear):
     study.build_part("smear", Part(2, 2))
     left = study.path / "atlas" / "smear.parts"

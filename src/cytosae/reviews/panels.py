@@ -159,7 +159,7 @@ def _strata(var: pd.DataFrame, stratum: Stratum, verdicts: Mapping[int, str] | N
     if stratum == "verdict":
         if verdicts is None:
             raise UsageError(
-                "No latent has a verdict yet; find them with: cytosae atlas verdicts STUDY/atlas/DATASET.h5ad --out "
+                "No latent has a verdict yet; find them with: cytosae atlas verdicts STUDY/atlas/ATLAS --out "
                 "STUDY/quality/DATASET_verdicts.csv."
             )
         return [verdicts.get(int(latent), "none") for latent in var.index]
