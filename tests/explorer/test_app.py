@@ -46,7 +46,7 @@ def test_what_the_first_pages_wait_for_is_made_ahead_and_a_cache_that_takes_noth
     library = create_app(ExplorerSettings(study=study_of_smear)).state.library
     library.prepare()
     assert set(library.atlas().drafts) == set(library.atlas().live.index)
-    assert len(list((tmp_path / "cache" / "by_latent").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "columns").iterdir())) == 1
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "file"))
     create_app(ExplorerSettings(study=study_of_smear)).state.library.prepare()
