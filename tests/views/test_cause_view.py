@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas.intervention import DOSES, DoseResponse, Interaction
+from cytosae.atlas.intervention import DOSES, DoseResponse, Effect, Interaction
 from cytosae.common.configuration import to_plain
 from cytosae.views.cause_view import doses_in_rows, pair_in_rows, view_of_doses, view_of_pair
+from cytosae.views.change_view import Watched, view_of_change
 
 AS_IT_IS = np.array([0.9, 0.1, 0.5])
 FAR = np.array([0.2, 0.1, 0, 0.1, 0.2])
@@ -84,3 +85,16 @@ def test_a_concept_that_is_not_there_makes_no_pair():
     view = view_of_pair(None, [(12, "granules", 0.5), (40, "lobes", 0.0)], "removed", ["monocyte"], [])
     assert view.verdict == "Concept 40 is not active in this image, so there is no pair."
     assert view.types == ()
+
+
+def test_what_does_not_move_within_what_is_shown_is_as_before():
+    effect = Effect(np.array([0.9891, 0.0109]), np.array([0.9892, 0.0108]), np.full((5, 2), 0.01))
+    view = view_of_change(
+        effect, (12, "", 0.0), activation=0.1, types=Watched(("monocyte", "blast")), decision=Watched()
+    )
+    assert "still takes the cell for monocyte, with 98.9\u202f% as before" in view.verdict
+    effect = Effect(np.array([0.9891, 0.0109]), np.array([0.9792, 0.0208]), np.full((5, 2), 0.001))
+    view = view_of_change(
+        effect, (12, "", 0.0), activation=0.1, types=Watched(("monocyte", "blast")), decision=Watched()
+    )
+    assert "with 97.9\u202f% instead of 98.9\u202f%" in view.verdict

@@ -154,9 +154,10 @@ def _verdict(latent: int, words: str, effect: Effect | None, types: Sequence[Mov
     if types:
         before, after = max(types, key=lambda one: one.before), max(types, key=lambda one: one.after)
         if before is after:
+            now, then = percent(before.after), percent(before.before)
             said.append(
                 f"With concept {latent} {words} the probe still takes the cell for {before.words}, with "
-                f"{percent(before.after)} instead of {percent(before.before)}; {_beside(before)}."
+                f"{f'{now} as before' if now == then else f'{now} instead of {then}'}; {_beside(before)}."
             )
         else:
             said.append(
