@@ -11,6 +11,7 @@ import pytest
 from cytosae.common.errors import InputError
 from cytosae.views import Ranking, view_of_disease
 from cytosae.views.contrast_view import set_aside_words, view_of_contrast
+from cytosae.views.few_view import _facts
 from cytosae.views.marks import Marks
 from cytosae.views.models_view import doubts_of, price_of, rivals_of, view_of_models
 from cytosae.views.page_parts import Number
@@ -62,7 +63,15 @@ def test_the_curve_says_how_many_concepts_it_takes_beside_other_features(cohort_
     assert "neurons of the mean token" in few.words
     assert {line.name for line in few.curve.series} == set(classified.few["features"])
     assert [concept.latent for concept in few.concepts] == classified.few_concepts["latent"].tolist()
-    assert {fact.words for fact in few.concepts[0].facts} >= {"Chosen in folds", "Chosen in resamples of patients"}
+    words = {fact.words for fact in few.concepts[0].facts}
+    assert words >= {"Weight, log odds per s.d.", "Chosen in folds", "Chosen in resamples of patients"}
+
+
+def test_weights_of_several_diagnoses_say_for_which_they_speak():
+    row = {"latent": 7, "family": (7, 9), "folds": 0.5, "resamples": 0.4, "weight_CBFB_x": 0.3, "weight_control": -0.1}
+    facts = [(fact.words, fact.value) for fact in _facts(row)]
+    assert facts[:2] == [("Weight for CBFB_x, log odds per s.d.", 0.3), ("Weight for control, log odds per s.d.", -0.1)]
+    assert facts[-1] == ("Near-twins", "9")
 
 
 def test_what_does_as_well_without_concepts_is_said_first(classified):

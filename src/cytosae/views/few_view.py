@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,11 +118,11 @@ def _concepts(result: ClassificationResult, shared: Shared) -> tuple[ConceptView
 
 def _facts(row: dict[Any, Any]) -> tuple[Fact, ...]:
     twins = [str(latent) for latent in row["family"] if latent != row["latent"]]
-    weights = {str(name): row[name] for name in row if str(name).startswith("weight")}
+    weights = {re.sub("^weight_?", "", str(name)): row[name] for name in row if str(name).startswith("weight")}
     return (
         *(
-            Fact(f"Weight{name.removeprefix('weight').replace('_', ', ')}, log odds per s.d.", known(weight), "signed")
-            for name, weight in weights.items()
+            Fact(f"Weight{f' for {of}' if of else ''}, log odds per s.d.", known(weight), "signed")
+            for of, weight in weights.items()
         ),
         Fact("Chosen in folds", known(row["folds"]), "percent"),
         Fact("Chosen in resamples of patients", known(row["resamples"]), "percent"),
