@@ -22,7 +22,7 @@ BLOCK = 1 << 14
 """Cells that are compared at a time."""
 ADDED = 256
 """Cells that the index takes in at a time, between which other threads have their turn."""
-GRAPH = {"metric": "cos", "dtype": "i8", "connectivity": 16, "expansion_add": 64}
+GRAPH: dict[str, Any] = {"metric": "cos", "dtype": "i8", "connectivity": 16, "expansion_add": 64}
 SEARCHED, CANDIDATES = 256, 2
 """Cells that a search keeps in sight; cells for each one asked for whose cosine is then computed exactly."""
 
