@@ -53,14 +53,11 @@ def nearest_cells(
     """
     query = mean - centre
     index = None if fingerprint is None else _kept_index(_place(fingerprint))
-    if index is None:
-        rows, cosines = _all_rows(means), np.empty(means.shape[0], np.float32)
-        for start in range(0, len(rows), BLOCK):
-            some = rows[start : start + BLOCK]
-            cosines[some] = _cosines(read_array_rows(means, some) - centre, query)
-    else:
-        rows = np.sort(index.named(query, n * CANDIDATES))
-        cosines = _cosines(read_array_rows(means, rows) - centre, query)
+    rows = _all_rows(means) if index is None else np.sort(index.named(query, n * CANDIDATES))
+    cosines = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        cosines[start : start + BLOCK] = _cosines(read_array_rows(means, some) - centre, query)
     best = np.argsort(-cosines, kind="stable")[:n]
     return Nearest(rows[best], cosines[best], index is not None)
 

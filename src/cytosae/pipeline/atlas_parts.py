@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,10 +112,20 @@ def _is_current(job: Job, kind: str, part: Part, *, verify: bool = True) -> bool
 
 
 def _begun(job: Job, kind: str) -> int:
-    """Into how many parts jobs have cut the cells, by the parts that are up to date; 0 where there is none."""
+    """`parts_begun` of a step."""
+    paths = _folder(job).glob(f"*-of-*{SUFFIXES[kind]}")
+    names = [path.name.removesuffix(SUFFIXES[kind]) for path in paths]
+    return parts_begun(names, lambda part: _is_current(job, kind, part, verify=False))
+
+
+def parts_begun(names: Iterable[str], current: Callable[[Part], bool]) -> int:
+    """Into how many parts jobs have cut the work, by the parts that are ``current``; 0 where there is none.
+
+    ``names`` are those of all that lie there, such as ``2-of-8``.
+    """
     found: Counter[int] = Counter()
-    for path in _folder(job).glob(f"*-of-*{SUFFIXES[kind]}"):
-        number, _, of = path.name.removesuffix(SUFFIXES[kind]).partition("-of-")
+    for name in names:
+        number, _, of = name.partition("-of-")
         if number.isdigit() and of.isdigit():
-            found[int(of)] += _is_current(job, kind, Part(int(number), int(of)), verify=False)
+            found[int(of)] += current(Part(int(number), int(of)))
     return max((of for of in found if found[of]), key=lambda of: (found[of], of), default=0)

@@ -5,7 +5,6 @@ A part is an artifact in ``quality/parts``; parts go when the pages are there.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from cytosae.common.records import reading
 from cytosae.common.unfinished import remove
 from cytosae.evaluation.quality_families import FAMILIES, RANDOM_BACKBONE
 from cytosae.evaluation.untrained_controls import TRAINED
+from cytosae.pipeline.atlas_parts import parts_begun
 from cytosae.pipeline.quality_work import Scores, recipe_of_controls, score_study
 
 if TYPE_CHECKING:
@@ -59,13 +59,8 @@ def make_part(study: Study, datasets: Sequence[str], config: QualityConfig, part
 
 def joined_parts(study: Study, datasets: Sequence[str], config: QualityConfig) -> list[Scores]:
     """Scores of every part, those that are missing made now; none where no part has been made as is asked now."""
-    found: Counter[int] = Counter()
-    for path in _folder(study).glob("*-of-*"):
-        number, _, of = path.name.partition("-of-")
-        if number.isdigit() and of.isdigit():
-            part = Part(int(number), int(of))
-            found[part.of] += _is_current(study, _record(study, datasets, config, part), part)
-    of = max((of for of in found if found[of]), key=lambda of: (found[of], of), default=0)
+    names = [path.name for path in _folder(study).glob("*-of-*")]
+    of = parts_begun(names, lambda part: _is_current(study, _record(study, datasets, config, part), part))
     parts = [Part(number, of) for number in range(1, of + 1)]
     for part in parts:
         make_part(study, datasets, config, part)

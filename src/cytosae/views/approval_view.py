@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytosae.views.number_words import count, percent, two
-from cytosae.views.page_parts import Column, Number, Row, Table, known, measured, say
+from cytosae.views.page_parts import Column, Number, Row, Table, known, measured, say, spread
 
 if TYPE_CHECKING:
     from cytosae.cohort.classification.approval import Approval
@@ -40,7 +40,7 @@ def view_of_approval(found: Approval, accepted: Collection[int] | None = None) -
     less = Number(*(known(found.comparison[name]) for name in ("difference", "low", "high")))
     random = None
     if found.random:
-        random = Number(float(np.median(found.random)), min(found.random), max(found.random))
+        random = spread(found.random)
     n = len(found.approved)
     cost = "clearly worse" if (less.low or 0) > 0 else "clearly better" if (less.high or 0) < 0 else "not clearly worse"
     verdict = (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.views.number_words import listed
-from cytosae.views.page_parts import Number, Shown, say
+from cytosae.views.page_parts import Number, Shown, say, spread
 
 if TYPE_CHECKING:
     from cytosae.atlas.intervention import DoseResponse, Interaction
@@ -105,7 +105,7 @@ def view_of_doses(found: DoseResponse, latent: int, types: Sequence[str], decisi
                 words=name,
                 before=before,
                 values=tuple(float(effect.after[k]) for effect in effects),
-                random=tuple(_spread(before + effect.random[:, k]) for effect in effects),
+                random=tuple(spread(before + effect.random[:, k]) for effect in effects),
                 reach=tuple(float(np.abs(effect.random[:, k]).max()) for effect in effects),
                 beyond=tuple(_further(effect.change[k], effect.random[:, k], before) for effect in effects),
                 shown="percent" if k < len(types) else "fixed",
@@ -172,7 +172,7 @@ def _of_both(found: Interaction, k: int, name: str, is_share: bool) -> Together:
     before = float(found.before[k])
     beyond = _further(changes[-1], random[:, -1], before)
     shown: Shown = "points" if is_share else "fixed"
-    return Together(name, before, tuple(map(float, changes)), tuple(map(_spread, random.T)), beyond, shown)
+    return Together(name, before, tuple(map(float, changes)), tuple(map(spread, random.T)), beyond, shown)
 
 
 def doses_in_rows(view: DosesView) -> list[list[str]]:
@@ -245,7 +245,3 @@ def _told_of_both(one: Together, what: str, latents: tuple[int, int], words: str
 
 def _further(change: Any, random: NDArray[np.float64], before: float) -> bool:
     return bool(abs(change) > max(float(np.abs(random).max()), ROUNDING * abs(before)))
-
-
-def _spread(values: NDArray[np.float64]) -> Number:
-    return Number(float(np.median(values)), float(values.min()), float(values.max()))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cytosae.views.cause_view import DosesView, TogetherView
 from cytosae.views.number_words import fixed, percent
-from cytosae.views.page_parts import Definition, Number, Shown, define, say
+from cytosae.views.page_parts import Definition, Number, Shown, define, say, spread
 
 if TYPE_CHECKING:
     from cytosae.atlas.intervention import Effect
@@ -136,7 +136,7 @@ def _moved(effect: Effect, names: Sequence[str]) -> list[Moved]:
             name,
             float(effect.before[i]),
             float(effect.after[i]),
-            Number(float(np.median(after[:, i])), float(after[:, i].min()), float(after[:, i].max())),
+            spread(after[:, i]),
             bool(abs(effect.change[i]) > most[i]),
         )
         for i, name in enumerate(names)

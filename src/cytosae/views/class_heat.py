@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.concept_choice import ENOUGH_CELLS
 from cytosae.views.concept_names import name_of
 from cytosae.views.opened_dataset import OpenedAtlas
-from cytosae.views.page_parts import Number, series
+from cytosae.views.page_parts import Number, series, spread
 
 ROWS = 48
 """Most rows, and most classes: what can still be read."""
@@ -72,7 +72,7 @@ def heat_of(atlas: OpenedAtlas, keep: NDArray[np.bool_]) -> ClassHeat:
     shares = means / np.maximum(means.max(axis=1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
     rows = tuple(_row(atlas, latent, shown) for latent, shown in zip(latents, shares[:, columns], strict=True))
     best = atlas.random_selectivity[: len(rows)]
-    random = Number(float(np.median(best)), float(best.min()), float(best.max())) if len(best) else None
+    random = spread(best) if len(best) else None
     shown = tuple(HeatClass(names[column], int(cells[column])) for column in columns)
     return ClassHeat(shown, rows, each, len(there) - len(columns), random)
 

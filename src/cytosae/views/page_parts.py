@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cytosae.views.number_words import duration, fixed, number, p_value, percent, points, signed, two, whole
 
@@ -42,6 +43,11 @@ class Number:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+
+def spread(values: Sequence[float] | NDArray[np.floating]) -> Number:
+    """Median, least and most of values such as those of random latents."""
+    return Number(float(np.median(values)), float(np.min(values)), float(np.max(values)))
 
 
 Value = str | int | float | Number | None
