@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
+from cytosae.atlas.cell_sums import sum_cells
 from cytosae.atlas.statistics import LatentStatistics, class_indices, class_selectivity, label_entropy
 
 T, M, C, K = 5, 7, 3, 3
@@ -44,9 +45,12 @@ def test_statistics_equal_the_dense_computation():
     dense = random_activations(n, 0)
     classes = np.random.default_rng(1).integers(-1, C, n)
     s = LatentStatistics(M, GRID, C, K)
-    means = s.update(sp.csr_array(dense.reshape(-1, M)), np.arange(n), classes)
+    means, above = s.update(sp.csr_array(dense.reshape(-1, M)), np.arange(n), classes, tau=1.5)
 
     mean = dense.mean(1)
+    np.testing.assert_array_equal(above.toarray(), (dense > 1.5).sum(1))
+    assert (means.data != 0).all()
+    assert (above.data != 0).all()
     np.testing.assert_allclose(means.toarray(), mean, rtol=1e-6)
     np.testing.assert_allclose(s.activation_frequency(), (mean > 0).mean(0))
     np.testing.assert_allclose(s.token_frequency(), (dense > 0).mean((0, 1)))
@@ -160,3 +164,39 @@ def test_selectivity_is_one_for_a_single_class_and_zero_for_equal_classes():
 
 def test_missing_labels_have_no_class():
     assert class_indices(["b", None, float("nan"), "a"], ["a", "b"]).tolist() == [1, -1, -1, 0]
+
+
+def test_means_and_counts_of_cells_are_those_of_the_tokens_that_count():
+    dense = random_activations(6, 5)
+    dense[4] = 0
+    counted = np.random.default_rng(6).random((6, T)) < 0.6
+    counted[:, 0] = True
+    dense[~counted] = 0
+    means, above = sum_cells(sp.csr_array(dense.reshape(-1, M)), T, 2.0, counted)
+    np.testing.assert_array_equal(means.toarray(), (dense.sum(1) / counted.sum(1)[:, None]).astype(np.float32))
+    np.testing.assert_array_equal(above.toarray(), (dense > 2).sum(1))
+    assert (means.dtype, above.dtype, means.indices.dtype) == (np.float32, np.int32, np.int32)
+    assert means.has_sorted_indices
+    assert means[[4]].nnz == above[[4]].nnz == 0
+
+
+def test_a_token_at_the_threshold_is_not_above_it():
+    # 0.2 in float32 is larger than 0.2 in float64: both are compared in float32, in which activations are
+    _, above = sum_cells(sp.csr_array(np.float32([[0.2], [0.3], [0.1]])), 3, 0.2)
+    assert above.toarray().tolist() == [[1]]
+
+
+def test_a_mean_does_not_depend_on_the_batch_in_which_a_cell_came():
+    dense = np.random.default_rng(8).gamma(1, 1e-3, (9, T, M)).astype(np.float32)
+    together = sum_cells(sp.csr_array(dense.reshape(-1, M)), T, 0.0).means
+    alone = [sum_cells(sp.csr_array(one), T, 0.0).means for one in dense]
+    np.testing.assert_array_equal(together.toarray(), sp.vstack(alone).toarray())
+
+
+def test_a_mean_that_is_no_number_shows():
+    dense = np.zeros((1, T, M), np.float32)
+    dense[0, 1, 3] = np.nan
+    s = LatentStatistics(M, GRID, C, K)
+    means, _ = s.update(sp.csr_array(dense.reshape(-1, M)), np.arange(1), np.zeros(1, int))
+    assert np.flatnonzero(np.isnan(means.toarray()[0])).tolist() == [3]
+    assert np.flatnonzero(np.isnan(s.token_max)).tolist() == [3]

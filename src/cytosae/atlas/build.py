@@ -14,9 +14,10 @@ import scipy.sparse as sp
 import torch
 
 from cytosae.atlas.latent_table import latent_table
-from cytosae.atlas.statistics import LatentStatistics, class_indices, tokens_above
+from cytosae.atlas.statistics import LatentStatistics, class_indices
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.cells.focus.patch_grid import side_of
+from cytosae.common.ahead import one_ahead
 from cytosae.common.artifact import package_version
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import InputError
@@ -194,15 +195,21 @@ def cell_blocks(
     if not tau >= 0:
         raise InputError(f"tau is {tau}, but activations are >= 0; choose a tau of at least 0.")
     start, stop = rows
-    with progress(description, total=stop - start, unit="cells") as bar:
+
+    def encoded() -> Iterator[tuple[np.ndarray, np.ndarray | None, sp.csr_array, np.ndarray]]:
         for row, tokens in _batches(store, start, stop, batch_cells):
             own = np.arange(row, row + len(tokens))
             counted = None if store.counted is None else store.counted[own]
-            activations = encode_cells(sae, tokens, counted)
-            means = statistics.update(activations, own, labels[own], counted)
-            above = tokens_above(activations, store.n_tokens, tau)
-            yield CellBlock(means, above, mean_tokens(tokens, counted))
-            bar.advance(len(tokens))
+            yield own, counted, encode_cells(sae, tokens, counted), mean_tokens(tokens, counted)
+
+    def block(batch: tuple[np.ndarray, np.ndarray | None, sp.csr_array, np.ndarray]) -> CellBlock:
+        own, counted, activations, tokens_mean = batch
+        return CellBlock(*statistics.update(activations, own, labels[own], counted, tau=tau), tokens_mean)
+
+    with progress(description, total=stop - start, unit="cells") as bar:
+        for made in one_ahead(block, encoded()):
+            yield made
+            bar.advance(len(made.mean_tokens))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.cell_sums import CellSums, count_cells, count_tokens, entries_of, keep_best, sum_cells
 from cytosae.cells.focus.patch_grid import Grid
 
 
@@ -80,7 +81,9 @@ class LatentStatistics:
         rows: NDArray[np.int64],
         classes: NDArray[np.int64],
         counted: NDArray[np.bool_] | None = None,
-    ) -> sp.csr_array:
+        *,
+        tau: float = 0.0,
+    ) -> CellSums:
         """Take in a batch of whole cells.
 
         Parameters
@@ -93,34 +96,29 @@ class LatentStatistics:
             In [0, C), -1 where unlabelled.
         counted : ndarray of bool, shape (b, T), or None
             Tokens that count, None for all; others have no activations.
+        tau : float
+            Threshold of ``above``; no statistic depends on it.
 
         Returns
         -------
-        csr_array, shape (b, m)
-            CSR float32, the mean activation of each cell over its T tokens, CLS included (paper, feature data), or over
-            those that count.
+        CellSums
+            Of each cell the mean activation over its T tokens, CLS included (paper, feature data), or over those that
+            count, and the number of tokens > tau.
         """
-        b = len(rows)
-        activations.eliminate_zeros()
-        means = cell_means(activations, self.n_tokens, counted)
-        self.tokens_counted += b if counted is None else counted.sum(0)
-        np.maximum.at(self.token_max, activations.indices, activations.data.astype(np.float32, copy=False))
-        self._count_positions(activations, b)
-        self.update_cells(means, rows, classes)
-        return means
+        sums = sum_cells(activations, self.n_tokens, tau, counted)
+        self.tokens_counted += len(rows) if counted is None else counted.sum(0)
+        count_tokens(*entries_of(activations), self.tokens_active, self.token_max)
+        self.update_cells(sums.means, rows, classes)
+        return sums
 
     def update_cells(self, means: sp.csr_array, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> None:
         """Take in what `update` makes of the means (b, m) of cells; what it makes of single tokens stays as it is."""
         self.n_cells += len(rows)
-        np.add.at(self.cells_active, means.indices, 1)
-        entries = np.repeat(np.arange(len(rows)), np.diff(means.indptr))
-        np.add.at(self.mean_sum, means.indices, means.data.astype(np.float64))
-        labelled = classes >= 0
-        np.add.at(self.class_cells, classes[labelled], 1)
-        of_class = classes[entries]
-        keep = of_class >= 0
-        np.add.at(self.class_sum, (of_class[keep], means.indices[keep]), means.data[keep].astype(np.float64))
-        self._take_references(means.indices, means.data, rows[entries])
+        np.add.at(self.class_cells, classes[classes >= 0], 1)
+        values, latents, offsets = entries_of(means)
+        sums = (self.cells_active, self.mean_sum, self.class_sum)
+        count_cells(values, latents, offsets, classes.astype(np.int64), *sums)
+        self._take_references(latents, values, np.repeat(rows, np.diff(offsets)))
 
     def merge(self, other: LatentStatistics) -> LatentStatistics:
         """Statistics of both pieces' cells together, as a new object; associative and commutative."""
@@ -186,33 +184,9 @@ class LatentStatistics:
         patches = self.tokens_active[1:]
         return _ratio(patches[inside].sum(0), patches.sum(0))
 
-    def _count_positions(self, activations: sp.csr_array, b: int) -> None:
-        T = self.n_tokens
-        by_position = np.arange(b * T).reshape(b, T).T.ravel()
-        fold = sp.csr_array((np.ones(b * T, np.int64), by_position, np.arange(T + 1) * b), shape=(T, b * T))
-        ones = np.ones(len(activations.data), np.int64)
-        active = sp.csr_array((ones, activations.indices, activations.indptr), shape=activations.shape)
-        counts = sp.csr_array(fold @ active)
-        self.tokens_active[np.repeat(np.arange(T), np.diff(counts.indptr)), counts.indices] += counts.data
-
     def _take_references(self, latents: NDArray[np.integer], values: NDArray[Any], rows: NDArray[np.int64]) -> None:
-        """Keep the best k of each latent among its reference cells and the given (latent, value, row) entries."""
-        candidates = (values > 0) & (values >= self.reference_values[latents, -1])
-        if not candidates.any():
-            return
-        latents, values, rows = latents[candidates], values[candidates], rows[candidates]
-        touched = np.unique(latents)
-        old_rows, old_values = self.reference_rows[touched], self.reference_values[touched]
-        old = old_rows >= 0
-        latents = np.concatenate([latents, np.broadcast_to(touched[:, None], old.shape)[old]])
-        values, rows = np.concatenate([values, old_values[old]]), np.concatenate([rows, old_rows[old]])
-        order = np.lexsort((rows, -values, latents))
-        latents, values, rows = latents[order], values[order], rows[order]
-        place = np.arange(len(latents)) - np.searchsorted(latents, latents)
-        best = place < self.n_reference
-        self.reference_rows[touched], self.reference_values[touched] = -1, 0
-        self.reference_rows[latents[best], place[best]] = rows[best]
-        self.reference_values[latents[best], place[best]] = values[best]
+        entries = (latents.astype(np.int32), values.astype(np.float32), rows.astype(np.int64))
+        keep_best(*entries, self.reference_rows, self.reference_values)
 
 
 def label_entropy(values: NDArray[np.floating], labels: NDArray[np.integer], n_labels: int) -> NDArray[np.float64]:
@@ -275,46 +249,6 @@ def class_selectivity(class_means: NDArray[np.floating]) -> NDArray[np.float64]:
     largest = means.max(1)
     others = (means.sum(1) - largest) / (means.shape[1] - 1)
     return _ratio(largest - others, largest + others)
-
-
-def cell_means(activations: sp.csr_array, n_tokens: int, counted: NDArray[np.bool_] | None = None) -> sp.csr_array:
-    """(b, m) CSR float32: mean over each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR.
-
-    With ``counted`` (b, n_tokens) it is the mean over these rows; the others are to be empty.
-    """
-    b = (len(activations.indptr) - 1) // n_tokens
-    # Summed in float64, token by token: a cell's mean does not depend on the batch in which it came.
-    pool = _pool(b, n_tokens, np.float64)
-    sums = sp.csr_array(pool @ activations.astype(np.float64))
-    n = n_tokens if counted is None else np.repeat(counted.sum(1), np.diff(sums.indptr))
-    data = (sums.data / n).astype(np.float32)
-    means = sp.csr_array((data, sums.indices, sums.indptr), shape=sums.shape)
-    means.eliminate_zeros()
-    means.sort_indices()
-    return means
-
-
-def tokens_above(activations: sp.csr_array, n_tokens: int, tau: float) -> sp.csr_array:
-    """(b, m) CSR int32: how many of each cell's ``n_tokens`` consecutive rows of a (b * n_tokens, m) CSR are > ``tau``.
-
-    ``tau`` is >= 0, in the units of the activations; entries that are 0 are not stored.
-    """
-    b = (len(activations.indptr) - 1) // n_tokens
-    above = activations.data > tau
-    before = np.concatenate([[0], np.cumsum(above, dtype=np.int64)])
-    offsets = before[activations.indptr].astype(activations.indptr.dtype)
-    ones = np.ones(offsets[-1], np.int32)
-    kept = sp.csr_array((ones, activations.indices[above], offsets), shape=activations.shape)
-    pool = _pool(b, n_tokens, np.int32)
-    counts = sp.csr_array(pool @ kept)
-    counts.sort_indices()
-    return counts
-
-
-def _pool(b: int, n_tokens: int, dtype: Any) -> sp.csr_array:
-    """(b, b * n_tokens) CSR of ones that sums each cell's tokens; int32 indices, so that a product has such, too."""
-    ones, tokens = np.ones(b * n_tokens, dtype), np.arange(b * n_tokens, dtype=np.int32)
-    return sp.csr_array((ones, tokens, np.arange(b + 1, dtype=np.int32) * n_tokens), shape=(b, b * n_tokens))
 
 
 def class_indices(labels: Sequence[object], classes: Sequence[str]) -> NDArray[np.int64]:

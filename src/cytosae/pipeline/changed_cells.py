@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.statistics import cell_means, tokens_above
+from cytosae.atlas.cell_sums import sum_cells
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.cells.focus.painting import WAYS
 from cytosae.cells.focus.patch_grid import Grid
@@ -115,11 +115,12 @@ def _atlas(
     for tokens, counted in batches:
         T = tokens.shape[1]
         activations = encode_cells(encoder.sae, tokens, counted)
-        many = tokens_above(activations, T, encoder.tau)
-        if usual is not None and counted is not None:
-            many = sp.csr_array(sp.diags_array(usual / counted.sum(1)) @ many)
-        means.append(cell_means(activations, T, counted))
-        above.append(many)
+        sums = sum_cells(activations, T, encoder.tau, counted)
+        means.append(sums.means)
+        if usual is None or counted is None:
+            above.append(sums.above)
+        else:
+            above.append(sp.csr_array(sp.diags_array(usual / counted.sum(1)) @ sums.above))
         tokens_mean.append(mean_tokens(tokens, counted))
         bar.advance(len(tokens))
     X, counts = (sp.csr_matrix(sp.vstack(parts, format="csr")) for parts in (means, above))

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.statistics import cell_means, tokens_above
+from cytosae.atlas.cell_sums import CellSums, sum_cells
 from cytosae.atlas.token_activations import encode_cells, mean_tokens
 from cytosae.common.progress import progress
 from cytosae.tokens.store.subset import SelectedCells
@@ -61,7 +61,7 @@ def retest_stain(
     table = cells.subset(frame.index.get_indexer(pd.Index(selected.cell_ids)))
     size = forward.config.batch_size
     batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
-    parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in saes}
+    parts: dict[str, list[CellSums]] = {name: [] for name in saes}
     means: list[NDArray[np.float32]] = []
 
     def both() -> Iterator[tuple[torch.Tensor, NDArray[np.bool_] | None]]:
@@ -73,8 +73,7 @@ def retest_stain(
             means.append(mean_tokens(tokens, counted))
             for name, (sae, tau) in saes.items():
                 activations = encode_cells(sae, tokens, counted)
-                above = tokens_above(activations, store.n_tokens, tau)
-                parts[name].append((cell_means(activations, store.n_tokens, counted), above))
+                parts[name].append(sum_cells(activations, store.n_tokens, tau, counted))
             bar.advance(len(tokens))
     ids = list(selected.cell_ids)
     obs = pd.DataFrame(
