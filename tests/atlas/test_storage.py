@@ -15,6 +15,7 @@ from anndata.io import sparse_dataset
 from atlas.stub_chain import StubSae, make_chain
 
 from cytosae.atlas import (
+    atlas_file,
     build_atlas,
     open_atlas,
     read_rows,
@@ -219,7 +220,9 @@ def test_blocks_of_rows_join_to_the_whole_and_keep_to_their_size(path, entries, 
     np.testing.assert_array_equal(joined.toarray(), open_atlas(path).X.toarray())
 
 
-def test_memory_of_the_writer_does_not_hold_the_cells(tmp_path):
+def test_memory_of_the_writer_does_not_hold_the_cells(tmp_path, monkeypatch):
+    monkeypatch.setattr(atlas_file, "CHUNK", 1 << 10)  # no more than a chunk of each array waits to be written
+
     def peak(n):
         """Most memory while ``n`` cells are written, and the bytes of what is written of their activations."""
         _, store, cells = make_chain(n)

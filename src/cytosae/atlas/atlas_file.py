@@ -135,14 +135,14 @@ class CsrWriter:
 
 
 class _Growing:
-    """An array of a group to whose end rows are added, a piece at a time where its format wants that."""
+    """An array of a group to whose end rows are added, whole chunks at a time: each is packed and written once."""
 
     group: Any
     array: Any
-    piece: int = 1
+    piece: int
 
     def __init__(self, group: Any, array: Any) -> None:
-        self.group, self.array = group, array
+        self.group, self.array, self.piece = group, array, array.chunks[0]
         self._waiting: list[NDArray[Any]] = []
         self._held = 0
 
