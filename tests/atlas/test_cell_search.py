@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas.cell_search import Clause, parse_conditions, search_cells
+from cytosae.atlas.cell_search import Clause, parse_conditions, rank_cells, search_cells
 from cytosae.common.errors import UsageError
 
 MATRIX = np.array([[0.5, 0, 1, 0], [1.0, 2, 0, 0], [0, 4, 2, 0], [0.2, 1, 1, 0.1], [0, 0, 0, 3]], np.float32)
@@ -63,3 +63,23 @@ def test_a_limit_gives_the_best_and_counts_all_and_an_unknown_latent_is_said():
     assert ([hit.row for hit in hits], total) == ([2], 3)
     with pytest.raises(UsageError, match="no latent 4"):
         search_cells(parse_conditions("4"), column, cells=5, latents=4)
+
+
+def test_cells_are_ranked_by_the_weighted_mean_of_their_shares():
+    weights = {0: 3.1, 2: 1.3, 3: 2.2}
+    shares = MATRIX / MATRIX.max(axis=0)
+    score = sum(weight * shares[:, latent] for latent, weight in weights.items()) / 6.6
+    wanted = sorted(np.flatnonzero(score), key=lambda row: (-score[row], row))
+    hits, total = rank_cells(weights, column, cells=5)
+    assert [hit.row for hit in hits] == wanted
+    assert total == len(wanted)
+    for hit in hits:
+        assert hit.score == pytest.approx(score[hit.row])
+        assert {latent: value for latent, value, _ in hit.because} == {
+            latent: MATRIX[hit.row, latent] for latent in weights if MATRIX[hit.row, latent]
+        }
+        added = [weights[latent] * share for latent, _, share in hit.because]
+        assert added == sorted(added, reverse=True)
+    best = wanted[0]
+    others, less = rank_cells(weights, column, cells=5, but=best, limit=1)
+    assert ([hit.row for hit in others], less) == ([wanted[1]], total - 1)

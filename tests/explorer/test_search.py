@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from cytosae.atlas import cell_neighbours
@@ -16,7 +18,7 @@ from cytosae.explorer.library import Library
 from cytosae.pipeline import Study
 from cytosae.views import OpenedAtlas
 from cytosae.views.concept_names import name_of
-from cytosae.views.search_view import view_of_search
+from cytosae.views.search_view import Likeness, view_of_search
 
 columns_of_nothing: Any = None
 
@@ -96,6 +98,72 @@ def test_of_many_cells_those_alike_are_found_through_an_index_and_that_is_said(s
     assert "Found through an index of many cells, which may miss one of the nearest" in found["understood"]
     assert found["cells"][:10] == before["cells"][:10]
     assert "Found through an index" in client.get(f"/cells/{cell}").text
+
+
+def test_cells_that_have_what_is_active_on_patches_are_found(explorer, atlas, study_of_smear, capfd):
+    study = Study(study_of_smear)
+    cell = str(atlas.obs_names[7])
+    store, patches = study.tokens("smear"), [100, 101]
+    codes = study.sae().encode(store.read(7, 8)[0].float(), positions=torch.arange(store.n_tokens)).detach().numpy()
+    frequency = atlas.var["activation_frequency"].to_numpy()
+    surprise = codes[[1 + patch for patch in patches]].mean(axis=0) * -np.log(np.clip(frequency, 0.5 / 60, 1))
+    eight = [k for k in np.argsort(-surprise, kind="stable")[:8] if surprise[k] > 0]
+    dense = atlas.X.toarray()
+    shares = dense[:, eight] / dense[:, eight].max(axis=0)
+    score = shares @ surprise[eight] / surprise[eight].sum()
+    score[7] = 0
+    best = np.argsort(-score, kind="stable")[: np.count_nonzero(score)]
+
+    found = explorer.get("/api/search", params={"like": cell, "patches": "100,101"}).json()
+    assert found["patches"] == patches
+    assert found["total"] == len(best)
+    assert [one["cell"] for one in found["cells"]] == [str(atlas.obs_names[row]) for row in best[:48]]
+    assert found["cells"][0]["score"] == pytest.approx(score[best[0]], rel=1e-4)
+    assert found["cells"][0]["because"][0].startswith(f"{found['cells'][0]['latent']}: ")
+    assert [card["latent"] for card in found["concepts"]] == eight
+    page = explorer.get("/search", params={"like": cell, "patches": "100,101"}).text
+    assert f'href="/cells/{cell}?patches=100,101"' in page
+    assert f"/search?like={cell}&amp;patches=100,101" in explorer.get(f"/cells/{cell}?patches=100,101").text
+
+    cells = study.cells("smear")
+    row = list(cells.frame["cell_id"]).index(cell)
+    asked = ["search", "--study", str(study_of_smear), "--patches", "101,100", "--json", "--limit", "5", "--like"]
+    told = []
+    for named in (cell[:12], str(cells.frame["image"].iat[row]), str(cells.image_path(row))):
+        assert main([*asked, named]) == 0
+        told.append([one["cell"] for one in json.loads(capfd.readouterr().out)["cells"]])
+    assert told[0] == told[1] == [one["cell"] for one in found["cells"][:5]]
+    assert [one for one in told[2] if one != cell][:4] == told[0][:4]  # an image by itself is not known to be this cell
+
+
+def test_cells_like_one_are_found_on_the_command_line(explorer, atlas, study_of_smear, capfd):
+    cell = str(atlas.obs_names[7])
+    found = explorer.get("/api/search", params={"like": cell}).json()
+    assert main(["search", "--study", str(study_of_smear), "--like", cell[:10], "--json", "--limit", "9"]) == 0
+    assert json.loads(capfd.readouterr().out)["cells"] == found["cells"][:9]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--like", "nothing.png"], "'nothing.png' is neither a cell of smear, nor one of its images, nor an image"),
+        (["--like", "CELL", "--patches", "100000"], "patch 100000 is not on the grid; they are 0 to "),
+        (["--like", "CELL", "--patches", "3;4"], "'3;4' are no numbers of patches; write e.g.: 119,120."),
+        (["has 3", "--like", "CELL"], "Ask for one thing"),
+        (["has 3", "--patches", "4"], "--patches are those of a cell; name it with --like."),
+        ([], "Ask for one thing"),
+    ],
+)
+def test_what_cannot_be_looked_for_is_said(atlas, study_of_smear, capfd, asked, said):
+    words = [str(atlas.obs_names[0]) if word == "CELL" else word for word in asked]
+    assert main(["search", *words, "--study", str(study_of_smear)]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_patches_without_a_concept_are_said(atlas):
+    opened = OpenedAtlas(atlas, SimpleNamespace(name="smear"))
+    nothing = Likeness(np.zeros(3, np.float32), patches=(3,))
+    assert "No concept is active on this patch" in view_of_search(opened, columns_of_nothing, like=nothing).problem
 
 
 def test_what_is_not_understood_is_said_where_it_was_asked(explorer, study_of_smear, capfd):

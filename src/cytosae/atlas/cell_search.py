@@ -1,9 +1,9 @@
-"""Cells that have some concepts and not others: exact, ranked, and each hit says why."""
+"""Cells that have some concepts and not others, or much of some: exact, ranked, and each hit says why."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,10 +31,10 @@ class Clause:
 
 @dataclass(frozen=True)
 class Hit:
-    """A cell that meets all conditions.
+    """A cell that was found.
 
-    ``score`` is the mean over the conditions that ask for a latent of its activation as a share of the largest on any
-    cell, 0 to 1; ``because`` holds (latent, activation, that share) of each.
+    ``because`` holds (latent, activation, its share of the largest on any cell) of each latent that speaks for it;
+    ``score``, 0 to 1, is a mean of these shares.
     """
 
     row: int
@@ -75,7 +75,7 @@ def parse_conditions(text: str) -> tuple[Clause, ...]:
 def search_cells(
     clauses: Sequence[Clause], column: Column, *, cells: int, latents: int, limit: int | None = None
 ) -> tuple[list[Hit], int]:
-    """Find the cells that meet all conditions, best first.
+    """Find the cells that meet all conditions, best first: scored by the mean share over those that ask for a latent.
 
     Parameters
     ----------
@@ -127,3 +127,50 @@ def search_cells(
             because.append((latent, float(values[np.searchsorted(at, row)]), float(shares[row])))
         found.append(Hit(int(row), float(score[row] / len(best)), tuple(because)))
     return found, len(rows)
+
+
+def rank_cells(
+    weights: Mapping[int, float], column: Column, *, cells: int, limit: int | None = None, but: int | None = None
+) -> tuple[list[Hit], int]:
+    """Cells that have most of some latents, best first.
+
+    Parameters
+    ----------
+    weights : mapping of int to float
+        Weight of each latent, > 0.
+    column : callable
+        Latent -> rows of the cells on which it is active, ascending, and its activation on each.
+    cells : int
+        Number of cells of the atlas.
+    limit : int or None
+        Hits to give, all where None.
+    but : int or None
+        A row to leave out.
+
+    Returns
+    -------
+    list of Hit, int
+        The hits, and how many cells have any of the latents. The score is sum(w s) / sum(w) over the latents, s the
+        activation as a share of the largest on any cell; ``because`` names those that add to it, most first.
+    """
+    total, score, active = sum(weights.values()), np.zeros(cells), {}
+    for latent, weight in weights.items():
+        rows, values = column(latent)
+        largest = values.max(initial=np.finfo(np.float32).tiny)
+        active[latent] = (rows, values, largest)
+        score[rows] += weight / total * (values / largest)
+    if but is not None:
+        score[but] = 0
+    found = np.flatnonzero(score > 0)
+    order = found[np.argsort(-score[found], kind="stable")]
+
+    def reasons(row: int) -> Iterator[tuple[int, float, float]]:
+        for latent, (rows, values, largest) in active.items():
+            at = np.searchsorted(rows, row)
+            if at < len(rows) and rows[at] == row:
+                yield latent, float(values[at]), float(values[at] / largest)
+
+    def because(row: int) -> tuple[tuple[int, float, float], ...]:
+        return tuple(sorted(reasons(row), key=lambda reason: -weights[reason[0]] * reason[2]))
+
+    return [Hit(int(row), float(score[row]), because(row)) for row in order[:limit]], len(found)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter, validators
+from cyclopts import App, Parameter
 
 import cytosae
 from cytosae.cli.atlas_commands import atlas_app, report_of_atlases
@@ -19,6 +19,7 @@ from cytosae.cli.explore import explore_app
 from cytosae.cli.model import model_app
 from cytosae.cli.options import options_of
 from cytosae.cli.output import Json, Output
+from cytosae.cli.searching import search
 from cytosae.cli.studies import (
     ConfigFile,
     ExistingStudy,
@@ -282,33 +283,7 @@ def explain(
     output.finish()
 
 
-@app.command
-def search(
-    query: str,
-    /,
-    *,
-    study: ExistingStudy,
-    dataset: str | None = None,
-    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
-    background: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Json = False,
-) -> None:
-    """Find cells by their concepts ("has 12 and 40, not 7"), or concepts by name, class or attribute.
-
-    Parameters
-    ----------
-    query
-        Numbers of concepts with and, or, not; or words of a name, a class, an attribute.
-    dataset
-        Data set of the study; the first one if left out.
-    limit
-        Hits to print.
-    background
-        Find concepts that live beside the cells, too.
-    """
-    from cytosae.cli.searching import search_study
-
-    search_study(cytosae.Study(study), query, dataset, limit, Output(as_json=as_json), background=background)
+app.command(search)
 
 
 @app.command

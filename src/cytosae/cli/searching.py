@@ -1,47 +1,121 @@
-"""How ``cytosae search`` finds, and tells why."""
+"""``cytosae search``: what it finds, and why."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter, validators
+
+import cytosae
+from cytosae.cli.output import Json, Output
+from cytosae.cli.studies import ExistingStudy
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from cytosae.cli.output import Output
     from cytosae.pipeline import Study
+    from cytosae.views import OpenedAtlas
+    from cytosae.views.search_view import Likeness
+
+SHORTEST = 6
+"""Fewest characters by which a cell may be named."""
 
 
-def search_study(
-    study: Study, query: str, dataset: str | None, limit: int, output: Output, *, background: bool
+def search(
+    query: str = "",
+    /,
+    *,
+    study: ExistingStudy,
+    dataset: str | None = None,
+    like: str | None = None,
+    patches: str = "",
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
+    background: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Print what a search finds in a finished study; nothing is written into it."""
+    """Find cells by their concepts ("has 12 and 40, not 7") or by likeness, concepts by name, class or attribute.
+
+    Parameters
+    ----------
+    query
+        Numbers of concepts with and, or, not; or words of a name, a class, an attribute.
+    dataset
+        Data set of the study; the first one if left out.
+    like
+        Instead of a query: find cells like a cell of the data set (the beginning of its number, or its image as the
+        table of cells names it), or like an image file.
+    patches
+        With --like: find cells that have much of what is active on these patches of it, such as 119,120; they are
+        numbered row by row from 0.
+    limit
+        Hits to print.
+    background
+        Find concepts that live beside the cells, too.
+    """
     from cytosae.atlas import open_atlas
     from cytosae.atlas.latent_columns import column_lookup
     from cytosae.pipeline.dataset_steps import names_accepted
     from cytosae.views import OpenedAtlas
     from cytosae.views.search_view import view_of_search
 
-    name = dataset or study.datasets[0]
-    cells = study.cells(name)
-    opened = open_atlas(study.place("atlas", name), backed="r", verify=False)
-    atlas = OpenedAtlas(opened, cells, accepted=names_accepted(study.path), looks=study.looks(name))
-    column_of = cache(column_lookup(opened.X, study.fingerprint("atlas", name)))
-    found = view_of_search(atlas, column_of, q=query, size=limit, background=background)
+    if bool(query) == (like is not None):
+        raise UsageError("Ask for one thing: a query, such as 'has 12 and 40, not 7', or --like CELL.")
+    if patches and like is None:
+        raise UsageError("--patches are those of a cell; name it with --like.")
+    work, output = cytosae.Study(study), Output(as_json=as_json)
+    name = dataset or work.datasets[0]
+    cells = work.cells(name)
+    opened = open_atlas(work.place("atlas", name), backed="r", verify=False)
+    atlas = OpenedAtlas(opened, cells, accepted=names_accepted(work.path), looks=work.looks(name))
+    column_of = cache(column_lookup(opened.X, work.fingerprint("atlas", name)))
+    asked = None if like is None else _likeness(work, atlas, like, patches)
+    found = view_of_search(atlas, column_of, q=query, like=asked, size=limit, background=background)
     if found.problem:
         raise UsageError(found.problem)
-    output.line(found.understood or "Nothing is asked for.")
+    output.line(found.understood)
     if found.cells or not found.concepts:
         images = dict(zip(cells.frame["cell_id"].astype(str), cells.frame["image"].astype(str), strict=True))
-        rows = [[c.score, c.label, images.get(c.cell, ""), "; ".join(c.because), c.cell[:12]] for c in found.cells]
-        output.table(["score", "label", "image", "because (concept: activation)", "cell"], rows)
-        output.line(f"{len(found.cells):,} of {found.total:,} cells.")
+        hits = found.cells[:limit]
+        rows = [[c.score, c.label, images.get(c.cell, ""), "; ".join(c.because), c.cell[:12]] for c in hits]
+        because = "because" if asked and not asked.patches else "because (concept: activation)"
+        output.table(["score", "label", "image", because, "cell"], rows)
+        output.line(f"{len(hits):,} of {found.total:,} cells.")
     else:
         shown = found.concepts[:limit]
         output.table(["concept", "name", "reference cells"], [[c.latent, c.name, c.headline] for c in shown])
         output.line(f"{len(shown):,} of {found.concepts_total:,} concepts.")
         if found.set_aside:
             output.line(f"{found.set_aside:,} more live beside the cells and are set aside (--background shows them).")
-    output.result(dataset=name, understood=found.understood, cells=found.cells, total=found.total)
+    output.result(dataset=name, understood=found.understood, cells=found.cells[:limit], total=found.total)
     output.result(concepts=found.concepts[:limit], concepts_total=found.concepts_total, set_aside=found.set_aside)
     output.finish()
+
+
+def _likeness(study: Study, atlas: OpenedAtlas, like: str, patches: str) -> Likeness:
+    """A cell of the data set, or an image file, as what cells are to be like."""
+    from cytosae.cells import load_image
+    from cytosae.views import OpenedDataset
+    from cytosae.views.cell_page_view import seen_in_store, seen_in_tokens
+    from cytosae.views.search_view import like_cell, like_patches
+
+    cell = _cell_named(atlas, like)
+    if cell and not patches:
+        return like_cell(atlas, cell)
+    if not cell and not Path(like).is_file():
+        raise UsageError(f"{like!r} is neither a cell of {atlas.name}, nor one of its images, nor an image file.")
+    dataset = OpenedDataset(atlas.atlas, atlas.cells, study.tokens(atlas.name), study.sae())
+    if cell:
+        return like_patches(dataset, seen_in_store(dataset, cell), patches, cell)
+    return like_patches(dataset, seen_in_tokens(dataset, *study.see(load_image(Path(like)))), patches)
+
+
+def _cell_named(atlas: OpenedAtlas, like: str) -> str:
+    """``cell_id`` of the cell whose image or number this is, or whose number begins so; empty where there is none."""
+    frame = atlas.cells.frame
+    numbers, images = frame["cell_id"].astype(str), frame["image"].astype(str)
+    begins = numbers.str.startswith(like) & (len(like) >= SHORTEST)
+    found = sorted(set(numbers[begins | (images == like)]))
+    if len(found) > 1:
+        raise UsageError(f"The numbers of {len(found)} cells begin with {like}; give more of it.")
+    return found[0] if found else ""

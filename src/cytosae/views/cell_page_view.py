@@ -15,6 +15,7 @@ from cytosae.atlas.cell_neighbours import nearest_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cells.table import COLUMNS as CELL_COLUMNS
+from cytosae.common.errors import UsageError
 from cytosae.views.change_view import ChangeView
 from cytosae.views.concept_names import name_of, reference_ids
 from cytosae.views.opened_dataset import OpenedAtlas, OpenedDataset
@@ -48,6 +49,11 @@ class Seen:
     def patches(self) -> int:
         """Number of patches."""
         return len(self.codes.indptr) - 2
+
+    def at(self, patches: Sequence[int]) -> NDArray[np.floating]:
+        """Mean activation (m,) on these patches, numbered row by row from 0; zeros of none."""
+        rows = self.codes[[1 + patch for patch in patches]]
+        return np.asarray(rows.sum(axis=0)).ravel() / max(len(patches), 1)
 
 
 @dataclass(frozen=True)
@@ -148,14 +154,9 @@ def view_of_cell(
     from cytosae.atlas.cell_codes import column_of
     from cytosae.atlas.token_activations import mean_activation
 
-    codes = seen.codes
-    frequency = dataset.var["activation_frequency"].reindex(range(dataset.sae.d_sae)).fillna(0).to_numpy(float)
-    rarity = -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
-    mean = mean_activation(codes, seen.counted)
-    first = _strongest(mean * rarity, CONCEPTS)
-    rows = codes[[1 + patch for patch in patches]]
-    there = np.asarray(rows.sum(axis=0)).ravel() / max(len(patches), 1)
-    pointed = _strongest(there * rarity, AT_PATCHES)
+    codes, rarity = seen.codes, rarity_of(dataset)
+    mean, there = mean_activation(codes, seen.counted), seen.at(patches)
+    first, pointed = _strongest(mean * rarity, CONCEPTS), _strongest(there * rarity, AT_PATCHES)
 
     def lit(latent: int, activation: NDArray[np.floating]) -> LitConcept:
         shown = column_of(codes, latent)[1:]
@@ -179,6 +180,29 @@ def view_of_cell(
         alike_note=note,
         latent=latent if latent is not None else next(iter(first), None),
     )
+
+
+def rarity_of(dataset: OpenedDataset) -> NDArray[np.float64]:
+    """-ln of the activation frequency (m,) of each latent: what its activation is multiplied by to give surprise."""
+    frequency = dataset.var["activation_frequency"].reindex(range(dataset.sae.d_sae)).fillna(0).to_numpy(float)
+    return -np.log(np.clip(frequency, 0.5 / max(dataset.atlas.n_obs, 1), 1))
+
+
+def surprise_at(dataset: OpenedDataset, seen: Seen, patches: Sequence[int]) -> dict[int, float]:
+    """Surprise on these patches of the concepts that have most there, by latent, most first."""
+    surprise = seen.at(patches) * rarity_of(dataset)
+    return {latent: float(surprise[latent]) for latent in _strongest(surprise, AT_PATCHES)}
+
+
+def chosen_patches(said: str, n: int) -> list[int]:
+    """Numbers of patches, of which there are ``n``, from text with commas; `UsageError` for one that there is not."""
+    numbers = [number.strip() for number in said.split(",") if number.strip()]
+    if not all(number.isdecimal() for number in numbers):
+        raise UsageError(f"{said[:40]!r} are no numbers of patches; write e.g.: 119,120.")
+    chosen = sorted({int(number) for number in numbers})
+    if any(patch >= n for patch in chosen):
+        raise UsageError(f"patch {chosen[-1]} is not on the grid; they are 0 to {n - 1}, row by row.")
+    return chosen
 
 
 def seen_in_store(dataset: OpenedDataset, cell: str) -> Seen:

@@ -2,54 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cytosae.atlas.cell_search import parse_conditions, search_cells
+from cytosae.atlas.cell_search import parse_conditions, rank_cells, search_cells
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.common.errors import UsageError
-from cytosae.views.cell_page_view import like_cells
+from cytosae.views.cell_page_view import Seen, chosen_patches, like_cells, surprise_at
 from cytosae.views.gallery_view import ConceptCard, GalleryQuery, beside_the_cells, card_of, ordered
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.opened_dataset import OpenedAtlas, OpenedDataset
 
 if TYPE_CHECKING:
-    from cytosae.atlas.cell_search import Column
+    from cytosae.atlas.cell_search import Column, Hit
 
 CONCEPTS = 24
+ALIKE = 48
+"""Cells that are like a cell."""
+REASONS = 4
+"""Concepts that are named as reasons for a cell."""
 
 
 @dataclass(frozen=True)
 class FoundCell:
-    """A cell that was found, its score from 0 to 1, and why, a phrase each."""
+    """A cell that was found, its score from 0 to 1, and why, a phrase each; ``latent`` is the first reason's."""
 
     cell: str
     label: str | None
     score: float
     because: tuple[str, ...]
+    latent: int | None = None
 
 
 @dataclass(frozen=True)
 class SearchPage:
     """Hits, best first; ``total`` cells in all, ``concepts_total`` concepts; ``understood`` says what was asked.
 
-    ``set_aside`` concepts that match live in the background and are not shown.
+    ``like`` is the cell, ``patches`` those of it, that cells are to be like; ``set_aside`` concepts that match live in
+    the background and are not shown.
     """
 
     dataset: str
     datasets: tuple[str, ...]
     q: str
-    like: str
-    understood: str
-    concepts: tuple[ConceptCard, ...]
-    concepts_total: int
-    cells: tuple[FoundCell, ...]
-    total: int
-    page: int
-    pages: int
+    like: str = ""
+    patches: tuple[int, ...] = ()
+    understood: str = ""
+    concepts: tuple[ConceptCard, ...] = ()
+    concepts_total: int = 0
+    cells: tuple[FoundCell, ...] = ()
+    total: int = 0
+    page: int = 1
+    pages: int = 1
     problem: str = ""
     set_aside: int = 0
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What cells are to be like.
+
+    Attributes
+    ----------
+    mean : ndarray of float32, shape (D,)
+        The mean token.
+    cell : str
+        The ``cell_id``, left out of what is found; empty for an image that is in no data set.
+    patches : tuple of int
+        Patches pointed at, numbered row by row from 0.
+    there : mapping of int to float
+        Surprise of the concepts on these patches, by latent (`cytosae.views.cell_page_view.surprise_at`).
+    """
+
+    mean: NDArray[np.float32]
+    cell: str = ""
+    patches: tuple[int, ...] = ()
+    there: Mapping[int, float] = field(default_factory=dict)
+
+
+def like_cell(atlas: OpenedAtlas, cell: str) -> Likeness:
+    """A whole cell of the data set, by its mean token; `UsageError` where that is not known."""
+    row = atlas.atlas.obs_names.get_indexer([cell])[0]
+    if row < 0:
+        raise UsageError(f"There is no cell {cell[:80]!r} in {atlas.name}.")
+    if "X_backbone" not in atlas.atlas.obsm:
+        raise UsageError(f"{atlas.name} has no mean tokens, by which cells are compared.")
+    return Likeness(read_array_rows(atlas.mean_tokens, np.array([row]))[0], cell)
+
+
+def like_patches(dataset: OpenedDataset, seen: Seen, patches: str, cell: str = "") -> Likeness:
+    """Patches, numbers with commas, of a cell or of an image; the whole of it where there are none."""
+    chosen = chosen_patches(patches, seen.patches)
+    return Likeness(seen.mean, cell, tuple(chosen), surprise_at(dataset, seen, chosen) if chosen else {})
 
 
 def view_of_search(
@@ -57,7 +104,7 @@ def view_of_search(
     column_of: Column,
     *,
     q: str = "",
-    like: str = "",
+    like: Likeness | None = None,
     page: int = 1,
     size: int = 48,
     background: bool = False,
@@ -72,66 +119,35 @@ def view_of_search(
         The same by latent: on which cells one is active, and how much (`Columns.of`).
     q : str
         Conditions on concepts ("has 12 and 40, not 7"), or words of a concept's name, class or attributes.
-    like : str
-        A ``cell_id``: cells like it by mean tokens.
+    like : Likeness or None
+        Instead of ``q``: a cell or image, for cells with like mean tokens, or patches of it, for cells that have much
+        of the concepts that are active there.
     page, size : int
         Which hits to give.
     background : bool
         Whether concepts that live beside the cells are found, too.
     """
-    concepts, concepts_total, cells, total, understood, problem, set_aside = (), 0, (), 0, "", "", 0
-    if like:
-        cells, note = _like(atlas, like)
-        understood, total = f"Cells like this one, by the cosine of mean tokens. {note}".strip(), len(cells)
-    elif any(character.isdigit() for character in q):
-        try:
-            clauses = parse_conditions(q)
-            numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
-            hits, total = search_cells(clauses, column_of, **numbers, limit=page * size)
-        except UsageError as error:
-            problem = str(error)
-        else:
-            names = atlas.atlas.obs_names
-            understood = "Cells: " + "; ".join(map(str, clauses)) + "."
-            cells = tuple(
-                FoundCell(
-                    str(names[hit.row]),
-                    atlas.labels[str(names[hit.row])],
-                    hit.score,
-                    tuple(
-                        f"{latent}: {value:.3g}, {share:.0%} of its strongest" for latent, value, share in hit.because
-                    ),
-                )
-                for hit in hits[(page - 1) * size :]
-            )
-            named = sorted({latent for clause in clauses for latent in clause.latents})
-            concepts = tuple(card_of(atlas, latent) for latent in named)
-            concepts_total = len(concepts)
-    elif q.strip():
-        named = ordered(atlas, GalleryQuery(q=q))
-        kept = named if background else named[~beside_the_cells(atlas, named)]
-        concepts = tuple(card_of(atlas, int(k)) for k in kept[(page - 1) * CONCEPTS : page * CONCEPTS])
-        concepts_total, set_aside = len(kept), len(named) - len(kept)
-        understood = f"Concepts with “{q.strip()}” in their name, their attributes, or the class they are strongest on."
-    pages = max(1, -(-(total if cells or not concepts_total else concepts_total) // (size if cells else CONCEPTS)))
-    return SearchPage(
-        dataset=atlas.name,
-        datasets=(atlas.name,),
-        q=q,
-        like=like,
+    asked = like or Likeness(np.zeros(0, np.float32))
+    view = SearchPage(atlas.name, (atlas.name,), q, asked.cell, asked.patches, page=page)
+    if like is None and not any(character.isdigit() for character in q):
+        return _concepts_named(atlas, view, background=background) if q.strip() else view
+    try:
+        found, latents, understood = _cells_found(atlas, column_of, q, like, limit=page * size)
+    except UsageError as error:
+        return replace(view, problem=str(error))
+    cards = tuple(card_of(atlas, latent) for latent in latents)
+    return replace(
+        view,
+        cells=found.cells[(page - 1) * size :],
+        total=found.total,
+        pages=max(1, -(-found.total // size)),
+        concepts=cards,
+        concepts_total=len(cards),
         understood=understood,
-        concepts=concepts,
-        concepts_total=concepts_total,
-        cells=cells,
-        total=total,
-        page=page,
-        pages=pages,
-        problem=problem,
-        set_aside=set_aside,
     )
 
 
-def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: str = "") -> list[str]:
+def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: Likeness | None = None) -> list[str]:
     """``cell_id`` of all cells that `view_of_search` finds a page at a time, best first.
 
     Raises
@@ -139,21 +155,57 @@ def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: str =
     UsageError
         The conditions are not understood, or none is asked for.
     """
-    if like:
-        return [found.cell for found in _like(atlas, like)[0]]
-    if not any(character.isdigit() for character in q):
+    if like is None and not any(character.isdigit() for character in q):
         raise UsageError("No cells are asked for; name concepts by number, such as: has 12 and 40, not 7.")
-    numbers = {"cells": atlas.atlas.n_obs, "latents": atlas.atlas.n_vars}
-    hits, _ = search_cells(parse_conditions(q), column_of, **numbers)
-    return [str(atlas.atlas.obs_names[hit.row]) for hit in hits]
+    return [cell.cell for cell in _cells_found(atlas, column_of, q, like)[0].cells]
 
 
-def _like(atlas: OpenedAtlas, cell: str) -> tuple[tuple[FoundCell, ...], str]:
-    row = atlas.atlas.obs_names.get_indexer([cell])[0]
-    if row < 0:
-        raise UsageError(f"There is no cell {cell[:80]!r} in {atlas.name}.")
-    if "X_backbone" not in atlas.atlas.obsm:
-        raise UsageError(f"{atlas.name} has no mean tokens, by which cells are compared.")
-    mean = read_array_rows(atlas.mean_tokens, np.array([row]))[0]
-    found, note = like_cells(atlas, mean, but=cell, n=48)
-    return tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in found), note
+def _concepts_named(atlas: OpenedAtlas, view: SearchPage, *, background: bool) -> SearchPage:
+    named = ordered(atlas, GalleryQuery(q=view.q))
+    kept = named if background else named[~beside_the_cells(atlas, named)]
+    return replace(
+        view,
+        concepts=tuple(card_of(atlas, int(k)) for k in kept[(view.page - 1) * CONCEPTS : view.page * CONCEPTS]),
+        concepts_total=len(kept),
+        set_aside=len(named) - len(kept),
+        pages=max(1, -(-len(kept) // CONCEPTS)),
+        understood=f"Concepts with “{view.q.strip()}” in their name, their attributes, or the class they are "
+        "strongest on.",
+    )
+
+
+class _Found(NamedTuple):
+    cells: tuple[FoundCell, ...]
+    total: int
+
+
+def _cells_found(
+    atlas: OpenedAtlas, column_of: Column, q: str, like: Likeness | None, limit: int | None = None
+) -> tuple[_Found, list[int], str]:
+    """Cells, the concepts they were found by, and what was understood."""
+    n = atlas.atlas.n_obs
+    if like is None:
+        clauses = parse_conditions(q)
+        hits = search_cells(clauses, column_of, cells=n, latents=atlas.atlas.n_vars, limit=limit)
+        latents = sorted({latent for clause in clauses for latent in clause.latents})
+        return _of_hits(atlas, *hits), latents, f"Cells: {'; '.join(map(str, clauses))}."
+    if like.patches:
+        words = "this patch" if len(like.patches) == 1 else f"these {len(like.patches)} patches"
+        if not like.there:
+            raise UsageError(f"No concept is active on {words}; point at others.")
+        but = int(atlas.atlas.obs_names.get_indexer([like.cell])[0])
+        hits = rank_cells(like.there, column_of, cells=n, limit=limit, but=but if but >= 0 else None)
+        understood = f"Cells that have much of what is active on {words}: {len(like.there)} concepts by their surprise."
+        return _of_hits(atlas, *hits), list(like.there), understood
+    alike, note = like_cells(atlas, like.mean, but=like.cell, n=ALIKE)
+    cells = tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in alike)
+    return _Found(cells, len(cells)), [], f"Cells like this one, by the cosine of mean tokens. {note}".strip()
+
+
+def _of_hits(atlas: OpenedAtlas, hits: list[Hit], total: int) -> _Found:
+    cells = []
+    for hit in hits:
+        cell = str(atlas.atlas.obs_names[hit.row])
+        because = tuple(f"{latent}: {value:.3g}, {share:.0%} of its strongest" for latent, value, share in hit.because)
+        cells.append(FoundCell(cell, atlas.labels[cell], hit.score, because[:REASONS], hit.because[0][0]))
+    return _Found(tuple(cells), total)

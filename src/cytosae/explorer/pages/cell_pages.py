@@ -15,7 +15,7 @@ from cytosae.explorer.answering import Pages, html
 from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import as_address
 from cytosae.report.pictures import scaled
-from cytosae.views.cell_page_view import CellPage, seen_in_store, seen_in_tokens, view_of_cell
+from cytosae.views.cell_page_view import CellPage, chosen_patches, seen_in_store, seen_in_tokens, view_of_cell
 
 pages: Pages = Pages()
 SHOWN = 512
@@ -48,7 +48,7 @@ def cell(
     if latent is not None and latent not in dataset.var.index:
         raise InputError(f"There is no latent {latent} here; they are 0 to {dataset.var.index.max()}.")
     seen = seen_in_store(dataset, cell)
-    chosen = _patches(patches, seen.patches)
+    chosen = chosen_patches(patches, seen.patches)
     name = dataset.labels[cell] or "Unlabelled cell"
     view = view_of_cell(dataset, seen, cell=cell, title=name, patches=chosen, latent=latent)
     if change is None:
@@ -113,16 +113,9 @@ def _of_upload(library: Library, upload: UploadFile, asked: Asked) -> CellPage:
     opened = library.dataset(asked.dataset or None)
     with library.lock:  # the backbone is loaded at first use
         tokens, counted = library.study.see(picture)
-    chosen = _patches(asked.patches, len(tokens) - 1)
+    chosen = chosen_patches(asked.patches, len(tokens) - 1)
     view = view_of_cell(opened, seen_in_tokens(opened, tokens, counted), title=name, patches=chosen)
     if asked.change is not None:
         changes = library.changes(opened.name)
         view = replace(view, change=changes.of(tokens, asked.change, asked.by, second=asked.second, counted=counted))
     return replace(view, picture=as_address(scaled(picture, SHOWN)))
-
-
-def _patches(said: str, n: int) -> list[int]:
-    chosen = sorted({int(number) for number in said.split(",") if number})
-    if any(patch >= n for patch in chosen):
-        raise UsageError(f"patch {chosen[-1]} is not on the grid; they are 0 to {n - 1}, row by row.")
-    return chosen

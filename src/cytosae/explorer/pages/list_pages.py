@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Form, Path, Query, Request
+from fastapi import Depends, FastAPI, Form, Path, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
@@ -15,6 +15,7 @@ from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.explorer.pages.concept_pages import Asked, with_latent
 from cytosae.explorer.pages.map_pages import AskedOfMap, map_of
+from cytosae.explorer.pages.search_pages import Sought
 from cytosae.reviews.comments import LONGEST, add_comment
 from cytosae.reviews.database import Database
 from cytosae.reviews.kept_lists import (
@@ -139,17 +140,11 @@ def keep_region(request: Request, asked: Annotated[AskedOfMap, Depends()], title
     return _keep(request, title, "concepts", found, atlas.name, made_from="/concepts/map")
 
 
-def keep_search(
-    request: Request,
-    title: Title,
-    q: Annotated[str, Query(max_length=400)] = "",
-    like: Annotated[str, Query(max_length=128)] = "",
-    dataset: Annotated[str, Query(max_length=200)] = "",
-) -> RedirectResponse:
+def keep_search(request: Request, title: Title, sought: Annotated[Sought, Depends()]) -> RedirectResponse:
     """Keep all cells that a search finds."""
     library = _library(request)
-    atlas = library.place_of(like)[0] if like else library.atlas(dataset or None)
-    found = all_cells(atlas, library.columns(atlas.name).of, q=q, like=like)
+    atlas, like = sought.within(library)
+    found = all_cells(atlas, library.columns(atlas.name).of, q=sought.q, like=like)
     return _keep(request, title, "cells", found, atlas.name, made_from="/search")
 
 
