@@ -1,10 +1,11 @@
 """The pass of an atlas beside encoding alone, on the same tokens in one run: of all tokens, and of the cell's.
 
-    python benchmarks/atlas_pass.py DIR [--cells 500] [--latents 49152] [--rounds 3]
+    python benchmarks/atlas_pass.py DIR [--cells 2000] [--latents 49152] [--wide-cells 500] [--rounds 2]
 
-DIR is a study with tokens and an SAE. Its SAE is measured, and a TopK SAE of ``--latents`` latents with weights drawn
-at random. *Encoding alone* reads the tokens from the store and encodes them as an atlas does, and keeps nothing; the
-*pass* is `write_atlas`, file and all. Both take turns. The table is Markdown; ratios are medians over the rounds.
+DIR is a study with tokens and an SAE. Its SAE is measured, and on ``--wide-cells`` cells a TopK SAE of ``--latents``
+latents with weights drawn at random. *Encoding alone* reads the tokens from the store and encodes them as an atlas
+does, and keeps nothing; the *pass* is `write_atlas`, file and all. Both take turns. The table is Markdown; ratios are
+medians over the rounds.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ from cytosae.tokens.store.subset import SelectedCells
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
-    parser.add_argument("--cells", type=int, default=500)
+    parser.add_argument("--cells", type=int, default=2000)
     parser.add_argument("--latents", type=int, default=49_152)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--wide-cells", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     study = cytosae.Study(options.study)
     name = study.datasets[0]
-    store = SelectedCells(study.tokens(name), range(min(options.cells, len(study.tokens(name)))))
-    cells = study.cells(name)
-    used = cells.subset(cells.frame["cell_id"].isin(store.cell_ids))
-    focused = FocusedStore(store, find_tokens_in_focus(used, "cell", store.grid))
-    share = float(np.mean(focused.counted))
-    wide = SparseAutoencoder(d_in=store.width, d_sae=options.latents, sparsity=TopK(k=32)).eval()
-    print(f"{len(store):,} cells x {store.n_tokens} tokens; {share:.0%} of the tokens are the cell's\n")
-    print("| SAE | tokens | encoding alone, s | pass, s | encoding as a share of the pass |\n|---|---|---|---|---|")
-    for title, sae in (("of the study", study.sae()), ("wide, random weights", wide)):
-        for tokens, view in (("all", store), ("the cell's", focused)):
+    cells, tokens = study.cells(name), study.tokens(name)
+    wide = SparseAutoencoder(d_in=tokens.width, d_sae=options.latents, sparsity=TopK(k=32)).eval()
+    print("| SAE | cells | tokens | encoding alone, s | pass, s | encoding as a share of the pass |")
+    print("|---|---|---|---|---|---|")
+    for title, sae, n in (("of the study", study.sae(), options.cells), ("random weights", wide, options.wide_cells)):
+        store = SelectedCells(tokens, range(min(n, len(tokens))))
+        used = cells.subset(cells.frame["cell_id"].isin(store.cell_ids))
+        focused = FocusedStore(store, find_tokens_in_focus(used, "cell", store.grid))
+        share = f"the cell's, {float(np.mean(focused.counted)):.0%} of all"
+        for words, view in (("all", store), (share, focused)):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "atlas.h5ad"
 
@@ -54,8 +56,8 @@ def main() -> None:
 
                 alone, passes = in_turns(lambda sae=sae, view=view: encode(sae, view), make, options.rounds)
             ratio = np.median(np.divide(alone, passes))
-            words = f"| {title}, {sae.d_sae:,} latents | {tokens} |"
-            print(f"{words} {np.median(alone):.2f} | {np.median(passes):.2f} | {ratio:.2f} |", flush=True)
+            row = f"| {title}, {sae.d_sae:,} latents | {len(store):,} | {words} |"
+            print(f"{row} {np.median(alone):.2f} | {np.median(passes):.2f} | {ratio:.2f} |", flush=True)
 
 
 def encode(sae: SparseAutoencoder, store: TokenStore) -> None:

@@ -135,7 +135,8 @@ class Hdf5File:
         self.path = path
         with disk_errors(path, None):
             self.raw = _FileThatTakesAll(temporary, "w+")
-            self.file = h5py.File(self.raw, "w")
+            # whole chunks are written, each once: to hold them back would only leave their packing to the end
+            self.file = h5py.File(self.raw, "w", rdcc_nbytes=0)
 
     def __enter__(self) -> Self:
         return self

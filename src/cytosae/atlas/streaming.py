@@ -10,6 +10,7 @@ from cytosae.atlas.atlas_file import AtlasFile
 from cytosae.atlas.build import AtlasPlan, cell_blocks, plan_atlas
 from cytosae.atlas.statistics import LatentStatistics
 from cytosae.atlas.storage import atlas_artifact, inputs_of
+from cytosae.common.ahead import one_ahead
 
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
@@ -76,7 +77,7 @@ def write_planned(
         atlas_artifact(path, "atlas", config=config, inputs=inputs, details=details) as temporary,
         AtlasFile(temporary, path, sae.d_sae, store.width) as file,
     ):
-        for block in blocks:
-            file.append(block.means, block.above, block.mean_tokens)
+        for _ in one_ahead(lambda block: file.append(block.means, block.above, block.mean_tokens), blocks):
+            pass
         file.finish(plan.slots(statistics))
     return path
