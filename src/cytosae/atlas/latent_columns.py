@@ -45,6 +45,7 @@ class Columns:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.n_latents = (folder / "starts").stat().st_size // 8 - 1
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="cytosae-columns")  # begun when first needed
 
     def of(self, latent: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Rows of the cells on which ``latent`` is active, ascending, and its mean activation on each."""
@@ -54,8 +55,7 @@ class Columns:
 
     def count_on(self, cells: NDArray[np.integer]) -> NDArray[np.int64]:
         """(m,) on how many of these cells, by row, each latent is active; a cold disk is asked for several at once."""
-        with ThreadPoolExecutor(READERS) as pool:
-            there = list(pool.map(self._latents_of, np.array_split(cells, min(len(cells), READERS) or 1)))
+        there = list(self._readers.map(self._latents_of, np.array_split(cells, min(len(cells), READERS) or 1)))
         return np.bincount(np.concatenate(there), minlength=self.n_latents)
 
     def _latents_of(self, cells: NDArray[np.integer]) -> NDArray[Any]:

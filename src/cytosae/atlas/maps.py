@@ -20,6 +20,8 @@ from cytosae.sae import ReluL1, SparseAutoencoder
 from cytosae.sae.model.level import refuse_other_level, trained_grid
 
 CELLS_AT_ONCE = 16
+SCORED_AT_ONCE = 8
+"""Cells of which some latents are scored together: the tokens of more leave the processor's cache."""
 
 if TYPE_CHECKING:
     from cytosae.backbones import AnyBackbone
@@ -202,15 +204,23 @@ def strongest_patches(
         (row, latent) -> patch, from 0, row by row; 0 where the latent is active on no patch.
     """
     found, asked, tokens = dict.fromkeys(pairs, 0), {}, []
-    for row, latents in _by_row(store, [*found], sae).items():
-        cell = store.read(row, row + 1)
-        for latent, scores in zip(latents, _scores(sae, cell, latents).cpu()[1:].T, strict=True):
-            if store.counted is not None:
-                scores = scores.where(torch.from_numpy(store.counted[row, 1:]), 0.0)
-            if bool((scores > 0).any()):
-                best = torch.argsort(scores, descending=True, stable=True)[:first]
-                asked[row, latent] = best.numpy()
-                tokens.append(cell[0, 1 + best])
+    latents_of = _by_row(store, [*found], sae)
+    every = list(latents_of)
+    for start in range(0, len(every), SCORED_AT_ONCE):
+        rows = every[start : start + SCORED_AT_ONCE]
+        cells = torch.cat([store.read(row, row + 1) for row in rows])
+        own = [(at, latent) for at, row in enumerate(rows) for latent in latents_of[row]]
+        latents = sorted({latent for _, latent in own})
+        scores = _scores(sae, cells, latents).cpu().view(len(rows), -1, len(latents))[:, 1:]
+        if store.counted is not None:
+            scores = scores.where(torch.from_numpy(store.counted[rows, 1:, None]), 0.0)
+        places = torch.tensor([at for at, _ in own]), torch.tensor([latents.index(latent) for _, latent in own])
+        best, order = scores[places[0], :, places[1]].sort(dim=1, descending=True, stable=True)
+        chosen, positive = order[:, :first], (best[:, 0] > 0).tolist()
+        for (at, latent), patches, able in zip(own, chosen, positive, strict=True):
+            if able:
+                asked[rows[at], latent] = patches.numpy()
+                tokens.append(cells[at, 1 + patches])
     if not asked:
         return found
     codes = encode_tokens(sae, torch.cat(tokens), 1 + torch.from_numpy(np.concatenate([*asked.values()])))
