@@ -35,6 +35,7 @@ PAGES = {
     "gaze of a decision": "/patients/{a}/gaze",
     "disease": "/diseases/{disease}",
     "search": "/search?q=has {latent}",
+    "like patches": "/search?like={cell}&patches=100,101",
     "compare": "/compare?a={a}&b={b}",
     "lists": "/lists",
     "list": "/lists/1",
@@ -129,14 +130,45 @@ def _first_match(routes: list, path: str) -> str | None:
 @needs_chromium
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_and_axe_finds_nothing_serious(name: str, open_page) -> None:
-    page, found = open_page(name), []
+    assert problems_of(open_page(name)) == []
+
+
+@needs_chromium
+def test_so_does_the_answer_to_an_image_that_is_dropped_in(open_page, known, study_of_patients) -> None:
+    cells = Study(study_of_patients).cells("patients")
+    page = open_page("try")
+    page.set_input_files("#image", str(cells.image_path(0)))
+    page.get_by_role("button", name="See its concepts").click()
+    page.get_by_role("button", name="remove concept").first.press("Enter")
+    page.locator("[role=status]").wait_for()
+    page.locator("#grid").click(position={"x": 200, "y": 200})
+    page.get_by_role("heading", name="At the patch pointed at").wait_for()
+    assert problems_of(page) == []
+
+
+@needs_chromium
+def test_so_do_the_static_pages(open_page, study_of_smear, study_of_patients) -> None:
+    kinds = {file.name.partition("-")[0]: file for file in sorted((study_of_patients / "cohort").rglob("*.html"))}
+    assert {"report.html", "patient", "disease"} <= set(kinds)
+    page = open_page("overview")
+    for file in (study_of_smear / "report.html", *kinds.values()):
+        page.goto(file.as_uri())
+        assert problems_of(page) == [], file.name
+
+
+def problems_of(page) -> list[str]:
+    """Where the page does not fit, and what axe-core finds serious."""
+    found = []
     for width, media in WIDTHS.items():
         page.emulate_media(media=media)
         page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{width} pixels, {media}"
-    if not AXE.is_file():
-        pytest.skip("axe-core is not here: make setup-browser")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"does not fit {width} pixels, {media}")
     page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(media="screen", color_scheme="light")
+    if not AXE.is_file():
+        assert found == []
+        pytest.skip("axe-core is not here: make setup-browser")
     page.add_script_tag(path=str(AXE))
     for scheme, asked in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
         page.emulate_media(media="screen", color_scheme=scheme)
@@ -145,4 +177,4 @@ def test_a_page_fits_and_axe_finds_nothing_serious(name: str, open_page) -> None
             if problem["impact"] in ("serious", "critical"):
                 where = [node["html"][:160] for node in problem["nodes"][:3]]
                 found.append(f"{scheme}: {problem['id']}, {problem['help']}: {where}")
-    assert found == []
+    return found

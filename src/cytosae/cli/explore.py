@@ -25,10 +25,6 @@ explore_app: App = App(
     """,
 )
 
-SWITCH = 0.0005
-"""Seconds after which a thread gives Python's lock to one that waits. Numbers are computed and files read without the
-lock; with 20 pages at once, whoever comes back from that would wait 5 ms, Python's own choice, every time."""
-
 
 @explore_app.default
 def explore(
@@ -102,7 +98,6 @@ def serve(settings: ExplorerSettings, output: Output, *, browser: bool) -> None:
         threading.Thread(target=ahead, daemon=True).start()
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
-    sys.setswitchinterval(SWITCH)
     config = uvicorn.Config(
         app,
         log_level="warning",
