@@ -99,6 +99,21 @@ def test_search_equals_trying_every_unit_and_threshold():
     assert found["search_iou"] == pytest.approx(max(tried), abs=2e-3)
 
 
+def test_search_of_numbers_of_both_signs_equals_trying_every_threshold():
+    rng = np.random.default_rng(9)
+    area, units = discs(rng), np.round(rng.standard_normal((N * P, 6)), 1).astype(np.float32)
+    signed = np.concatenate([units, -units], 1)
+    found = row(search({"backbone neuron": signed}, area), "backbone neuron")
+    values = signed.reshape(N, P, 12)[half()]
+    places = (np.arange(32) / 32 * values[:, :, 0].size).astype(int)
+    tried = [
+        iou(values[:, :, u] > t, area[half()]).mean()
+        for u in range(12)
+        for t in np.sort(values[:, :, u].ravel())[places]
+    ]
+    assert found["search_iou"] == pytest.approx(max(tried), rel=1e-6)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     height=st.integers(3, 40),

@@ -128,11 +128,10 @@ def _best_units(
     covered = {name: area[search] for name, area in areas.items()}
     best: dict[str, dict[str, Any]] = {name: {"search_iou": -1.0} for name in areas}
     for first, cell, patch, unit, value, width in _blocks(values, chosen, P):
-        thresholds = _thresholds(unit, value, width, n_thresholds, zero=sp.issparse(values))
+        of_units = np.split(value, np.cumsum(np.bincount(unit, minlength=width))[:-1])  # entries lie unit by unit
+        thresholds = _thresholds(of_units, n_thresholds, zero=sp.issparse(values))
         K = thresholds.shape[1]
-        passed = np.zeros(len(value), np.int64)
-        for k in range(K):
-            passed += value > thresholds[unit, k]
+        passed = np.concatenate([np.searchsorted(*pair) for pair in zip(thresholds, of_units, strict=True)])
         # An entry that exceeds its lowest `passed` thresholds is selected under each of them: a histogram over
         # `passed`, summed from above, counts the selected patches for all thresholds at once.
         keys = (cell * width + unit) * (K + 1) + passed
@@ -164,18 +163,13 @@ def _blocks(values: Any, chosen: NDArray[np.int64], P: int, size: int = 128) -> 
             yield first, token // P, token % P, unit, value, width
 
 
-def _thresholds(unit: NDArray[np.int64], value: NDArray[Any], width: int, n: int, *, zero: bool) -> NDArray[np.float32]:
-    """[width, n] ascending thresholds, quantiles of each unit's values; with ``zero`` the first is 0."""
-    order = np.lexsort((value, unit))
-    ends = np.cumsum(np.bincount(unit, minlength=width))
-    starts = np.concatenate([[0], ends[:-1]])
-    count = ends - starts
-    levels = np.arange(n) / n
-    places = np.minimum(starts[:, None] + (levels * count[:, None]).astype(np.int64), len(value) - 1)
-    thresholds = value[order][places].astype(np.float32)
-    if zero:
-        thresholds[:, 0] = 0
-    thresholds[count == 0] = np.inf
+def _thresholds(of_units: list[NDArray[Any]], n: int, *, zero: bool) -> NDArray[np.float32]:
+    """[units, n] ascending thresholds, quantiles of each unit's values; with ``zero`` the first is 0."""
+    thresholds = np.full((len(of_units), n), np.inf, np.float32)
+    for row, value in zip(thresholds, of_units, strict=True):
+        if len(value):
+            row[:] = np.sort(value)[(np.arange(n) / n * len(value)).astype(np.int64)]
+            row[0] = 0 if zero else row[0]
     return thresholds
 
 
