@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.cell_sums import CellSums, count_cells, count_tokens, entries_of, keep_best, sum_cells
 from cytosae.cells.focus.patch_grid import Grid
+
+if TYPE_CHECKING:
+    from cytosae.atlas.cell_sums import CellSums
 
 
 @dataclass
@@ -105,6 +107,8 @@ class LatentStatistics:
             Of each cell the mean activation over its T tokens, CLS included (paper, feature data), or over those that
             count, and the number of tokens > tau.
         """
+        from cytosae.atlas.cell_sums import count_tokens, entries_of, sum_cells  # Numba, which whoever reads needs not
+
         sums = sum_cells(activations, self.n_tokens, tau, counted)
         self.tokens_counted += len(rows) if counted is None else counted.sum(0)
         count_tokens(*entries_of(activations), self.tokens_active, self.token_max)
@@ -113,6 +117,8 @@ class LatentStatistics:
 
     def update_cells(self, means: sp.csr_array, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> None:
         """Take in what `update` makes of the means (b, m) of cells; what it makes of single tokens stays as it is."""
+        from cytosae.atlas.cell_sums import count_cells, entries_of
+
         self.n_cells += len(rows)
         np.add.at(self.class_cells, classes[classes >= 0], 1)
         values, latents, offsets = entries_of(means)
@@ -185,6 +191,8 @@ class LatentStatistics:
         return _ratio(patches[inside].sum(0), patches.sum(0))
 
     def _take_references(self, latents: NDArray[np.integer], values: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        from cytosae.atlas.cell_sums import keep_best
+
         entries = (latents.astype(np.int32), values.astype(np.float32), rows.astype(np.int64))
         keep_best(*entries, self.reference_rows, self.reference_values)
 
