@@ -153,5 +153,5 @@ def _score(Z: Array, taken: Array, residual: Array, weight: Array) -> Array:
 
 
 def _first_strength(Z: Array, y: NDArray[np.integer]) -> float:
-    """C at which the first feature comes in (Koh, Kim and Boyd 2007)."""
-    return 1 / float(np.abs(Z.T @ _indicators(y)).max())
+    """C at which the first feature comes in (Koh, Kim and Boyd 2007); a large one where none says anything."""
+    return 1 / max(float(np.abs(Z.T @ _indicators(y)).max()), 1e-9)
