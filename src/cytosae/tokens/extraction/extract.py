@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import torch
 
 from cytosae.cells.focus.patch_grid import side_of
 from cytosae.cells.stain.normalisation import ChangedPrepare, prepare_stained
+from cytosae.common.ahead import one_ahead
 from cytosae.common.artifact import Record, digest, read_artifact, record_path, renew_record
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import ArtifactError, InputError, NewerArtifactError
@@ -206,15 +206,13 @@ def _make_shards(work: Work, cells: CellTable, backbone: AnyBackbone, config: Ex
     tokens = forward.over(cells, batches)
     total, left = (sum(len(shard.cell_ids) for shard in some) for some in (mine, todo))
     bar = progress(f"Extracting tokens of {cells.name}", total, "cells", done=total - left)
-    with bar as shown, ThreadPoolExecutor(1, thread_name_prefix="shard-writer") as writer:
-        pending: Future[None] | None = None
-        for shard, rows in zip(todo, missing, strict=True):
-            planes = _fill_shard(work, shard, rows, known, tokens, shown)
-            if pending is not None:
-                pending.result()
-            pending = writer.submit(work.write, shard, planes)
-        if pending is not None:
-            pending.result()
+    with bar as shown:
+        filled = (
+            (shard, _fill_shard(work, shard, rows, known, tokens, shown))
+            for shard, rows in zip(todo, missing, strict=True)
+        )
+        for _ in one_ahead(lambda made: work.write(*made), filled):
+            pass
 
 
 def _fill_shard(
