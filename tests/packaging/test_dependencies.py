@@ -45,7 +45,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
         extra = extras.get(WITH_EXTRA.get(file.relative_to(ROOT / "src" / "cytosae").parts[0], ""), set())
         for everywhere, allowed in ((False, core | extra), (True, core.union(*extras.values()))):
             for module in imported(tree, everywhere=everywhere):
-                known = names(brought_by.get(COMES_WITH.get(module, module), [COMES_WITH.get(module, module)]))
+                package = COMES_WITH.get(module, module)
+                known = names(brought_by.get(package, [package]))
                 seen |= known
                 if not known & allowed:
                     missing.add(f"{file.relative_to(ROOT)}: {module}")

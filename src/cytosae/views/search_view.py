@@ -127,8 +127,9 @@ def view_of_search(
     background : bool
         Whether concepts that live beside the cells are found, too.
     """
-    asked = like or Likeness(np.zeros(0, np.float32))
-    view = SearchPage(atlas.name, (atlas.name,), q, asked.cell, asked.patches, page=page)
+    view = SearchPage(atlas.name, (atlas.name,), q, page=page)
+    if like is not None:
+        view = replace(view, like=like.cell, patches=like.patches)
     if like is None and not any(character.isdigit() for character in q):
         return _concepts_named(atlas, view, background=background) if q.strip() else view
     try:
