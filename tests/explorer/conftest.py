@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import SMALL
 from fastapi.testclient import TestClient
 from made_once import made_once, own_copy
 
+from cytosae.cells.synthetic import synthesize
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
 from cytosae.pipeline.cohort_work import CohortWork
@@ -47,6 +49,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def explorer(study_of_smear: Path, cache: None) -> TestClient:
     """A client of the explorer of the synthetic smear; it asks as a browser on this machine would."""
     return TestClient(create_app(ExplorerSettings(study=study_of_smear)), base_url="http://127.0.0.1:8765")
+
+
+@pytest.fixture(scope="session")
+def study_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two data sets, "here" and "there"; tests read it and leave it as it is."""
+
+    def run(folder: Path) -> None:
+        names = enumerate(("here", "there"))
+        images = [synthesize(folder / name, patients=2, cells=10, seed=seed) for seed, name in names]
+        Study.open(folder / "study", images, [SMALL]).run()
+
+    return own_copy(made_once(tmp_path_factory, "two", run), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def explorer_of_two(study_of_two: Path, cache: None) -> TestClient:
+    """A client of the explorer of two data sets."""
+    return TestClient(create_app(ExplorerSettings(study=study_of_two)), base_url="http://127.0.0.1:8765")
 
 
 @pytest.fixture(scope="session")

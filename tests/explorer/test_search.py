@@ -18,9 +18,13 @@ from cytosae.explorer.library import Library
 from cytosae.pipeline import Study
 from cytosae.views import OpenedAtlas
 from cytosae.views.concept_names import name_of
-from cytosae.views.search_view import Likeness, view_of_search
+from cytosae.views.search_view import Likeness, Searched, view_of_search
 
-columns_of_nothing: Any = None
+
+def by_name(atlas: OpenedAtlas) -> Searched:
+    """A data set in which no cell is looked for."""
+    columns: Any = None
+    return Searched((atlas,), columns)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +69,12 @@ def test_concepts_are_found_by_their_names(study_of_smear):
     opened.atlas.var["lives_in"] = "nucleus"
     opened.atlas.var.loc["7", "lives_in"] = "background"
     drafted = next(k for k in opened.live.index if k != 7)
-    found = view_of_search(opened, columns_of_nothing, q="auer ROD", background=True)
+    found = view_of_search(by_name(opened), q="auer ROD", background=True)
     assert [card.latent for card in found.concepts] == [7]
-    found = view_of_search(opened, columns_of_nothing, q="auer rod")
+    found = view_of_search(by_name(opened), q="auer rod")
     assert (found.concepts, found.set_aside) == ((), 1)
     words = name_of(opened, drafted)
-    assert drafted in {card.latent for card in view_of_search(opened, columns_of_nothing, q=words).concepts}
+    assert drafted in {card.latent for card in view_of_search(by_name(opened), q=words).concepts}
 
 
 def test_cells_like_a_cell_have_the_nearest_mean_tokens(explorer, atlas):
@@ -143,6 +147,49 @@ def test_cells_like_one_are_found_on_the_command_line(explorer, atlas, study_of_
     assert json.loads(capfd.readouterr().out)["cells"] == found["cells"][:9]
 
 
+def test_several_data_sets_are_searched_as_one(explorer_of_two, study_of_two, capfd):
+    study = Study(study_of_two)
+    atlases = [study.atlas(name) for name in ("there", "here")]
+    dense = np.concatenate([one.X.toarray() for one in atlases])
+    ids = np.concatenate([one.obs_names for one in atlases])
+    a, b = (int(k) for k in np.argsort(np.abs((dense > 0).sum(axis=0) - 15), kind="stable")[:2])
+    shares = dense[:, [a, b]] / dense[:, [a, b]].max(axis=0)
+    score = np.where((shares > 0).all(axis=1), shares.mean(axis=1), 0)
+    best = np.argsort(-score, kind="stable")[: np.count_nonzero(score)]
+    asked = {"q": f"has {a} and {b}", "dataset": "there", "everywhere": True}
+    found = explorer_of_two.get("/api/search", params=asked).json()
+    assert found["datasets"] == ["there", "here"]
+    assert [cell["cell"] for cell in found["cells"]] == list(ids[best])
+    assert {cell["dataset"] for cell in found["cells"]} == {"there", "here"}
+    page = explorer_of_two.get("/search", params=asked).text
+    assert "Search all data sets" in page
+    assert "/search/keep" not in page
+    kept = explorer_of_two.post(
+        "/search/keep", params=asked, data={"title": "both"}, headers={"origin": "http://127.0.0.1:8765"}
+    )
+    assert (kept.status_code, "A list is of one data set" in kept.text) == (400, True)
+    words = ["search", f"has {a} and {b}", "--study", str(study_of_two), "--dataset", "there", "--everywhere"]
+    assert main([*words, "--json"]) == 0
+    assert [cell["cell"] for cell in json.loads(capfd.readouterr().out)["cells"]] == list(ids[best])[:20]
+    assert main(words) == 0
+    assert "data set" in capfd.readouterr().out
+
+
+def test_cells_of_all_data_sets_like_one_are_by_the_mean_of_all(explorer_of_two, study_of_two):
+    study = Study(study_of_two)
+    atlases = [study.atlas(name) for name in ("here", "there")]
+    means = np.concatenate([np.asarray(one.obsm["X_backbone"], np.float64) for one in atlases])
+    ids = np.concatenate([one.obs_names for one in atlases])
+    centred = means - means.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    cosine = unit @ unit[7]
+    cosine[7] = -2
+    best = np.argsort(-cosine)
+    found = explorer_of_two.get("/api/search", params={"like": ids[7], "everywhere": True}).json()["cells"]
+    assert [cell["cell"] for cell in found] == list(ids[best][: len(found)])
+    assert found[0]["score"] == pytest.approx(cosine.max(), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -163,7 +210,7 @@ def test_what_cannot_be_looked_for_is_said(atlas, study_of_smear, capfd, asked, 
 def test_patches_without_a_concept_are_said(atlas):
     opened = OpenedAtlas(atlas, SimpleNamespace(name="smear"))
     nothing = Likeness(np.zeros(3, np.float32), patches=(3,))
-    assert "No concept is active on this patch" in view_of_search(opened, columns_of_nothing, like=nothing).problem
+    assert "No concept is active on this patch" in view_of_search(by_name(opened), like=nothing).problem
 
 
 def test_what_is_not_understood_is_said_where_it_was_asked(explorer, study_of_smear, capfd):

@@ -42,6 +42,30 @@ class Hit:
     because: tuple[tuple[int, float, float], ...]
 
 
+def side_by_side(columns: Sequence[Column], cells: Sequence[int]) -> Column:
+    """The columns of several atlases of one SAE as those of one, the rows of each after those of the one before.
+
+    What is found in them, and its scores, are those of an atlas of all cells together.
+
+    Parameters
+    ----------
+    columns : sequence of callable
+        The columns of each atlas.
+    cells : sequence of int
+        Its number of cells.
+    """
+    if len(columns) == 1:
+        return columns[0]
+    starts = np.concatenate([[0], np.cumsum(cells)])
+
+    def column(latent: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        found = [of(latent) for of in columns]
+        rows = [start + rows for start, (rows, _) in zip(starts[:-1], found, strict=True)]
+        return np.concatenate(rows), np.concatenate([values for _, values in found])
+
+    return column
+
+
 def parse_conditions(text: str) -> tuple[Clause, ...]:
     """Read ``has 12 and 40, not 7``: conditions joined by *and* or a comma, of numbers joined by *or*.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,10 @@ from cytosae.cli.studies import ExistingStudy
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
+    from cytosae.atlas.cell_search import Column
     from cytosae.pipeline import Study
     from cytosae.views import OpenedAtlas
-    from cytosae.views.search_view import Likeness
+    from cytosae.views.search_view import FoundCell, Likeness, Searched
 
 SHORTEST = 6
 """Fewest characters by which a cell may be named."""
@@ -30,6 +32,7 @@ def search(
     dataset: str | None = None,
     like: str | None = None,
     patches: str = "",
+    everywhere: Annotated[bool, Parameter(negative="")] = False,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
     background: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
@@ -48,15 +51,13 @@ def search(
     patches
         With --like: find cells that have much of what is active on these patches of it, such as 119,120; they are
         numbered row by row from 0.
+    everywhere
+        Search the cells of all data sets of the study as those of one; --dataset names the concepts.
     limit
         Hits to print.
     background
         Find concepts that live beside the cells, too.
     """
-    from cytosae.atlas import open_atlas
-    from cytosae.atlas.latent_columns import column_lookup
-    from cytosae.pipeline.dataset_steps import names_accepted
-    from cytosae.views import OpenedAtlas
     from cytosae.views.search_view import view_of_search
 
     if bool(query) == (like is not None):
@@ -65,31 +66,59 @@ def search(
         raise UsageError("--patches are those of a cell; name it with --like.")
     work, output = cytosae.Study(study), Output(as_json=as_json)
     name = dataset or work.datasets[0]
-    cells = work.cells(name)
-    opened = open_atlas(work.place("atlas", name), backed="r", verify=False)
-    atlas = OpenedAtlas(opened, cells, accepted=names_accepted(work.path), looks=work.looks(name))
-    column_of = cache(column_lookup(opened.X, work.fingerprint("atlas", name)))
-    asked = None if like is None else _likeness(work, atlas, like, patches)
-    found = view_of_search(atlas, column_of, q=query, like=asked, size=limit, background=background)
+    others = [other for other in work.datasets if everywhere and other != name]
+    searched = _searched(work, [name, *others])
+    asked = None if like is None else _likeness(work, searched.first, like, patches)
+    found = view_of_search(searched, q=query, like=asked, size=limit, background=background)
     if found.problem:
         raise UsageError(found.problem)
     output.line(found.understood)
     if found.cells or not found.concepts:
-        images = dict(zip(cells.frame["cell_id"].astype(str), cells.frame["image"].astype(str), strict=True))
-        hits = found.cells[:limit]
-        rows = [[c.score, c.label, images.get(c.cell, ""), "; ".join(c.because), c.cell[:12]] for c in hits]
         because = "because" if asked and not asked.patches else "because (concept: activation)"
-        output.table(["score", "label", "image", because, "cell"], rows)
-        output.line(f"{len(hits):,} of {found.total:,} cells.")
+        _print_cells(output, searched, found.cells[:limit], because)
+        output.line(f"{len(found.cells[:limit]):,} of {found.total:,} cells.")
     else:
         shown = found.concepts[:limit]
         output.table(["concept", "name", "reference cells"], [[c.latent, c.name, c.headline] for c in shown])
         output.line(f"{len(shown):,} of {found.concepts_total:,} concepts.")
         if found.set_aside:
             output.line(f"{found.set_aside:,} more live beside the cells and are set aside (--background shows them).")
-    output.result(dataset=name, understood=found.understood, cells=found.cells[:limit], total=found.total)
+    output.result(dataset=name, datasets=found.datasets, understood=found.understood)
+    output.result(cells=found.cells[:limit], total=found.total)
     output.result(concepts=found.concepts[:limit], concepts_total=found.concepts_total, set_aside=found.set_aside)
     output.finish()
+
+
+def _searched(work: Study, names: list[str]) -> Searched:
+    """Data sets of a study, opened to be searched; the first names the concepts."""
+    from cytosae.atlas import open_atlas
+    from cytosae.atlas.latent_columns import column_lookup
+    from cytosae.pipeline.dataset_steps import names_accepted
+    from cytosae.views import OpenedAtlas
+    from cytosae.views.search_view import Searched
+
+    def opened(name: str) -> OpenedAtlas:
+        atlas = open_atlas(work.place("atlas", name), backed="r", verify=False)
+        return OpenedAtlas(atlas, work.cells(name), accepted=names_accepted(work.path), looks=work.looks(name))
+
+    def columns(one: OpenedAtlas) -> Column:
+        return cache(column_lookup(one.atlas.X, work.fingerprint("atlas", one.name)))
+
+    return Searched(tuple(map(opened, names)), columns)
+
+
+def _print_cells(output: Output, searched: Searched, hits: Sequence[FoundCell], because: str) -> None:
+    images = {}
+    for one in searched.atlases:
+        cells = one.cells.frame["cell_id"].astype(str)
+        images[one.name] = dict(zip(cells, one.cells.frame["image"].astype(str), strict=True))
+    several = len(images) > 1
+    rows = []
+    for hit in hits:
+        where = [hit.dataset] if several else []
+        image = images[hit.dataset].get(hit.cell, "")
+        rows.append([hit.score, *where, hit.label, image, "; ".join(hit.because), hit.cell[:12]])
+    output.table(["score", *(["data set"] if several else []), "label", "image", because, "cell"], rows)
 
 
 def _likeness(study: Study, atlas: OpenedAtlas, like: str, patches: str) -> Likeness:

@@ -222,16 +222,25 @@ def seen_in_tokens(dataset: OpenedDataset, tokens: torch.Tensor, counted: NDArra
 
 
 def like_cells(
-    dataset: OpenedAtlas, mean: NDArray[np.float32], *, but: str = "", n: int = ALIKE
+    dataset: OpenedAtlas,
+    mean: NDArray[np.float32],
+    *,
+    but: str = "",
+    n: int = ALIKE,
+    centre: NDArray[np.float32] | None = None,
 ) -> tuple[tuple[LikeCell, ...], str]:
     """The ``n`` cells, ``but`` one, with the largest cosine of mean tokens to ``mean`` (D,), less the mean of all.
 
-    With them a sentence where not all cells were compared (`cytosae.atlas.cell_neighbours`).
+    ``centre`` (D,) is taken from all instead of this mean. With the cells a sentence where not all were compared
+    (`cytosae.atlas.cell_neighbours`).
     """
-    found = nearest_cells(dataset.mean_tokens, dataset.centre, mean, n + 1, fingerprint=dataset.fingerprint)
+    found = nearest_cells(
+        *(dataset.mean_tokens, dataset.centre if centre is None else centre, mean, n + 1),
+        fingerprint=dataset.fingerprint,
+    )
     names = dataset.atlas.obs_names
     best = [(str(names[row]), cosine) for row, cosine in zip(found.rows, found.cosines, strict=True)]
-    alike = [LikeCell(cell, dataset.labels[cell], float(f"{cosine:.3g}")) for cell, cosine in best if cell != but]
+    alike = [LikeCell(cell, dataset.labels[cell], float(f"{cosine:.6g}")) for cell, cosine in best if cell != but]
     return tuple(alike[:n]), BY_INDEX if found.approximate else ""
 
 

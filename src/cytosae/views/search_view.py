@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.atlas.cell_search import parse_conditions, rank_cells, search_cells
+from cytosae.atlas.carried_latents import check_one_sae
+from cytosae.atlas.cell_search import parse_conditions, rank_cells, search_cells, side_by_side
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.common.errors import UsageError
 from cytosae.views.cell_page_view import Seen, chosen_patches, like_cells, surprise_at
@@ -31,6 +35,7 @@ class FoundCell:
     """A cell that was found, its score from 0 to 1, and why, a phrase each; ``latent`` is the first reason's."""
 
     cell: str
+    dataset: str
     label: str | None
     score: float
     because: tuple[str, ...]
@@ -41,8 +46,8 @@ class FoundCell:
 class SearchPage:
     """Hits, best first; ``total`` cells in all, ``concepts_total`` concepts; ``understood`` says what was asked.
 
-    ``like`` is the cell, ``patches`` those of it, that cells are to be like; ``set_aside`` concepts that match live in
-    the background and are not shown.
+    ``dataset`` names the concepts; cells are of ``datasets``. ``like`` is the cell, ``patches`` those of it, that cells
+    are to be like; ``set_aside`` concepts that match live in the background and are not shown.
     """
 
     dataset: str
@@ -83,6 +88,60 @@ class Likeness:
     there: Mapping[int, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Searched:
+    """Data sets that are searched as one: what is found, and its scores, are those of one atlas of all their cells.
+
+    Attributes
+    ----------
+    atlases : tuple of OpenedAtlas
+        Of one SAE; the first names the concepts.
+    columns : callable
+        An atlas -> its columns (`cytosae.atlas.latent_columns`); asked only where cells are looked for, since columns
+        of a large atlas may have to be made.
+
+    Raises
+    ------
+    UsageError
+        The atlases are of different SAEs.
+    """
+
+    atlases: tuple[OpenedAtlas, ...]
+    columns: Callable[[OpenedAtlas], Column]
+
+    def __post_init__(self) -> None:
+        for other in self.atlases[1:]:
+            check_one_sae(self.first.atlas, other.atlas)
+
+    @property
+    def first(self) -> OpenedAtlas:
+        """The atlas that names the concepts."""
+        return self.atlases[0]
+
+    @cached_property
+    def cells(self) -> tuple[int, ...]:
+        """Numbers of cells, those of each atlas after those before it, from 0 on."""
+        return tuple(accumulate((one.atlas.n_obs for one in self.atlases), initial=0))
+
+    @cached_property
+    def column(self) -> Column:
+        """Columns of all cells, the rows of each atlas after those of the one before."""
+        return side_by_side([self.columns(one) for one in self.atlases], [one.atlas.n_obs for one in self.atlases])
+
+    def place(self, row: int) -> tuple[OpenedAtlas, str]:
+        """The atlas that has a row of all cells, and the ``cell_id``."""
+        which = bisect_right(self.cells, row) - 1
+        one = self.atlases[which]
+        return one, str(one.atlas.obs_names[row - self.cells[which]])
+
+    def row(self, cell: str) -> int | None:
+        """Row of a cell among all; None where it is in no atlas."""
+        for start, one in zip(self.cells, self.atlases, strict=False):
+            if (row := one.atlas.obs_names.get_indexer([cell])[0]) >= 0:
+                return start + int(row)
+        return None
+
+
 def like_cell(atlas: OpenedAtlas, cell: str) -> Likeness:
     """A whole cell of the data set, by its mean token; `UsageError` where that is not known."""
     row = atlas.atlas.obs_names.get_indexer([cell])[0]
@@ -100,8 +159,7 @@ def like_patches(dataset: OpenedDataset, seen: Seen, patches: str, cell: str = "
 
 
 def view_of_search(
-    atlas: OpenedAtlas,
-    column_of: Column,
+    searched: Searched,
     *,
     q: str = "",
     like: Likeness | None = None,
@@ -109,14 +167,12 @@ def view_of_search(
     size: int = 48,
     background: bool = False,
 ) -> SearchPage:
-    """Search a data set.
+    """Search data sets.
 
     Parameters
     ----------
-    atlas : OpenedAtlas
-        Where to search.
-    column_of : callable
-        The same by latent: on which cells one is active, and how much (`Columns.of`).
+    searched : Searched
+        Where to search; concepts are looked for in the first data set.
     q : str
         Conditions on concepts ("has 12 and 40, not 7"), or words of a concept's name, class or attributes.
     like : Likeness or None
@@ -127,13 +183,14 @@ def view_of_search(
     background : bool
         Whether concepts that live beside the cells are found, too.
     """
-    view = SearchPage(atlas.name, (atlas.name,), q, page=page)
+    atlas = searched.first
+    view = SearchPage(atlas.name, tuple(one.name for one in searched.atlases), q, page=page)
     if like is not None:
         view = replace(view, like=like.cell, patches=like.patches)
     if like is None and not any(character.isdigit() for character in q):
         return _concepts_named(atlas, view, background=background) if q.strip() else view
     try:
-        found, latents, understood = _cells_found(atlas, column_of, q, like, limit=page * size)
+        found, latents, understood = _cells_found(searched, q, like, limit=page * size)
     except UsageError as error:
         return replace(view, problem=str(error))
     cards = tuple(card_of(atlas, latent) for latent in latents)
@@ -148,7 +205,7 @@ def view_of_search(
     )
 
 
-def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: Likeness | None = None) -> list[str]:
+def all_cells(searched: Searched, *, q: str = "", like: Likeness | None = None) -> list[str]:
     """``cell_id`` of all cells that `view_of_search` finds a page at a time, best first.
 
     Raises
@@ -158,7 +215,7 @@ def all_cells(atlas: OpenedAtlas, column_of: Column, *, q: str = "", like: Liken
     """
     if like is None and not any(character.isdigit() for character in q):
         raise UsageError("No cells are asked for; name concepts by number, such as: has 12 and 40, not 7.")
-    return [cell.cell for cell in _cells_found(atlas, column_of, q, like)[0].cells]
+    return [cell.cell for cell in _cells_found(searched, q, like)[0].cells]
 
 
 def _concepts_named(atlas: OpenedAtlas, view: SearchPage, *, background: bool) -> SearchPage:
@@ -181,32 +238,42 @@ class _Found(NamedTuple):
 
 
 def _cells_found(
-    atlas: OpenedAtlas, column_of: Column, q: str, like: Likeness | None, limit: int | None = None
+    searched: Searched, q: str, like: Likeness | None, limit: int | None = None
 ) -> tuple[_Found, list[int], str]:
     """Cells, the concepts they were found by, and what was understood."""
-    n = atlas.atlas.n_obs
+    n = searched.cells[-1]
     if like is None:
         clauses = parse_conditions(q)
-        hits = search_cells(clauses, column_of, cells=n, latents=atlas.atlas.n_vars, limit=limit)
+        hits = search_cells(clauses, searched.column, cells=n, latents=searched.first.atlas.n_vars, limit=limit)
         latents = sorted({latent for clause in clauses for latent in clause.latents})
-        return _of_hits(atlas, *hits), latents, f"Cells: {'; '.join(map(str, clauses))}."
+        return _of_hits(searched, *hits), latents, f"Cells: {'; '.join(map(str, clauses))}."
     if like.patches:
         words = "this patch" if len(like.patches) == 1 else f"these {len(like.patches)} patches"
         if not like.there:
             raise UsageError(f"No concept is active on {words}; point at others.")
-        but = int(atlas.atlas.obs_names.get_indexer([like.cell])[0])
-        hits = rank_cells(like.there, column_of, cells=n, limit=limit, but=but if but >= 0 else None)
+        hits = rank_cells(like.there, searched.column, cells=n, limit=limit, but=searched.row(like.cell))
         understood = f"Cells that have much of what is active on {words}: {len(like.there)} concepts by their surprise."
-        return _of_hits(atlas, *hits), list(like.there), understood
-    alike, note = like_cells(atlas, like.mean, but=like.cell, n=ALIKE)
-    cells = tuple(FoundCell(f.cell, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in alike)
+        return _of_hits(searched, *hits), list(like.there), understood
+    cells, note = _alike(searched, like)
     return _Found(cells, len(cells)), [], f"Cells like this one, by the cosine of mean tokens. {note}".strip()
 
 
-def _of_hits(atlas: OpenedAtlas, hits: list[Hit], total: int) -> _Found:
+def _alike(searched: Searched, like: Likeness) -> tuple[tuple[FoundCell, ...], str]:
+    """The cells of all data sets with the nearest mean tokens, less the mean of all of them."""
+    atlases = [one for one in searched.atlases if "X_backbone" in one.atlas.obsm]
+    centre = np.average([one.centre for one in atlases], axis=0, weights=[one.atlas.n_obs for one in atlases])
+    found, notes = [], set()
+    for one in atlases:
+        alike, note = like_cells(one, like.mean, but=like.cell, n=ALIKE, centre=centre.astype(np.float32))
+        found += [FoundCell(f.cell, one.name, f.label, f.likeness, (f"cosine {f.likeness:.2f}",)) for f in alike]
+        notes.add(note)
+    return tuple(sorted(found, key=lambda cell: -cell.score)[:ALIKE]), max(notes)
+
+
+def _of_hits(searched: Searched, hits: list[Hit], total: int) -> _Found:
     cells = []
     for hit in hits:
-        cell = str(atlas.atlas.obs_names[hit.row])
+        atlas, cell = searched.place(hit.row)
         because = tuple(f"{latent}: {value:.3g}, {share:.0%} of its strongest" for latent, value, share in hit.because)
-        cells.append(FoundCell(cell, atlas.labels[cell], hit.score, because[:REASONS], hit.because[0][0]))
+        cells.append(FoundCell(cell, atlas.name, atlas.labels[cell], hit.score, because[:REASONS], hit.because[0][0]))
     return _Found(tuple(cells), total)

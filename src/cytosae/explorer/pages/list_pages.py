@@ -143,9 +143,11 @@ def keep_region(request: Request, asked: Annotated[AskedOfMap, Depends()], title
 def keep_search(request: Request, title: Title, sought: Annotated[Sought, Depends()]) -> RedirectResponse:
     """Keep all cells that a search finds."""
     library = _library(request)
-    atlas, like = sought.within(library)
-    found = all_cells(atlas, library.columns(atlas.name).of, q=sought.q, like=like)
-    return _keep(request, title, "cells", found, atlas.name, made_from="/search")
+    searched, like = sought.within(library)
+    if len(searched.atlases) > 1:
+        raise UsageError("A list is of one data set; search in one and keep what is found there.")
+    found = all_cells(searched, q=sought.q, like=like)
+    return _keep(request, title, "cells", found, searched.first.name, made_from="/search")
 
 
 def keep_concept(request: Request, latent: int, title: Title, dataset: str = "") -> RedirectResponse:

@@ -13,22 +13,29 @@ from cytosae.explorer.library import Library
 from cytosae.explorer.pages.cell_pages import Patches
 from cytosae.views.cell_page_view import seen_in_store
 from cytosae.views.opened_dataset import OpenedAtlas
-from cytosae.views.search_view import Likeness, SearchPage, like_cell, like_patches, view_of_search
+from cytosae.views.search_view import Likeness, Searched, SearchPage, like_cell, like_patches, view_of_search
 
 pages: Pages = Pages()
 
 
 @dataclass(frozen=True)
 class Sought:
-    """What is looked for: ``q``, or cells like a cell, or like patches of it."""
+    """What is looked for: ``q``, or cells like a cell, or like patches of it; in one data set, or ``everywhere``."""
 
     q: Annotated[str, Query(max_length=400)] = ""
     like: Annotated[str, Query(max_length=128)] = ""
     patches: Patches = ""
     dataset: Annotated[str, Query(max_length=200)] = ""
+    everywhere: Annotated[bool, Query(description="in all data sets of the study, as in one")] = False
 
-    def within(self, library: Library) -> tuple[OpenedAtlas, Likeness | None]:
-        """The data set that is searched, and what cells are to be like."""
+    def within(self, library: Library) -> tuple[Searched, Likeness | None]:
+        """The data sets that are searched, and what cells are to be like."""
+        first, like = self._first(library)
+        others = library.names if self.everywhere else []
+        atlases = (first, *(library.atlas(name) for name in others if name != first.name))
+        return Searched(atlases, lambda one: library.columns(one.name).of), like
+
+    def _first(self, library: Library) -> tuple[OpenedAtlas, Likeness | None]:
         if not self.like:
             return library.atlas(self.dataset or None), None
         atlas, _ = library.place_of(self.like)
@@ -48,12 +55,5 @@ def search(
     background: bool = False,
 ) -> SearchPage:
     """Cells and concepts that are looked for."""
-    atlas, like = sought.within(library)
-
-    return view_of_search(
-        *(atlas, lambda latent: library.columns(atlas.name).of(latent)),  # made when asked for: it takes a while
-        q=sought.q,
-        like=like,
-        page=page,
-        background=background,
-    )
+    searched, like = sought.within(library)
+    return view_of_search(searched, q=sought.q, like=like, page=page, background=background)
