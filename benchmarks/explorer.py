@@ -3,7 +3,7 @@
     python benchmarks/explorer.py                       # 100,000 cells x 49,152 latents, 1,000 active in a cell
     python benchmarks/explorer.py --cells 20000 --seconds 20
     python benchmarks/explorer.py --study runs/demo     # a finished study with patients: pages that need its SAE, too
-    python benchmarks/explorer.py --atlas made_up.h5ad  # an atlas that is there, such as one that `--keep` left
+    python benchmarks/explorer.py --atlas made_up.h5ad  # a made-up atlas that is there already
     python benchmarks/explorer.py --minutes 60          # the memory of the server, every minute of an hour
 
 Prints the median and 95th percentile of the time of an answer, for pages and their JSON twins, and memory and

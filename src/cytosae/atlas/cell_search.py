@@ -125,6 +125,7 @@ def search_cells(
     named = [latent for clause in clauses for latent in clause.latents]
     if max(named) >= latents:
         raise UsageError(f"There is no latent {max(named)}; they are 0 to {latents - 1}.")
+    active = {latent: column(latent) for latent in named}
     meets = np.ones(cells, bool)
     score = np.zeros(cells)
     best = {}
@@ -132,7 +133,7 @@ def search_cells(
         shares = np.zeros(cells)
         which = np.full(cells, -1)
         for latent in clause.latents:
-            rows, values = column(latent)
+            rows, values = active[latent]
             share = values / values.max(initial=np.finfo(np.float32).tiny)
             better = share > shares[rows]
             shares[rows[better]], which[rows[better]] = share[better], latent
@@ -147,7 +148,7 @@ def search_cells(
         because = []
         for shares, which in best.values():
             latent = int(which[row])
-            at, values = column(latent)
+            at, values = active[latent]
             because.append((latent, float(values[np.searchsorted(at, row)]), float(shares[row])))
         found.append(Hit(int(row), float(score[row] / len(best)), tuple(because)))
     return found, len(rows)
