@@ -109,7 +109,8 @@ def test_a_latent_that_is_not_there_is_said(explorer, latent, status):
 
 
 def test_a_profile_counts_cells_and_shares_with_their_interval():
-    bars = profile_of(np.array([1, 0, 3, 0, 5], np.float32), np.array([0, 0, 1, 1, -1]), ["a", "b", "c"])
+    values, codes = np.array([1, 3, 0, 5], np.float32), np.array([0, 1, 1, -1])
+    bars = profile_of(values, codes, np.array([2, 2, 0]), ["a", "b", "c"])
     assert [(bar.name, bar.cells, bar.mean) for bar in bars] == [("a", 2, 0.5), ("b", 2, 1.5)]
     share = wilson(81, 263)  # Newcombe 1998, table I: 0.3080, 0.2553 to 0.3662
     assert (share.value, share.low, share.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import mmap
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,16 +22,13 @@ INDEXED = 1 << 26
 """Stored entries above which a single search makes columns, too, and keeps them: rows would take more than seconds."""
 AT_ONCE = 1 << 23
 """Entries that are sorted by latent at a time: with fewer, the same pages of the disk are written again and again."""
-READERS = 4
-"""Threads that read the latents of many cells."""
 ENTRY: np.dtype[np.void] = np.dtype([("row", np.int32), ("value", np.float32)])
 
 
 class Columns:
     """A cells x latents matrix by latent (CSC), and which latents each cell has, in files.
 
-    A look-up reads where its entries begin, then these in one go. The files are not mapped into memory: a map is read
-    page by page, and a cold disk is asked for each.
+    A look-up reads where its entries begin, then these in one go.
 
     Parameters
     ----------
@@ -44,34 +41,52 @@ class Columns:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.n_latents = (folder / "starts").stat().st_size // 8 - 1
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="cytosae-columns")  # begun when first needed
+        self._starts = _Mapped(folder / "starts", np.dtype(np.int64))
+        self._row_starts = _Mapped(folder / "row_starts", np.dtype(np.int64))
+        self.n_latents = len(self._starts.items) - 1
+        self._entries = _Mapped(folder / "entries", ENTRY)
+        self._row_latents = _Mapped(folder / "row_latents", _latent_type(self.n_latents))
 
     def of(self, latent: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Rows of the cells on which ``latent`` is active, ascending, and its mean activation on each."""
-        with (self.folder / "starts").open("rb") as starts, (self.folder / "entries").open("rb") as entries:
-            found = _read(entries, ENTRY, *_read(starts, np.dtype(np.int64), latent, latent + 2))
+        (found,) = self._entries.read([self._starts.items[latent : latent + 2]])
         return np.ascontiguousarray(found["row"]), np.ascontiguousarray(found["value"])
 
     def count_on(self, cells: NDArray[np.integer]) -> NDArray[np.int64]:
-        """(m,) on how many of these cells, by row, each latent is active; a cold disk is asked for several at once."""
-        there = list(self._readers.map(self._latents_of, np.array_split(cells, min(len(cells), READERS) or 1)))
+        """(m,) on how many of these cells, by row, each latent is active; a cold disk is asked for all at once."""
+        edges = self._row_starts.read([(cell, cell + 2) for cell in cells.tolist()])
+        there = [np.zeros(0, _latent_type(self.n_latents)), *self._row_latents.read(edges)]
         return np.bincount(np.concatenate(there), minlength=self.n_latents)
 
-    def _latents_of(self, cells: NDArray[np.integer]) -> NDArray[Any]:
-        """The latents of one cell after the other."""
-        there = [np.zeros(0, _latent_type(self.n_latents))]
-        with (self.folder / "row_starts").open("rb") as starts, (self.folder / "row_latents").open("rb") as latents:
-            for cell in cells:
-                here = _read(starts, np.dtype(np.int64), cell, cell + 2)
-                there.append(_read(latents, there[0].dtype, *here))
-        return np.concatenate(there)
 
+class _Mapped:
+    """A file of items of one type, mapped into memory: read without giving up Python's lock.
 
-def _read(file: IO[bytes], dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
-    """Items [start, stop) of a file of items of one type; no others are read."""
-    file.seek(int(start) * dtype.itemsize)
-    return np.frombuffer(file.read(int(stop - start) * dtype.itemsize), dtype)
+    Who reads a file gives it up, and beside threads that compute waits each time until one of them does. The system is
+    told which stretches are needed before the first is read, for it would fetch a map from a cold disk page by page;
+    afterwards they no longer count as memory of the process.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+        with path.open("rb") as file:
+            empty = path.stat().st_size == 0  # which cannot be mapped
+            self._map: Any = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.items: NDArray[Any] = np.frombuffer(self._map, dtype)
+
+    def read(self, stretches: Sequence[Sequence[int] | NDArray[np.int64]]) -> list[NDArray[Any]]:
+        """Items [start, stop) of each stretch; no others are read."""
+        edges = [(int(start), int(stop)) for start, stop in stretches]
+        self._advise("MADV_WILLNEED", edges)
+        found = [self.items[start:stop].copy() for start, stop in edges]
+        self._advise("MADV_DONTNEED", edges)
+        return found
+
+    def _advise(self, advice: str, edges: Sequence[tuple[int, int]]) -> None:
+        option = getattr(mmap, advice, None)  # Windows knows none
+        for start, stop in edges if option is not None else ():
+            if stop > start:
+                begin = start * self.items.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
+                self._map.madvise(option, begin, stop * self.items.itemsize - begin)
 
 
 def _latent_type(n_latents: int) -> np.dtype[Any]:

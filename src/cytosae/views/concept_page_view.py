@@ -160,6 +160,7 @@ def view_of_concept(
         Whether maps can be computed.
     """
     rows, values = columns.of(latent)
+    order = np.argsort(-values, kind="stable")
     few, more = atlas_facts(atlas, latent)
     cells = reference_ids(atlas, latent)
     live = atlas.live.index.to_numpy()
@@ -173,14 +174,14 @@ def view_of_concept(
         name=name_of(atlas, latent),
         headline=headline([atlas.labels[cell] for cell in cells]),
         references=tuple(_reference_examples(atlas, latent)),
-        bands=_bands(atlas, rows, values),
+        bands=_bands(atlas, rows[order], values[order]),
         facts=few,
         more=more,
         histogram=tuple(int(count) for count in counts),
         histogram_ends=(float(10.0 ** edges[0]), float(10.0 ** edges[-1])),
         profiles=tuple(_profiles(atlas, rows, values)),
         alike=_alike(atlas, latent, directions),
-        together=_together(atlas, columns, latent),
+        together=_together(atlas, columns, latent, rows[order[:TOGETHER]]),
         elsewhere=tuple(_elsewhere(other, latent) for other in others),
         previous=int(live[at - 1]) if at > 0 else None,
         next=int(live[beyond]) if beyond < len(live) else None,
@@ -189,30 +190,33 @@ def view_of_concept(
     )
 
 
-def profile_of(values: NDArray[np.float32], codes: NDArray[np.integer], names: Sequence[str]) -> list[ProfileBar]:
+def profile_of(
+    values: NDArray[np.float32], codes: NDArray[np.integer], cells: NDArray[np.integer], names: Sequence[str]
+) -> list[ProfileBar]:
     """Who has a concept, by group.
 
     Parameters
     ----------
     values : ndarray of float, shape (n,)
-        Mean activation of each cell, 0 where it is not active.
+        Mean activation of the cells on which it is active, and of others if one likes.
     codes : ndarray of int, shape (n,)
-        Group of each cell, -1 for none.
+        Group of each of them, -1 for none.
+    cells : ndarray of int, shape (G,)
+        Cells of each group in all.
     names : sequence of str
-        Names of the groups.
+        Names of the G groups.
 
     Returns
     -------
     list of ProfileBar
         Of each group with cells; the share with its Wilson interval at 95%, the mean over all its cells.
     """
-    known_cells = codes >= 0
-    cells = np.bincount(codes[known_cells], minlength=len(names))
-    active = np.bincount(codes[known_cells], values[known_cells] > 0, minlength=len(names))
-    sums = np.bincount(codes[known_cells], values[known_cells], minlength=len(names))
+    grouped = codes >= 0
+    active = np.bincount(codes[grouped], values[grouped] > 0, minlength=len(names))
+    sums = np.bincount(codes[grouped], values[grouped], minlength=len(names))
     return [
-        ProfileBar(str(name), int(n), wilson(int(a), int(n)), float(f"{total / n:.4g}"))
-        for name, n, a, total in zip(names, cells, active, sums, strict=True)
+        ProfileBar(name, n, wilson(int(a), n), float(f"{total / n:.4g}"))
+        for name, n, a, total in zip(names, cells.tolist(), active.tolist(), sums.tolist(), strict=True)
         if n
     ]
 
@@ -235,26 +239,24 @@ def _reference_examples(atlas: OpenedAtlas, latent: int) -> list[Example]:
 
 
 def _bands(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.float32]) -> tuple[Band, ...]:
-    order = np.argsort(-values, kind="stable")
-    bands, n = [], len(order)
+    """Examples from the cells that have the concept, the strongest first."""
+    bands, n = [], len(rows)
     for high, low in pairwise(BANDS):
-        part = order[round((1 - high) * n) : round((1 - low) * n)]
-        if not len(part):
+        start, stop = round((1 - high) * n), round((1 - low) * n)
+        if start == stop:
             continue
-        spread = part[np.unique(np.linspace(0, len(part) - 1, min(EXAMPLES, len(part))).round().astype(int))]
+        spread = np.unique(np.linspace(start, stop - 1, min(EXAMPLES, stop - start)).round().astype(int))
         names = [str(atlas.atlas.obs_names[rows[i]]) for i in spread]
         examples = tuple(Example(c, atlas.labels[c], float(values[i])) for c, i in zip(names, spread, strict=True))
         words = f"{100 * (1 - high):.0f} to {100 * (1 - low):.0f}% of the cells that have it, strongest first"
-        bands.append(Band(words, float(values[part].min()), float(values[part].max()), len(part), examples))
+        bands.append(Band(words, float(values[stop - 1]), float(values[start]), stop - start, examples))
     return tuple(bands)
 
 
 def _profiles(atlas: OpenedAtlas, rows: NDArray[np.integer], values: NDArray[np.float32]) -> list[Profile]:
-    dense = np.zeros(atlas.atlas.n_obs, np.float32)
-    dense[rows] = values
     found = []
     for name, (codes, names) in atlas.groups.items():
-        bars = profile_of(dense, codes, names)
+        bars = profile_of(values, codes[rows], atlas.group_sizes[name], names)
         enough = sorted((bar for bar in bars if bar.cells >= FEWEST), key=lambda bar: -(bar.mean or 0))
         shown = enough[:LISTED_PATIENTS]
         title = PROFILED.get(name) or name.replace("_", " ").capitalize()
@@ -266,16 +268,16 @@ def _alike(atlas: OpenedAtlas, latent: int, directions: NDArray[np.float32] | No
     return () if directions is None else _nearest(atlas, latent, directions @ directions[latent])
 
 
-def _together(atlas: OpenedAtlas, columns: Columns, latent: int) -> tuple[Neighbour, ...]:
-    """Latents that are active on the cells where this one is strongest, more often than elsewhere.
+def _together(
+    atlas: OpenedAtlas, columns: Columns, latent: int, strongest: NDArray[np.integer]
+) -> tuple[Neighbour, ...]:
+    """Latents that are active on the cells where this one is ``strongest``, by row, more often than elsewhere.
 
     Nearness is (share of these cells that have the other - its share of all cells) / (1 - the latter), as in kappa.
     """
-    rows, values = columns.of(latent)
-    if not len(rows):
+    if not len(strongest):
         return ()
-    strongest = np.sort(rows[np.argsort(-values, kind="stable")[:TOGETHER]])
-    there = columns.count_on(strongest) / len(strongest)
+    there = columns.count_on(np.sort(strongest)) / len(strongest)
     usual = np.zeros(atlas.atlas.n_vars)
     usual[atlas.var.index.to_numpy()] = atlas.var["activation_frequency"].to_numpy(float)
     return _nearest(atlas, latent, np.where(usual < 0.95, (there - usual) / (1 - usual + 1e-9), 0))

@@ -167,9 +167,8 @@ def ordered(atlas: OpenedAtlas, query: GalleryQuery) -> NDArray[np.integer]:
 
 def _ranked(atlas: OpenedAtlas, keep: NDArray[np.bool_], query: GalleryQuery) -> NDArray[np.integer]:
     _, column, ascending = SORTS[query.sort]
-    latents = atlas.live.index.to_numpy()[keep]
-    values = latents.astype(float) if column == "latent" else atlas.live[column].to_numpy(float)[keep]
-    return latents[np.argsort(values if ascending else -values, kind="stable")]
+    order = atlas.ranked(column, ascending=ascending)
+    return atlas.live.index.to_numpy()[order[keep[order]]]
 
 
 def row_of(atlas: OpenedAtlas, latent: int) -> ConceptRow:
