@@ -6,11 +6,12 @@ import threading
 
 import torch
 
+from cytosae.explorer import cores as module
 from cytosae.explorer.cores import Cores
 
 
 def test_one_page_alone_takes_all_threads_and_pages_at_once_share_them():
-    cores, inside, leave, shares = Cores(4), threading.Barrier(4), threading.Event(), []
+    cores, inside, leave, shares = Cores(4, turns=3), threading.Barrier(4), threading.Event(), []
 
     def page() -> None:
         with cores.share() as share:
@@ -38,6 +39,33 @@ def test_one_page_alone_takes_all_threads_and_pages_at_once_share_them():
     thread.start()
     thread.join()
     assert alone == [4]
+
+
+def test_a_page_waits_for_its_turn_but_not_for_long(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 30)
+    cores, order = Cores(2, turns=1), []
+
+    def page(name: str) -> None:
+        with cores.share():
+            order.append(name)
+
+    def begun(name: str) -> threading.Thread:
+        thread = threading.Thread(target=page, args=(name,))
+        thread.start()
+        return thread
+
+    with cores.share():
+        waiting = begun("second")
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    with cores.share():  # one that takes long
+        begun("third").join()
+        order.append("fourth")
+    begun("fifth").join()
+    assert order[2:] == ["third", "fourth", "fifth"]
 
 
 def test_a_page_that_fails_gives_its_cores_back():
