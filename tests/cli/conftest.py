@@ -7,7 +7,7 @@ from made_once import made_once, own_copy
 
 from cytosae.cli import main
 
-QUICK = ["--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
+QUICK = ["--cohort.painted-cells", 24, "--cohort.stability", 2, "--cohort.pages", 2, "--cohort.concepts", 3]
 for name, value in {
     "folds": 2, "repeats": 1, "inner-folds": 2, "slow-repeats": 1, "shuffles": 1, "bootstrap": 50,
     "few-concepts": 4, "most-concepts": 4, "attention.most-epochs": 3,

@@ -122,7 +122,9 @@ def test_from_one_sae_the_atlas_is_the_same(device, study_of_smear: Path, tmp_pa
 def run_cohort(study: Path, device: dict[str, object]) -> Path:
     """Barcodes to pages, quickly; tokens in another stain and an SAE with random weights are made on the device."""
     quick = {"folds": 2, "inner_folds": 2, "repeats": 1, "slow_repeats": 1, "shuffles": 1, "bootstrap": 50}
-    asked = {"retest_cells": 50, "stability": 0, "pages": 1, "concepts": 2, "classification": quick}
+    quick |= {"strengths": [1.0], "few_concepts": 2, "attention": {"most_epochs": 1, "inner_folds": 2}}
+    cells = {"retest_cells": 50, "painted_cells": 24}
+    asked = {**cells, "stability": 0, "pages": 1, "concepts": 2, "classification": quick}
     CohortWork(Study.open(study, changes=[{"cohort": asked, "runtime": device}])).run()
     return study
 

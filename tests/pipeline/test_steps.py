@@ -204,6 +204,7 @@ def copied_cohort(study_of_cohort, tmp_path):
     quick = {"folds": 2, "inner_folds": 2, "repeats": 1, "slow_repeats": 1, "shuffles": 0, "bootstrap": 20}
     asked = {
         "retest_cells": 0,
+        "painted_cells": 24,
         "stability": 0,
         "pages": 1,
         "concepts": 2,

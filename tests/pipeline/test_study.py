@@ -175,19 +175,21 @@ import sys
 from pathlib import Path
 from conftest import SMALL
 from cytosae.pipeline import Study
-Study.open(Path(sys.argv[1]), [Path(sys.argv[2])], [SMALL, {"sae": {"train": {"steps": 300}}}]).run()
+Study.open(Path(sys.argv[1]), [Path(sys.argv[2])], [SMALL, {"sae": {"train": {"steps": 120}}}]).run()
 """
 
 
 @pytest.mark.slow
-def test_a_killed_run_started_again_ends_as_an_undisturbed_one(smear, tmp_path):
+def test_a_killed_run_started_again_ends_as_an_undisturbed_one(tmp_path):
+    images = synthesize(tmp_path / "smear", patients=2, cells=8, seed=3)
+
     def start(path: Path) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        return subprocess.Popen([sys.executable, "-c", RUN, str(path), str(smear)], env=environment)
+        return subprocess.Popen([sys.executable, "-c", RUN, str(path), str(images)], env=environment)
 
     assert start(tmp_path / "whole").wait() == 0
     disturbed = tmp_path / "disturbed"
-    landmarks = ["tokens/.smear.partial", ".sae-*.partial/checkpoints/*", "sae", "atlas/smear.h5ad"]
+    landmarks = ["tokens/.smear.partial", ".sae-*.partial/checkpoints/*", "atlas/smear.h5ad"]
     for landmark in landmarks:
         process = start(disturbed)
         while process.poll() is None and not list(disturbed.glob(landmark)):
