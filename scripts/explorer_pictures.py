@@ -2,7 +2,7 @@
 
     python scripts/explorer_pictures.py runs/demo docs/images
 
-Each page is taken at 1280 x 800 and as on a tablet; WebP, the first screen only.
+Each page is taken at 1280 x 800 and as on a tablet; WebP, the first screen only (two where what is asked stands below).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from playwright.sync_api import Page, sync_playwright
 from cytosae.explorer import ExplorerSettings, create_app
 
 SIZES = {"": (1280, 800), "-tablet": (768, 1024)}
+TWO_SCREENS = {"change"}
+"""Pictures whose point stands below the first screen."""
 
 
 def main(study: Path, out: Path) -> None:
@@ -47,6 +49,7 @@ def take(study: Path, out: Path, reviews_url: str) -> None:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(180_000)
             for name, path in paths(page, address).items():
+                page.set_viewport_size({"width": width, "height": height * (1 + (name in TWO_SCREENS))})
                 page.goto(address + path)
                 page.wait_for_load_state("networkidle")
                 save(page.screenshot(), out / f"explorer-{name}{suffix}.webp")
@@ -100,13 +103,18 @@ def paths(page: Page, address: str) -> dict[str, str]:
         "cell": f"/cells/{cell}?patches=119,120,135,136",
         "change": f"/cells/{cell}?change={lit}&by=0&latent={lit}#change",
         "search": f"/search?q=has {first['latent']}",
+        "alike": f"/search?like={cell}&patches=119,120,135,136",
         "try": "/try",
     }
     patients = ask.get(f"{address}/api/patients")
     if patients.ok:
         told = patients.json()
+        patient = told["patients"][0]["patient"]
         found["patients"] = "/patients"
-        found["patient"] = f"/patients/{told['patients'][0]['patient']}"
+        found["patient"] = f"/patients/{patient}"
+        deciding = ask.get(f"{address}/api/patients/{patient}").json()["concepts"]
+        for of, latent in [(w["cells"][0], w["concept"]["latent"]) for w in deciding if w["cells"]][:1]:
+            found["change"] = f"/cells/{of}?change={latent}&by=0&latent={latent}#change"
         found["compare"] = f"/compare?a={told['patients'][0]['patient']}&b={told['patients'][-1]['patient']}"
         found["disease"] = f"/diseases/{told['diseases'][0]}"
     return found

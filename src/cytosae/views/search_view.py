@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.carried_latents import check_one_sae
 from cytosae.atlas.cell_search import parse_conditions, rank_cells, search_cells, side_by_side
 from cytosae.atlas.matrix import read_array_rows
+from cytosae.cells.focus.patch_grid import Grid
 from cytosae.common.errors import UsageError
 from cytosae.views.cell_page_view import Seen, chosen_patches, like_cells, surprise_at
 from cytosae.views.gallery_view import ConceptCard, GalleryQuery, beside_the_cells, card_of, ordered
@@ -47,7 +48,8 @@ class SearchPage:
     """Hits, best first; ``total`` cells in all, ``concepts_total`` concepts; ``understood`` says what was asked.
 
     ``dataset`` names the concepts; cells are of ``datasets``. ``like`` is the cell, ``patches`` those of it, that cells
-    are to be like; ``set_aside`` concepts that match live in the background and are not shown.
+    are to be like, on their ``grid`` of rows and columns; ``set_aside`` concepts that match live in the background and
+    are not shown.
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class SearchPage:
     q: str
     like: str = ""
     patches: tuple[int, ...] = ()
+    grid: Grid | None = None
     understood: str = ""
     concepts: tuple[ConceptCard, ...] = ()
     concepts_total: int = 0
@@ -78,6 +81,8 @@ class Likeness:
         The ``cell_id``, left out of what is found; empty for an image that is in no data set.
     patches : tuple of int
         Patches pointed at, numbered row by row from 0.
+    grid : tuple of int, or None
+        Rows and columns of patches, where some are pointed at.
     there : mapping of int to float
         Surprise of the concepts on these patches, by latent (`cytosae.views.cell_page_view.surprise_at`).
     """
@@ -85,6 +90,7 @@ class Likeness:
     mean: NDArray[np.float32]
     cell: str = ""
     patches: tuple[int, ...] = ()
+    grid: Grid | None = None
     there: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -155,7 +161,9 @@ def like_cell(atlas: OpenedAtlas, cell: str) -> Likeness:
 def like_patches(dataset: OpenedDataset, seen: Seen, patches: str, cell: str = "") -> Likeness:
     """Patches, numbers with commas, of a cell or of an image; the whole of it where there are none."""
     chosen = chosen_patches(patches, seen.patches)
-    return Likeness(seen.mean, cell, tuple(chosen), surprise_at(dataset, seen, chosen) if chosen else {})
+    if not chosen:
+        return Likeness(seen.mean, cell)
+    return Likeness(seen.mean, cell, tuple(chosen), dataset.store.grid, surprise_at(dataset, seen, chosen))
 
 
 def view_of_search(
@@ -186,7 +194,7 @@ def view_of_search(
     atlas = searched.first
     view = SearchPage(atlas.name, tuple(one.name for one in searched.atlases), q, page=page)
     if like is not None:
-        view = replace(view, like=like.cell, patches=like.patches)
+        view = replace(view, like=like.cell, patches=like.patches, grid=like.grid)
     if like is None and not any(character.isdigit() for character in q):
         return _concepts_named(atlas, view, background=background) if q.strip() else view
     try:
