@@ -53,10 +53,47 @@ def outputs(page: str) -> list[str]:
     return [mark["written"] or "" for mark in _MARK.finditer(page)]
 
 
-def likeness(one: str, other: str) -> float:
-    """Share of words that two outputs have in common, in order; numbers with their units, and cell types, are alike."""
-    words = [_TYPE.sub("type", _NUMBER.sub("number", text)).split() for text in (one, other)]
-    return SequenceMatcher(None, *words, autojunk=False).ratio()
+def likeness(one: str, other: str) -> tuple[float, float]:
+    """How far two outputs are alike, from 0 to 1: their words, in order, and the numbers at the same place.
+
+    Words: the share in common; numbers with their units, and cell types, count as one word each. Numbers: the share
+    that differs by no more than a tenth, or 0.05; times, sizes and dates may differ.
+    """
+    mine, theirs = _words(one), _words(other)
+    found = SequenceMatcher(None, [word for word, _ in mine], [word for word, _ in theirs], autojunk=False)
+    near = [
+        abs(a - b) <= max(0.1 * max(abs(a), abs(b)), 0.05)
+        for i, j, n in found.get_matching_blocks()
+        for (_, ours), (_, others) in zip(mine[i : i + n], theirs[j : j + n], strict=True)
+        for a, b in zip(ours, others, strict=True)
+        if a is not None and b is not None
+    ]
+    return found.ratio(), sum(near) / len(near) if near else 1.0
+
+
+def _words(text: str) -> list[tuple[str, list[float | None]]]:
+    """Words, each with the numbers in it; None for times, sizes and dates."""
+    numbers: list[float | None] = []
+
+    def keep(match: re.Match[str]) -> str:
+        numbers.append(_value(match))
+        return f"\0{len(numbers) - 1}\0"
+
+    marked = _TYPE.sub("type", _NUMBER.sub(keep, text)).split()
+    return [
+        (re.sub(r"\0\d+\0", "number", word), [numbers[int(i)] for i in re.findall(r"\0(\d+)\0", word)])
+        for word in marked
+    ]
+
+
+def _value(match: re.Match[str]) -> float | None:
+    plain = match[0].replace("−", "-").replace(",", "").rstrip(".:")
+    if match[2] or ":" in plain or re.fullmatch(r"20\d\d|-\d\d", plain):
+        return None
+    try:
+        return float(plain)
+    except ValueError:  # a version, an address
+        return None
 
 
 def _run(block: re.Match[str], names: dict[str, object], where: str) -> str:

@@ -149,7 +149,8 @@ def results_of(database: Database, number: int, *, repeats: int = 1000) -> Resul
 def agreement_of(ratings: list[Rating], repeats: int = 1000) -> Agreement:
     """Agreement on panels shown first; descriptors are compared where a panel is said to be one concept, or partly."""
     first = [r for r in ratings if r.repeat_of is None]
-    raters, panels = sorted({r.rater for r in first}), sorted({r.panel for r in first})
+    # in the order in which they were stored: the names of panels are drawn, and intervals are to be the same again
+    raters, panels = sorted({r.rater for r in first}), list(dict.fromkeys(r.panel for r in first))
     grades: Ratings = np.full((len(raters), len(panels)), np.nan)
     verdicts: Ratings = np.full(grades.shape, np.nan)
     said: list[list[frozenset[str]]] = [[] for _ in panels]
