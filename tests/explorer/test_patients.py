@@ -29,6 +29,15 @@ def test_every_patient_is_listed_and_can_be_filtered(explorer_of_patients):
     assert "No patient matches" in explorer_of_patients.get("/patients?q=nobody").text
 
 
+def test_each_model_of_the_table_is_said_in_words(explorer_of_patients):
+    models = explorer_of_patients.get("/api/patients").json()["models"]
+    words = {row["model"]: row["words"] for row in models}
+    assert [row["words"] for row in models if row["recommended"]] == ["the recommended decision"]
+    assert words["colour alone"] == "the colour of the images alone"
+    page = explorer_of_patients.get("/patients").text
+    assert all(f"{said[0].upper()}{said[1:]}<br>" in page for said in words.values())
+
+
 def test_a_decision_is_the_sum_of_what_is_shown(explorer_of_patients):
     name = explorer_of_patients.get("/api/patients").json()["patients"][0]["patient"]
     page = explorer_of_patients.get(f"/api/patients/{name}").json()

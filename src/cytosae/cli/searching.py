@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +101,7 @@ def _searched(work: Study, names: list[str]) -> Searched:
         return OpenedAtlas(atlas, work.cells(name), accepted=names_accepted(work.path), looks=work.looks(name))
 
     def columns(one: OpenedAtlas) -> Column:
-        return cache(column_lookup(one.atlas.X, work.fingerprint("atlas", one.name)))
+        return column_lookup(one.atlas.X, work.fingerprint("atlas", one.name))
 
     return Searched(tuple(map(opened, names)), columns)
 
