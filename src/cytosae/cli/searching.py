@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,15 +24,36 @@ SHORTEST = 6
 """Fewest characters by which a cell may be named."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Which data sets of a study are searched.
+
+    Attributes
+    ----------
+    dataset : str or None
+        Data set of the study; the first one if left out.
+    everywhere : bool
+        Search the cells of all data sets of the study as those of one; --dataset names the concepts.
+    """
+
+    dataset: str | None = None
+    everywhere: Annotated[bool, Parameter(negative="")] = False
+
+    def of(self, study: Study) -> list[str]:
+        """Their names, first that of the one that names the concepts."""
+        first = self.dataset or study.datasets[0]
+        return [first, *(name for name in study.datasets if self.everywhere and name != first)]
+
+
 def search(
     query: str = "",
     /,
     *,
     study: ExistingStudy,
-    dataset: str | None = None,
+    where: Where = Where(),
     like: str | None = None,
     patches: str = "",
-    everywhere: Annotated[bool, Parameter(negative="")] = False,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
     background: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
@@ -42,16 +64,12 @@ def search(
     ----------
     query
         Numbers of concepts with and, or, not; or words of a name, a class, an attribute.
-    dataset
-        Data set of the study; the first one if left out.
     like
         Instead of a query: find cells like a cell of the data set (the beginning of its number, or its image as the
         table of cells names it), or like an image file.
     patches
         With --like: find cells that have much of what is active on these patches of it, such as 119,120; they are
         numbered row by row from 0.
-    everywhere
-        Search the cells of all data sets of the study as those of one; --dataset names the concepts.
     limit
         Hits to print.
     background
@@ -64,9 +82,7 @@ def search(
     if patches and like is None:
         raise UsageError("--patches are those of a cell; name it with --like.")
     work, output = cytosae.Study(study), Output(as_json=as_json)
-    name = dataset or work.datasets[0]
-    others = [other for other in work.datasets if everywhere and other != name]
-    searched = _searched(work, [name, *others])
+    searched = _searched(work, where.of(work))
     asked = None if like is None else _likeness(work, searched.first, like, patches)
     found = view_of_search(searched, q=query, like=asked, size=limit, background=background)
     if found.problem:
@@ -82,7 +98,7 @@ def search(
         output.line(f"{len(shown):,} of {found.concepts_total:,} concepts.")
         if found.set_aside:
             output.line(f"{found.set_aside:,} more live beside the cells and are set aside (--background shows them).")
-    output.result(dataset=name, datasets=found.datasets, understood=found.understood)
+    output.result(dataset=found.dataset, datasets=found.datasets, understood=found.understood)
     output.result(cells=found.cells[:limit], total=found.total)
     output.result(concepts=found.concepts[:limit], concepts_total=found.concepts_total, set_aside=found.set_aside)
     output.finish()
