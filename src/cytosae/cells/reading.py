@@ -188,8 +188,8 @@ def _locate(path: Path, layout: str | None, images_root: Path | str | None) -> t
 def _rows_of_manifest(root: Path, path: Path, *, moved: bool) -> Rows:
     manifest = read_manifest(path)
     frame: Any = manifest.frame
-    images = frame["image"].astype(object).to_numpy()
-    masks = frame["mask"].astype(object).to_numpy()
+    images = frame["image"].astype(object).to_numpy(copy=True)  # filled below; pandas 3 gives what cannot be written
+    masks = frame["mask"].astype(object).to_numpy(copy=True)
     files = NamedFiles(root, [text for text in images if not pd.isna(text)], moved=moved)
     problems: dict[int, tuple[str, str]] = {}
     for row, image in enumerate(images):

@@ -46,7 +46,8 @@ def mann_whitney(
         x, y = (values[:, here].astype(np.float64) for values in (a, b))
         found = stats.mannwhitneyu(x, y, axis=0, method="asymptotic")
         auc[here] = found.statistic / (n_a * n_b)
-        p[here] = _exact(np.concatenate([x, y]), n_a) if exact else found.pvalue
+        normal = np.nan_to_num(found.pvalue, nan=1.0)  # all values are equal: scipy 1.18 gives no p, those before 1
+        p[here] = _exact(np.concatenate([x, y]), n_a) if exact else normal
     return auc, p, "exact" if exact else "asymptotic"
 
 
