@@ -113,9 +113,10 @@ def paths(page: Page, address: str) -> dict[str, str]:
         found["patients"] = "/patients"
         found["patient"] = f"/patients/{patient}"
         deciding = ask.get(f"{address}/api/patients/{patient}").json()["concepts"]
-        for of, latent in [(w["cells"][0], w["concept"]["latent"]) for w in deciding if w["cells"]][:1]:
+        if seen := [weighed for weighed in deciding if weighed["cells"]]:
+            of, latent = seen[0]["cells"][0], seen[0]["concept"]["latent"]
             found["change"] = f"/cells/{of}?change={latent}&by=0&latent={latent}#change"
-        found["compare"] = f"/compare?a={told['patients'][0]['patient']}&b={told['patients'][-1]['patient']}"
+        found["compare"] = f"/compare?a={patient}&b={told['patients'][-1]['patient']}"
         found["disease"] = f"/diseases/{told['diseases'][0]}"
     return found
 

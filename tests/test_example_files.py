@@ -102,7 +102,7 @@ def test_the_patients_of_hehr_are_classified_as_the_paper_does(few, tmp_path, mo
     patients = barcodes(study.atlas("aml_hehr"))
     assert patients.n_obs == 189
     asked = replace(study.config.cohort.classification, kinds=("presence",), shuffles=0, bootstrap=20, strengths=(1.0,))
-    asked = replace(asked, few_concepts=0, most_concepts=0)
+    asked = replace(asked, few_concepts=0, most_concepts=0)  # what is compared below is the whole barcode's
     result = classify(patients, config=asked)
     assert result.classes == ("CBFB_MYH11", "NPM1", "PML_RARA", "RUNX1_RUNX1T1", "control")
     best = result.table.set_index("model").loc["concepts (presence)"]

@@ -42,7 +42,7 @@ class Hit:
     because: tuple[tuple[int, float, float], ...]
 
 
-def side_by_side(columns: Sequence[Column], cells: Sequence[int]) -> Column:
+def side_by_side(columns: Sequence[Column], starts: Sequence[int]) -> Column:
     """The columns of several atlases of one SAE as those of one, the rows of each after those of the one before.
 
     What is found in them, and its scores, are those of an atlas of all cells together.
@@ -51,16 +51,15 @@ def side_by_side(columns: Sequence[Column], cells: Sequence[int]) -> Column:
     ----------
     columns : sequence of callable
         The columns of each atlas.
-    cells : sequence of int
-        Its number of cells.
+    starts : sequence of int
+        The row at which its cells begin, 0 for the first.
     """
     if len(columns) == 1:
         return columns[0]
-    starts = np.concatenate([[0], np.cumsum(cells)])
 
     def column(latent: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
         found = [of(latent) for of in columns]
-        rows = [start + rows for start, (rows, _) in zip(starts[:-1], found, strict=True)]
+        rows = [start + rows for start, (rows, _) in zip(starts, found, strict=True)]
         return np.concatenate(rows), np.concatenate([values for _, values in found])
 
     return column

@@ -132,7 +132,7 @@ class Searched:
     @cached_property
     def column(self) -> Column:
         """Columns of all cells, the rows of each atlas after those of the one before."""
-        return side_by_side([self.columns(one) for one in self.atlases], [one.atlas.n_obs for one in self.atlases])
+        return side_by_side([self.columns(one) for one in self.atlases], self.cells[:-1])
 
     def place(self, row: int) -> tuple[OpenedAtlas, str]:
         """The atlas that has a row of all cells, and the ``cell_id``."""

@@ -46,8 +46,9 @@ def mann_whitney(
         x, y = (values[:, here].astype(np.float64) for values in (a, b))
         found = stats.mannwhitneyu(x, y, axis=0, method="asymptotic")
         auc[here] = found.statistic / (n_a * n_b)
-        normal = np.nan_to_num(found.pvalue, nan=1.0)  # all values are equal: scipy 1.18 gives no p, those before 1
-        p[here] = _exact(np.concatenate([x, y]), n_a) if exact else normal
+        both = np.concatenate([x, y])
+        equal = (both == both[0]).all(0)  # of these scipy 1.18 gives no p, versions before 1
+        p[here] = _exact(both, n_a) if exact else np.where(equal, 1.0, found.pvalue)
     return auc, p, "exact" if exact else "asymptotic"
 
 
