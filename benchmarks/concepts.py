@@ -1,6 +1,6 @@
 """The concept benchmark over all kinds of SAE: what docs/concept_benchmark.md shows.
 
-    python benchmarks/concepts.py --data ../shared/data --out runs/concepts
+    python benchmarks/concepts.py --data DATA --out runs/concepts
 
 Trains one SAE of each kind on the same tokens of the bundled backbone, those of the real cells of `apl_cohort` and of
 drawn cells, so that neither the cells with attributes nor those with masks have been seen. Then all of them are scored

@@ -1,6 +1,6 @@
 """How well the central cell is found from the image alone, against masks by people, and where it is not.
 
-    python benchmarks/focus.py --data ../shared/data --out focus
+    python benchmarks/focus.py --data DATA --out focus
 
 Of every data set below --data: the share of images in which a cell is found and the share of the image that it covers,
 by label; where cells have masks, the IoU of cell and nucleus, the share of the masked nucleus that the found cell

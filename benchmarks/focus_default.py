@@ -1,6 +1,6 @@
 """What an SAE finds that is trained on all tokens, on those of the cell, or on those of its nucleus.
 
-    python benchmarks/focus_default.py --data ../shared/data --out focus_default
+    python benchmarks/focus_default.py --data DATA --out focus_default
 
 For each focus an SAE is trained by the default recipe (the same number of steps) on the cells of `acevedo`, and an
 atlas is made; beside it stands the same SAE with random weights and the same focus. Printed are, as they come and as a

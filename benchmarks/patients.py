@@ -1,6 +1,6 @@
 """APL against other AML on 82 real patients, from images to the table of the docs.
 
-    python benchmarks/patients.py --data ../shared/data/apl_cohort --out runs/patients
+    python benchmarks/patients.py --data DATA/apl_cohort --out runs/patients
 
 Goes the whole way with the defaults (`cytosae run`, `cytosae cohort`) and prints the table of models, baselines,
 confounders and controls, the contrasts, and how the ranking of cells compares with experts. `--strict` adds SAEs

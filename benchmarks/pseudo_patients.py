@@ -1,6 +1,6 @@
 """Pseudo-patients of real cells with stated mixtures: does a cohort's analysis say what was put in?
 
-    python benchmarks/pseudo_patients.py --data ../shared/data/acevedo --out runs/pseudo
+    python benchmarks/pseudo_patients.py --data DATA/acevedo --out runs/pseudo
 
 Composes patients with four diagnoses (normal, eosinophilia, lymphocytosis, left shift) from the labelled cells of
 Acevedo, no image in two patients; goes the public way (`cytosae run`, `cytosae cohort --compare eosinophilia normal`,

@@ -1,6 +1,6 @@
-"""Beside the published model, on the same Acevedo images: `python benchmarks/published.py --data ../shared/data ...`.
+"""Beside the published model, on the same Acevedo images: `python benchmarks/published.py --data DATA ...`.
 
-    python benchmarks/published.py --data ../shared/data --reference ../shared/reference --out runs/published
+    python benchmarks/published.py --data DATA --reference REFERENCE --out runs/published
 
 An SAE is trained by the default recipe on the tokens (bundled backbone) of all Acevedo cells at hand; its reference
 cells are put beside those that the published statistics name for each of 49,152 latents (`acevedo_order.csv` says which

@@ -1,6 +1,6 @@
 """How long, how sparse, how wide, normalised how, and why latents fall silent: the default recipe, one thing changed.
 
-    python benchmarks/recipe_size.py --data ../shared/data --out runs/recipe_size
+    python benchmarks/recipe_size.py --data DATA --out runs/recipe_size
 
 SAEs are trained on the tokens (bundled backbone) of `acevedo_more` and measured on those of `acevedo`, which they have
 not seen:

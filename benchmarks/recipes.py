@@ -1,4 +1,4 @@
-"""Which recipe? Sparse autoencoders compared on real cells: `python benchmarks/recipes.py --data ../shared/data`.
+"""Which recipe? Sparse autoencoders compared on real cells: `python benchmarks/recipes.py --data DATA`.
 
 All are trained on the tokens (bundled backbone) of one half of Acevedo's cells; then each is measured on what it has
 not seen:

@@ -1,6 +1,6 @@
 """How far `change_stain` changes colours, beside how far they differ between laboratories.
 
-    python benchmarks/stain_change.py --data ../shared/data
+    python benchmarks/stain_change.py --data DATA
 
 For every folder of images below --data, the means of l, alpha and beta of 100 images are computed as they are and after
 a change of stain. Printed are the standard deviation between the folders' means, and that of the change of an image.

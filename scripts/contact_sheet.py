@@ -1,7 +1,7 @@
 """Draw the contact sheet of docs/synthetic.md: every type in one laboratory, and one cell in all laboratories.
 
 python scripts/contact_sheet.py docs/images/synthetic.png
-python scripts/contact_sheet.py beside.png --data ../shared/data   # real cells beside synthetic ones, to look at
+python scripts/contact_sheet.py beside.png --data DATA   # real cells beside synthetic ones, to look at
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure the bundled `tiny` backbone: every figure of its model card in one run, as Markdown tables.
 
-    python scripts/evaluate_tiny.py --data ../shared/data
+    python scripts/evaluate_tiny.py --data DATA
 
 Linear probes (logistic regression) on frozen tokens, for the trained net, the weights that were bundled before, the
 net untrained, and raw pixels; where nuclei are; how far colour moves the tokens; and the statistics of the tokens

@@ -1,6 +1,6 @@
 """How real synthetic cells are to a backbone: linear classifiers carried from synthetic to real cells and back.
 
-    python scripts/realism.py --data ../shared/data
+    python scripts/realism.py --data DATA
 
 Mean and standard deviation over a cell's tokens; logistic regression on neutrophil, lymphocyte, monocyte, eosinophil.
 Trained on synthetic cells of all laboratories and applied to each real data set, trained on real ones and applied to

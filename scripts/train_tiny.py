@@ -1,6 +1,6 @@
 """Train the bundled `tiny` backbone without labels, on Acevedo's cells and BCCD's.
 
-    python scripts/train_tiny.py --data ../shared/data --deit deit_tiny_patch16_224.safetensors --out runs/tiny
+    python scripts/train_tiny.py --data DATA --deit deit_tiny_patch16_224.safetensors --out runs/tiny
 
 Two views of every cell are drawn (crop, rotation, stain, focus: all anew), part of their patches is hidden, and the
 loss is a weighted sum (`scripts/tiny_learner.py`; the weights are options of the recipe):

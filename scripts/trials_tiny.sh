@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Short trainings of candidates for the bundled backbone on the same number of views, each measured by the yardsticks of
 # scripts/trials_rule.py, which then ranks them:
-#   scripts/trials_tiny.sh ../shared/data ../shared/reference/deit_tiny/deit_tiny_patch16_224.safetensors runs/trials
+#   scripts/trials_tiny.sh DATA deit_tiny_patch16_224.safetensors runs/trials
 # A trial is 128 steps of 32 views (about four minutes on one CPU core); one that has been finished is not done again.
 set -euo pipefail
 data=$1 deit=$2 out=$3

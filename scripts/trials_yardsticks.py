@@ -1,6 +1,6 @@
 """Measure one candidate for the bundled backbone by the yardsticks of `scripts/trials_rule.py`, in two minutes.
 
-    python scripts/trials_yardsticks.py --data ../shared/data --weights runs/tiny/tiny.safetensors --out trial.json
+    python scripts/trials_yardsticks.py --data DATA --weights runs/tiny/tiny.safetensors --out trial.json
 
 `--deit FILE --blocks 7 8 9` measures DeiT-tiny as it came, cut after each of these blocks. Cells are a fixed random
 part of each domain; probes are ridge regressions on CLS, mean and s.d. of the patch tokens. Labels, attributes and

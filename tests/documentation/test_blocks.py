@@ -21,7 +21,7 @@ from cytosae.pipeline import Study, StudyConfig
 from cytosae.pipeline.places import PLACES
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from command_pages import commands_page
+from mkdocs_hooks import commands_page
 
 pytestmark = pytest.mark.timeout(900)  # whoever comes first waits for the first tutorials: minutes on a busy machine
 PYTHON = blocks("python")
