@@ -1,4 +1,4 @@
-"""mkdocs hooks: the page of all commands, made from the program itself, and a warning where Markdown was left as it was typed."""
+"""mkdocs hooks: the page of all commands, from the program itself; a warning where Markdown stays as it was typed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 LOG = logging.getLogger("mkdocs.plugins.cytosae")
 LAID_OUT = re.compile(r"<(pre|code|table|script|style)\b.*?</\1>", re.DOTALL)
 TYPED = re.compile(r"\n\s*(?:[-*+]|\d+\.) +\w[^\n<]{0,60}|(?:\n|<p>)\|[^\n<]{0,60}|```|\]\(\w[^)]*\.md")
-"""A list or a table without an empty line before it, a fence in the middle of a line, a link in a place that knows none."""
+"""A list or table without an empty line before it, a fence within a line, a link in a place that knows none."""
 
 
 def commands_page() -> str:

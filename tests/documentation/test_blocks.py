@@ -14,6 +14,7 @@ from cli.test_help import COMMANDS
 from documentation.blocks import FILES, ROOT, blocks, commands
 from documentation.pages import PAGES, likeness, outputs, run_page
 
+from cytosae.atlas.matrix import layer_names
 from cytosae.cells.table import COLUMNS as COLUMNS_OF_CELLS
 from cytosae.cli.commands import app
 from cytosae.common.configuration import to_plain
@@ -139,7 +140,7 @@ def test_every_artifact_and_every_column_is_documented(stage):
     assert [place for place in places if Path(place).name not in text and place.split("/")[0] + "/" not in text] == []
     study = Study(stage / "DIR")
     atlas, cells = study.atlas("IMAGES"), study.cells("IMAGES")
-    columns = [*atlas.var.columns, *atlas.layers, *atlas.obsm, *COLUMNS_OF_CELLS]
+    columns = [*atlas.var.columns, *layer_names(atlas), *atlas.obsm, *COLUMNS_OF_CELLS]
     assert [name for name in columns if f"`{name}`" not in text and f'["{name}"]' not in text] == []
     assert set(COLUMNS_OF_CELLS) <= set(cells.frame.columns)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import anndata as ad
 import h5py
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +17,11 @@ BLOCK_ENTRIES = 1 << 22
 """Stored entries that are read at a time."""
 GAP_ENTRIES = 1 << 15
 """Unwanted entries that are read rather than skipped; what is skipped is decompressed in any case."""
+
+
+def layer_names(data: ad.AnnData) -> list[str]:
+    """Names of the layers; anndata 0.13 counts ``X`` among them, as None."""
+    return [name for name in data.layers if isinstance(name, str)]
 
 
 def read_rows(matrix: Any, rows: NDArray[np.integer] | None = None) -> sp.csr_array:

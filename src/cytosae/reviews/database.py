@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
@@ -67,6 +68,7 @@ class Database:
             raise UsageError(
                 f"{problem.name} is missing; install it with: pip install 'cytosae[postgres]'."
             ) from problem
+        weakref.finalize(self, self.engine.dispose)  # an explorer that nobody closes leaves no connection open
         # SQLite has one writer: threads that wait here wait in turn, where its own waiting is by chance
         self._turn = threading.Lock() if made.get_backend_name() == "sqlite" else nullcontext()
         self._told = made.render_as_string(hide_password=True)

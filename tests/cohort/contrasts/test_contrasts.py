@@ -121,8 +121,9 @@ def test_contrast_is_the_textbook_formulae(small_atlas):
     np.testing.assert_allclose(table["cliffs_delta"], 2 * table["auc"] - 1)
     tested = table["tested"].to_numpy()
     expected = stats.mannwhitneyu(a[:, tested], b[:, tested], axis=0, method="asymptotic")
-    np.testing.assert_allclose(table["p"][tested], expected.pvalue, rtol=1e-6)
-    np.testing.assert_allclose(table["q"][tested], stats.false_discovery_control(expected.pvalue), rtol=1e-6)
+    p = np.nan_to_num(expected.pvalue, nan=1.0)  # scipy 1.18 gives none where all values are equal
+    np.testing.assert_allclose(table["p"][tested], p, rtol=1e-6)
+    np.testing.assert_allclose(table["q"][tested], stats.false_discovery_control(p), rtol=1e-6)
     mirrored = contrast(cohort, "AML", "APL", kind="count")
     np.testing.assert_allclose(mirrored["difference"], -table["difference"])
     np.testing.assert_allclose(mirrored["auc"], 1 - table["auc"])

@@ -11,6 +11,7 @@ from cohort.small_chain import APL_LATENT, TAU, TYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cytosae.atlas.matrix import layer_names
 from cytosae.cohort import barcodes, cell_matrix, near_duplicates, open_cohort, patient_correlation, save_cohort
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError, UsageError
@@ -69,7 +70,7 @@ def test_mean_of_a_patients_rows_of_the_cell_matrix_is_the_barcode(small_atlas, 
     result = barcodes(small_atlas, kinds=[kind])
     own = (small_atlas.obs["patient"] == "P11").to_numpy()
     np.testing.assert_allclose(result.X[11], np.asarray(matrix[own].mean(0)).ravel(), rtol=1e-6, atol=1e-9)
-    assert list(result.layers) == [kind, f"{kind}_se"]
+    assert layer_names(result) == [kind, f"{kind}_se"]
 
 
 @pytest.mark.parametrize("value", [None, "own"])
@@ -130,7 +131,7 @@ def test_order_of_cells_and_size_of_blocks_do_not_matter(seed, entries):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("cytosae.cohort.patients.barcodes"), "BLOCK_ENTRIES", entries)
         parts = barcodes(atlas[rng.permutation(n)].copy(), diagnosis=None)
-    for name in whole.layers:
+    for name in layer_names(whole):
         np.testing.assert_allclose(parts.layers[name], whole.layers[name], rtol=1e-5, atol=1e-7)
     assert parts.obs_names.tolist() == sorted(set(obs["patient"]))
 
@@ -147,7 +148,7 @@ def test_cells_without_a_patient_are_left_out_and_counted(small_atlas):
 
 def test_barcodes_of_some_cells_leave_out_patients_without_enough_of_them(small_atlas):
     immature = small_atlas.obs["true_label"].isin(["promyelocyte", "myeloblast"]).to_numpy()
-    immature &= (small_atlas.obs["patient"] != "P09").to_numpy()
+    immature = immature & (small_atlas.obs["patient"] != "P09").to_numpy()
     result = barcodes(small_atlas, cells=immature)
     assert "P09" not in result.obs_names
     assert result.uns["barcode"]["left_out"].tolist() == ["P09"]

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from cytosae.atlas.matrix import layer_names
 from cytosae.cohort.config import Kind
 from cytosae.cohort.contrasts.rank_tests import auc_interval, fewest_patients, mann_whitney, smallest_p
 from cytosae.cohort.design import Design, Intervals
@@ -170,7 +171,7 @@ def open_contrast(path: Path | str, *, verify: bool = True) -> pd.DataFrame:
 def layer(barcodes: ad.AnnData, kind: Kind) -> NDArray[np.float32]:
     """(P, m) barcode of one kind, dense."""
     if kind not in barcodes.layers:
-        made = ", ".join(name for name in barcodes.layers if not name.endswith("_se"))
+        made = ", ".join(name for name in layer_names(barcodes) if not name.endswith("_se"))
         raise UsageError(f"there is no barcode {kind!r} here; make it, or choose among: {made}.")
     return np.asarray(barcodes.layers[kind])
 

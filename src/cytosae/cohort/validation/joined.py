@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.atlas.matrix import layer_names
 from cytosae.cohort.classification.cohort_arrays import CohortArrays, Controls, gather, patient_groups
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.design import Design
@@ -163,7 +164,7 @@ def _renamed(later: PatientData, patient: str) -> PatientData:
 
 def _patients(first: Any, second: Any) -> AnnData:
     """Barcodes below one another; what is computed from labels (`obsm`) is left to the cells."""
-    kinds = [kind for kind in first.layers if kind in second.layers]
+    kinds = [kind for kind in layer_names(first) if kind in second.layers]
     stacked = ad.AnnData(
         obs=_observations(first, second),
         var=pd.DataFrame(index=first.var_names),
