@@ -11,7 +11,6 @@ FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<kind>\w*)(?P<rest>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S
 )
-_INDENTED = re.compile(r"^ {4}cytosae [^\n]+$", re.M)
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,12 @@ def blocks(kind: str) -> list[Block]:
     return found
 
 
-def commands() -> dict[str, str]:
-    """Every line of a block that calls cytosae -> the file that it stands in."""
-    found = {}
+def commands() -> dict[str, Block]:
+    """Every line of a block that calls cytosae -> the block, one that is run where there is one."""
+    found: dict[str, Block] = {}
     for block in blocks("bash"):
         for line in block.code.replace("\\\n", " ").splitlines():
-            if line.startswith("cytosae "):
-                found[line] = block.name
-    for file in FILES:
-        for match in _INDENTED.finditer(file.read_text(encoding="utf-8")):
-            found[match[0].strip()] = file.name
-    return {line.partition(" # ")[0].strip(): where for line, where in found.items()}
+            told = line.partition(" # ")[0].strip()
+            if told.startswith("cytosae ") and (told not in found or found[told].why):
+                found[told] = block
+    return found

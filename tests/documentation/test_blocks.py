@@ -13,9 +13,11 @@ import pytest
 from cli.test_help import COMMANDS
 from documentation.blocks import FILES, ROOT, blocks, commands
 from documentation.pages import PAGES, likeness, outputs, run_page
+from documentation.typed import MINUTES, calls, is_server, on_stage, runs_elsewhere, serve_nobody, set_stage
 
 from cytosae.atlas.matrix import layer_names
 from cytosae.cells.table import COLUMNS as COLUMNS_OF_CELLS
+from cytosae.cli import main
 from cytosae.cli.commands import app
 from cytosae.common.configuration import to_plain
 from cytosae.pipeline import Study, StudyConfig
@@ -43,10 +45,31 @@ image = load_image("cell.png")
 """What blocks of Python find around them."""
 
 
-@pytest.mark.parametrize(("line", "where"), commands().items(), ids=lambda value: value)
-def test_a_command_in_the_docs_is_one_that_exists(line, where):
+TYPED = commands()
+APART = [line for line, block in TYPED.items() if not (block.why or block.file in PAGES)]
+"""Commands of pages that are no tutorials."""
+AWAY = [line for line in APART if runs_elsewhere(line)]
+HERE = list({tuple(on_stage(line)): line for line in APART if line not in AWAY}.values())
+"""Those that a test runs elsewhere, and those that are run here, once where the names in them stand for the same."""
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_a_command_in_the_docs_is_one_that_exists(line):
     words = shlex.split(line.replace("...", ""))
     app.parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+def test_every_line_of_a_shell_is_run_or_says_why_not():
+    for block in blocks("bash"):
+        lines = block.code.replace("\\\n", " ").splitlines()
+        assert block.why or all(line.startswith("cytosae ") for line in lines if line.strip()), block.name
+
+
+@pytest.mark.parametrize("line", AWAY)
+def test_what_another_test_runs_is_in_that_test(line):
+    text = (ROOT / str(runs_elsewhere(line))).read_text(encoding="utf-8")
+    words = [word for word in line.split()[1:3] if word.isalpha() and word.islower()] + re.findall(r"--[\w.-]+", line)
+    assert [word for word in words if word not in text and word not in {"--study", "--out", *MINUTES}] == []
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +93,25 @@ def stage(first_pages: tuple[Path, dict[Path, str]]) -> Path:
     assert demo.is_dir()
     shutil.copyfile(min((folder / "IMAGES").glob("images/**/*.png")), folder / "cell.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder_of_words(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the names of commands stand for something."""
+    folder = tmp_path_factory.mktemp("typed")
+    set_stage(folder, stage)
+    return folder
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_a_command_in_the_docs_ends_well(line, stage, folder_of_words, monkeypatch, capfd):
+    monkeypatch.chdir(folder_of_words)
+    serve_nobody(monkeypatch)
+    shutil.rmtree("DIR", ignore_errors=True)
+    shutil.copytree(stage / "DIR", "DIR")  # as the tutorials left it
+    for words in calls(line, stage / "DIR"):
+        assert main(words) == 0, capfd.readouterr().err
+        assert not is_server(words) or "The explorer is at http://127.0.0.1:" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

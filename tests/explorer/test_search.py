@@ -129,7 +129,7 @@ def test_cells_that_have_what_is_active_on_patches_are_found(explorer, atlas, st
     assert f'href="/cells/{cell}?patches=100,101"' in page
     rows, columns = found["grid"]
     for patch in patches:  # marked on the picture of the cell
-        assert f'<rect x="{patch % columns}" y="{patch // columns}" width="1" height="1"/>' in page
+        assert f'<rect x="{patch % columns}" y="{patch // columns}" width="1" height="1" class="chosen"/>' in page
     assert rows * columns == store.n_tokens - 1
     assert all(f">{card['name']}</a> ({card['latent']})" in page for card in found["concepts"])
     assert f"/search?like={cell}&amp;patches=100,101" in explorer.get(f"/cells/{cell}?patches=100,101").text
