@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.matrix import read_array_rows
 from cytosae.common.cache import cache_folder
 from cytosae.common.disk import disk_errors
-from cytosae.common.unfinished import remove, unfinished
+from cytosae.common.unfinished import whole
 
 INDEXED = 1 << 24
 """Numbers (cells x width) above which an index is made: fewer lie in memory, where all are compared in a moment."""
@@ -93,15 +93,11 @@ def write_index(means: Any, centre: NDArray[np.float32], path: Path) -> None:
         for at in range(0, len(block), ADDED):
             some = block[at : at + ADDED]
             index.add(np.arange(start + at, start + at + len(some)), some, threads=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = unfinished(path)
     try:
-        index.save(str(temporary))
-        temporary.replace(path)
+        with whole(path) as temporary:
+            index.save(str(temporary))
     except RuntimeError as problem:  # which is what usearch makes of the system's refusal
         raise OSError(str(problem)) from problem
-    finally:
-        remove(temporary)
 
 
 class _Index:

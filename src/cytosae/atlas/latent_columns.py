@@ -16,7 +16,7 @@ from cytosae.atlas.matrix import row_blocks, stored_entries
 from cytosae.common.cache import cache_folder
 from cytosae.common.disk import disk_errors
 from cytosae.common.memory import give_back
-from cytosae.common.unfinished import remove, unfinished
+from cytosae.common.unfinished import whole
 
 INDEXED = 1 << 26
 """Stored entries above which a single search makes columns, too, and keeps them: rows would take more than seconds."""
@@ -111,31 +111,32 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
     """
     if folder.is_dir():
         return Columns(folder)
+    try:
+        with whole(folder, folder=True) as temporary:
+            _turn_round(matrix, temporary)
+    except OSError:
+        if not folder.is_dir():  # unless another process was quicker
+            raise
+    return Columns(folder)
+
+
+def _turn_round(matrix: Any, folder: Path) -> None:
     m = matrix.shape[1]
     counts = np.zeros(m + 1, np.int64)
     for _, block in row_blocks(matrix):
         counts[1:] += np.bincount(block.indices, minlength=m)
     starts, row_starts = np.cumsum(counts), np.concatenate([[0], np.cumsum(stored_entries(matrix))])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = unfinished(folder)
-    temporary.mkdir()
-    try:
-        starts.tofile(temporary / "starts")
-        row_starts.tofile(temporary / "row_starts")
-        entries = np.memmap(temporary / "entries", ENTRY, "w+", shape=(max(1, int(starts[-1])),))
-        filled = starts[:-1].copy()
-        with (temporary / "row_latents").open("wb") as row_latents:
-            for start, block in row_blocks(matrix, AT_ONCE):
-                block.indices.astype(_latent_type(m)).tofile(row_latents)
-                _enter(entries, filled, start, block.tocsc())
-                give_back()
-        entries.flush()
-        del entries  # Windows renames no folder with a file that is mapped
-        if not folder.is_dir():  # another process may have been quicker
-            temporary.rename(folder)
-    finally:
-        remove(temporary)
-    return Columns(folder)
+    starts.tofile(folder / "starts")
+    row_starts.tofile(folder / "row_starts")
+    entries = np.memmap(folder / "entries", ENTRY, "w+", shape=(max(1, int(starts[-1])),))
+    filled = starts[:-1].copy()
+    with (folder / "row_latents").open("wb") as row_latents:
+        for start, block in row_blocks(matrix, AT_ONCE):
+            block.indices.astype(_latent_type(m)).tofile(row_latents)
+            _enter(entries, filled, start, block.tocsc())
+            give_back()
+    entries.flush()
+    del entries  # Windows renames no folder with a file that is mapped
 
 
 def _enter(entries: NDArray[np.void], filled: NDArray[np.int64], start: int, columns: sp.csc_array) -> None:

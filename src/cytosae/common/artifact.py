@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 from cytosae.common.configuration import finite
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import read_record, write_json
-from cytosae.common.unfinished import displaced, remove, sweep, unfinished
+from cytosae.common.unfinished import displaced, remove, sweep, unfinished, whole
 
 RECORD = "artifact.json"
 SCHEMAS = {
@@ -200,18 +200,13 @@ def write_file_artifact(
     details: dict[str, Any] | None = None,
 ) -> Iterator[Path]:
     """Like `write_artifact` for a single file: yields the temporary file's path (same suffix as ``path``)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    temporary = unfinished(path)
-    try:
+    with whole(path) as temporary:
         yield temporary
         entry = {path.name: {"sha256": hash_file(temporary), "bytes": temporary.stat().st_size}}
         # Without its record the file does not count as done: an interruption between these lines costs a repetition.
         record_path(path).unlink(missing_ok=True)
-        temporary.replace(path)
-        write_json(record_path(path), _record(kind, config, inputs, entry, details))
-    finally:
-        remove(temporary)
+    write_json(record_path(path), _record(kind, config, inputs, entry, details))
 
 
 def read_artifact(path: Path | str, kind: str | None = None, *, verify: bool = True) -> Artifact:

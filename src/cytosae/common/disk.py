@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cytosae.common.errors import ArtifactError, CytosaeError
-from cytosae.common.unfinished import unfinished
+from cytosae.common.unfinished import whole
 
 TAKES_NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a file system says to nobody but those who write."""
@@ -44,15 +44,10 @@ def disk_errors(path: Path, codes: Collection[int] | None = TAKES_NO_MORE) -> It
 
 def write_durably(file: Path, content: bytes) -> None:
     """Write beside, flush to disk, rename: the file is there whole or not at all."""
-    temporary = unfinished(file)
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(file) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _code(problem: Exception) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ABANDONED = 3600.0
@@ -16,6 +17,29 @@ _ANY = "[0-9a-f]" * 8
 def unfinished(path: Path) -> Path:
     """A new name beside ``path``, of the same suffix, to write under before a rename into place."""
     return _named(path, uuid.uuid4().hex[:8], ".partial")
+
+
+@contextmanager
+def whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Have a file (or a folder) appear at ``path`` when the block ends without an error, and not at all otherwise.
+
+    Yields where to write: beside ``path``, of the same suffix. An older file is replaced, and so is an empty folder; a
+    folder with something in it is an `OSError`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = unfinished(path)
+    if folder:
+        temporary.mkdir()
+    try:
+        yield temporary
+        if not folder:
+            temporary.replace(path)
+            return
+        with suppress(FileNotFoundError):
+            path.rmdir()
+        temporary.rename(path)
+    finally:
+        remove(temporary)
 
 
 def displaced(path: Path) -> Path:

@@ -24,7 +24,7 @@ from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.truth import write_truth
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.progress import progress
-from cytosae.common.unfinished import remove, unfinished
+from cytosae.common.unfinished import whole
 
 Rows = list[dict[str, Any]]
 
@@ -57,9 +57,7 @@ def synthesize(out: Path | str, *, processes: int = 1, **options: Unpack[CohortO
         raise UsageError(f"processes is {processes}; give 1 or more.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; give the name of a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    growing = unfinished(out)
-    try:
+    with whole(out, folder=True) as growing:
         attributes: Rows = []
         with progress("Drawing cells", model.patients * model.cells, "cells") as bar:
             for rows in _patients(growing, model, processes):
@@ -67,11 +65,6 @@ def synthesize(out: Path | str, *, processes: int = 1, **options: Unpack[CohortO
                 bar.advance(len(rows))
         _write_manifest(growing, model)
         write_truth(growing / "truth", model, pd.DataFrame(attributes))
-        if out.exists():
-            out.rmdir()
-        growing.rename(out)
-    finally:
-        remove(growing)
     return out
 
 

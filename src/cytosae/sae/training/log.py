@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cytosae.common.unfinished import unfinished
+from cytosae.common.unfinished import whole
 from cytosae.sae.training.optimisation import StepLog
 
 if TYPE_CHECKING:
@@ -41,12 +41,9 @@ class TrainingLog:
 
     def __enter__(self) -> TrainingLog:
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             kept = _rows_upto(self._path, self._upto)
-            temporary = unfinished(self._path)
-            with temporary.open("w", encoding="utf-8", newline="") as file:
+            with whole(self._path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([COLUMNS, *kept])
-            temporary.replace(self._path)
             self._file = self._path.open("a", encoding="utf-8", newline="")
         return self
 

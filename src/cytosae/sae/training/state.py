@@ -14,7 +14,7 @@ from torch import Tensor
 from cytosae.common.artifact import hash_file
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import read_record, reading, write_json
-from cytosae.common.unfinished import unfinished
+from cytosae.common.unfinished import remove, whole
 
 FORMAT = 1
 TENSORS, STATE = "state.safetensors", "state.json"
@@ -46,23 +46,16 @@ def write_state(
     folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, keep: int
 ) -> Path:
     """Write ``folder/step-<step>`` atomically and remove all but the ``keep`` last checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:09d}"
-    temporary = unfinished(path)
-    temporary.mkdir()
-    try:
+    with whole(path, folder=True) as temporary:
         save_file(dict(tensors), temporary / TENSORS)
         _flush(temporary / TENSORS)
         record = {"format": FORMAT, "step": step, "sha256": hash_file(temporary / TENSORS), **values}
         write_json(temporary / STATE, record)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-        _flush(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(path)
+    _flush(folder)
     for old in list_states(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
     return path
 
 
