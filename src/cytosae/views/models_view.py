@@ -68,7 +68,7 @@ def view_of_models(result: ClassificationResult, *, curves: int = 5) -> ModelsVi
         positive=positive_of(result),
         verdict=_verdict(classes, auroc, rivals),
         auroc=auroc,
-        compared=_compared(result, auroc, rivals),
+        compared=_compared(result),
         key=_table(result, rows_that_matter(result), {"auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}),
         all=_table(result, by_family(rows), _columns(result, rows), families=True),
         confounding=_confounding(rows, name),
@@ -97,7 +97,7 @@ def rivals_of(result: ClassificationResult) -> dict[str, Number]:
 
 def rows_that_matter(result: ClassificationResult) -> tuple[str, ...]:
     """The recommended model first, then what a limit to its concepts leaves out and what it has to be better than."""
-    return (result.recommended.name, *([result.unlimited] if result.unlimited else []), *rivals_of(result))
+    return tuple(row_words(result))
 
 
 def recommended_facts(result: ClassificationResult, concepts: int) -> dict[str, Any]:
@@ -138,6 +138,13 @@ def price_of(result: ClassificationResult) -> dict[str, Any] | None:
 def rival_words(name: str) -> str:
     """What a row that matters is, in words."""
     return next(words for start, words in RIVALS.items() if name.startswith(start.partition(": ")[0]))
+
+
+def row_words(result: ClassificationResult) -> dict[str, str]:
+    """What each row that matters is, in words."""
+    words = {name: rival_words(name) for name in rivals_of(result)}
+    unlimited = {result.unlimited: "without a limit to concepts"} if result.unlimited else {}
+    return {result.recommended.name: "the recommended decision", **unlimited, **words}
 
 
 def doubts_of(result: ClassificationResult) -> tuple[str, ...]:
@@ -189,17 +196,17 @@ def as_good(other: Number, auroc: Number) -> bool:
     return least is not None and (other.value or 0.0) >= least
 
 
-def _compared(result: ClassificationResult, auroc: Number, rivals: Mapping[str, Number]) -> Intervals:
-    rows, name = [IntervalRow("recommended", auroc, strong=True)], result.recommended.name
-    if result.unlimited:
-        unlimited = result.table.set_index("model").loc[result.unlimited].to_dict()
-        rows.append(IntervalRow("without a limit to concepts", measured(unlimited, "auroc")))
-    rows += [IntervalRow(rival_words(rival).removesuffix(" alone"), other) for rival, other in rivals.items()]
+def _compared(result: ClassificationResult) -> Intervals:
+    name, table = result.recommended.name, result.table.set_index("model")
+    rows = tuple(
+        IntervalRow(words.removesuffix(" alone"), measured(table.loc[row].to_dict(), "auroc"), strong=row == name)
+        for row, words in row_words(result).items()
+    )
     words = (
         f"AUROC with its 95 % interval in the same folds of patients: {name}, and what it has to be better than. "
         "Dashed: chance."
     )
-    return Intervals(words, Axis("AUROC"), (IntervalPanel("", tuple(rows), 0.5),))
+    return Intervals(words, Axis("AUROC"), (IntervalPanel("", rows, 0.5),))
 
 
 def by_family(rows: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ from cytosae.cohort.patients.diagnoses import REST
 from cytosae.common.errors import InputError
 from cytosae.views.approval_view import ApprovalView
 from cytosae.views.gallery_view import ConceptCard, card_of
-from cytosae.views.models_view import doubts_of, rival_words, rivals_of
+from cytosae.views.models_view import doubts_of, row_words
 from cytosae.views.number_words import count, percent, two, whole
 from cytosae.views.opened_dataset import OpenedAtlas
 from cytosae.views.page_parts import Number, known, measured, text
@@ -296,11 +296,7 @@ def verdict_of(result: ClassificationResult) -> str:
 def _models(result: ClassificationResult) -> tuple[ModelRow, ...]:
     chosen = result.recommended.name
     sessions = f"{chosen}, imaging sessions kept together"
-    words = {chosen: "the recommended decision"}
-    if result.unlimited:
-        words[result.unlimited] = "concepts without a limit to their number"
-    words |= {name: rival_words(name) for name in rivals_of(result)}
-    words[sessions] = "the same, imaging sessions kept together"
+    words = row_words(result) | {sessions: "the same, imaging sessions kept together"}
     rows = {str(row["model"]): row for row in result.table.to_dict("records")}
     return tuple(
         ModelRow(name, said, measured(rows[name], "auroc"), measured(rows[name], "auroc_balanced"), name == chosen)
