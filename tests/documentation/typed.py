@@ -65,8 +65,6 @@ STAND_INS = {
     "may/atlas/smears.h5ad": "OTHER/atlas/IMAGES.h5ad",
 }
 """Name in a command -> what there is on the stage."""
-
-
 BEFORE = {
     "atlas merge": [
         "cytosae atlas share DIR/atlas/IMAGES.h5ad --site north --out north.h5ad",
