@@ -20,8 +20,8 @@ import numpy as np
 
 import cytosae
 from cytosae.atlas import write_atlas
-from cytosae.atlas.streaming import BATCH_CELLS
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.encoding.token_activations import encode_cells
+from cytosae.atlas.making.streaming import BATCH_CELLS
 from cytosae.sae import SparseAutoencoder, TopK
 from cytosae.tokens import FocusedStore, TokenStore, find_tokens_in_focus
 from cytosae.tokens.store.subset import SelectedCells

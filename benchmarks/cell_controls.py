@@ -24,7 +24,7 @@ from cytosae.cohort import ClassificationResult
 from cytosae.evaluation.unit_scores import aucs
 from cytosae.pipeline import Study, cohort_steps
 from cytosae.pipeline.cohort_work import CohortWork
-from cytosae.views.models_view import recommended_facts, rivals_of
+from cytosae.views.patients.models_view import recommended_facts, rivals_of
 
 QUICK = {
     "sae": {"expansion": 8, "train": {"steps": 400}},

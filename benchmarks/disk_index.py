@@ -27,9 +27,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata.io import sparse_dataset
 
-from cytosae.atlas.atlas_file import CsrWriter
-from cytosae.atlas.latent_columns import Columns, write_columns
-from cytosae.atlas.matrix import read_rows
+from cytosae.atlas.stored.atlas_file import CsrWriter
+from cytosae.atlas.stored.latent_columns import Columns, write_columns
+from cytosae.atlas.stored.matrix import read_rows
 
 BYTES = 16
 """Of disk that an entry of this data takes at most."""

@@ -3,7 +3,7 @@
     cytosae atlas looks --study runs/demo
     python benchmarks/looks.py runs/demo
 
-Both are counted on the same cells, by the rule of the drafts of names (`cytosae.views.concept_names.looks_of`).
+Both are counted on the same cells, by the rule of the drafts of names (`looks_of`, `views/concepts/concept_names.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import cytosae
 from cytosae.atlas import build_atlas, latent_places
-from cytosae.atlas.patch_looks import measure_looks
+from cytosae.atlas.places.patch_looks import measure_looks
 from cytosae.sae.model.randomised import randomised
-from cytosae.views.concept_names import looks_of
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.concepts.concept_names import looks_of
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 
 def main() -> None:

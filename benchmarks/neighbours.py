@@ -59,8 +59,8 @@ def made_up(cells: int, width: int) -> np.ndarray:
 
 def measure(name: str, means: np.ndarray, searches: int) -> None:
     """Print the row of one set of mean tokens."""
-    from cytosae.atlas.atlas_file import growing
-    from cytosae.atlas.cell_neighbours import write_index
+    from cytosae.atlas.finding.cell_neighbours import write_index
+    from cytosae.atlas.stored.atlas_file import growing
 
     rows = np.random.default_rng(1).choice(len(means), min(searches, len(means)), replace=False)
     centre = means.mean(axis=0)
@@ -89,7 +89,7 @@ def measure(name: str, means: np.ndarray, searches: int) -> None:
 
 def timed(means: Any, centre: np.ndarray, queries: np.ndarray, **options: Any) -> tuple[list[Any], float]:
     """What is found for each query, and the median of the seconds."""
-    from cytosae.atlas.cell_neighbours import nearest_cells
+    from cytosae.atlas.finding.cell_neighbours import nearest_cells
 
     found, taken = [], []
     for query in queries:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 import cytosae
 from cytosae.atlas import build_atlas
-from cytosae.atlas.cell_search import rank_cells
+from cytosae.atlas.finding.cell_search import rank_cells
 from cytosae.sae.model.randomised import randomised
 from cytosae.views import OpenedDataset
-from cytosae.views.cell_page_view import like_cells, seen_in_store, surprise_at
+from cytosae.views.cells.cell_page_view import like_cells, seen_in_store, surprise_at
 
 
 def main() -> None:

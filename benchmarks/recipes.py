@@ -32,7 +32,7 @@ from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from cytosae import extract, load_backbone, read_cells
 from cytosae.atlas import LocalisationConfig, localisation
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.encoding.token_activations import encode_cells
 from cytosae.evaluation.unit_scores import aucs
 from cytosae.sae import (
     BatchTopK,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from cytosae.atlas.verdicts import VERDICTS, give_verdicts
+from cytosae.atlas.meaning.verdicts import VERDICTS, give_verdicts
 from cytosae.cells.looks import LOOKS, looks_of
 from cytosae.cells.synthetic import DOMAINS, draw_cell
 from cytosae.cells.synthetic.domains import vary_domain

@@ -19,9 +19,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from cytosae.atlas import concept_map, reference_maps
-from cytosae.atlas.image_explanation import explain_cell
-from cytosae.atlas.latent_columns import write_columns
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.encoding.token_activations import encode_cells
+from cytosae.atlas.explaining.image_explanation import explain_cell
+from cytosae.atlas.stored.latent_columns import write_columns
 from cytosae.backbones import load_backbone
 from cytosae.backbones.onnx_backbone import export_onnx
 from cytosae.cells import load_image
@@ -36,7 +36,7 @@ from cytosae.pipeline import Study
 from cytosae.report.pictures import overlay, patch_crop
 from cytosae.reviews.panels import Design, make_panels
 from cytosae.tokens import FocusedStore, find_tokens_in_focus
-from cytosae.views.opened_dataset import map_views
+from cytosae.views.parts.opened_dataset import map_views
 
 ROWS, COLUMNS = GRID = (7, 14)
 ROW, COLUMN = SPOT = (1, 11)

@@ -15,7 +15,7 @@ from elsewhere import ELSEWHERE, Distant, MixedDevicesError, elsewhere
 from torch import Tensor
 
 from cytosae.atlas import build_atlas, concept_maps, localisation, reference_maps
-from cytosae.atlas.image_explanation import explain_cell
+from cytosae.atlas.explaining.image_explanation import explain_cell
 from cytosae.backbones import Backbone, load_backbone
 from cytosae.cells import CellTable, read_cells
 from cytosae.common import devices

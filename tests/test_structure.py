@@ -21,7 +21,6 @@ LAYERS = [
     "cohort",
     "evaluation",
     "reviews",
-    "reviews",
     "views",
     "report",
     "pipeline",
@@ -66,6 +65,12 @@ def layer(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
+def room(module: str) -> str:
+    """``layer.room`` of a module in a room, else nothing."""
+    parts = module.split(".")
+    return ".".join(parts[1:3]) if len(parts) > 3 else ""
+
+
 def test_every_folder_is_a_layer():
     assert {p.parent.name for p in SOURCE.glob("*/__init__.py")} <= set(LAYERS)
 
@@ -84,6 +89,15 @@ def test_imports_flow_one_way():
 def test_there_is_no_circle():
     files = {name: {t for t in targets if t.count(".") > 1} for name, targets in imports().items()}  # not of packages
     TopologicalSorter(files).prepare()  # CycleError names one
+
+
+def test_rooms_have_a_first_and_a_last():
+    """But for those of `sae`: the autoencoder makes its variant by name, and a variant encodes by products of it."""
+    rooms: dict[str, set[str]] = {}
+    for name, targets in imports().items():
+        if (own := room(name)) and layer(name) != "sae":
+            rooms.setdefault(own, set()).update(filter(None, map(room, targets)))
+    TopologicalSorter({one: targets - {one} for one, targets in rooms.items()}).prepare()  # CycleError names one
 
 
 def test_names_of_files_mean_one_thing():

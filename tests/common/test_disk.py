@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from small_disk import small_disk
 
-from cytosae.atlas.storage import write_h5ad
+from cytosae.atlas.stored.storage import write_h5ad
 from cytosae.common.disk import disk_errors
 from cytosae.common.errors import ArtifactError, InputError
 

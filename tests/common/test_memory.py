@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cytosae.atlas import atlas_file
+from cytosae.atlas.stored import atlas_file
 from cytosae.common import memory
 
 

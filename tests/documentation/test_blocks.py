@@ -15,7 +15,7 @@ from documentation.blocks import FILES, ROOT, blocks, commands
 from documentation.pages import PAGES, likeness, outputs, run_page
 from documentation.typed import MINUTES, calls, is_server, on_stage, runs_elsewhere, serve_nobody, set_stage
 
-from cytosae.atlas.matrix import layer_names
+from cytosae.atlas.stored.matrix import layer_names
 from cytosae.cells.table import COLUMNS as COLUMNS_OF_CELLS
 from cytosae.cli import main
 from cytosae.cli.commands import app

@@ -9,7 +9,7 @@ import torch
 from cytosae.atlas import Effect
 from cytosae.evaluation.concept_evidence import MEASURES, Latent, beside_random, strongest
 from cytosae.sae import ReluL1, SparseAutoencoder
-from cytosae.views.concept_evidence_view import view_of_effects, view_of_quality_beside
+from cytosae.views.concepts.concept_evidence_view import view_of_effects, view_of_quality_beside
 
 CELLS, SIDE, WIDTH = 120, 8, 24
 

@@ -24,7 +24,7 @@ from cytosae.pipeline import Study, quality_parts
 from cytosae.pipeline.quality_work import Scores
 from cytosae.report import Pictures, write_page
 from cytosae.sae import Recipe, SparseAutoencoder, TopK, TrainConfig
-from cytosae.views.quality_view import view_of_qualities
+from cytosae.views.datasets.quality_view import view_of_qualities
 
 
 def test_monosemanticity_is_the_weighted_mean_over_pairs():

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.testclient import TestClient
 from starlette.routing import Match
 
-from cytosae.atlas import concept_layout
+from cytosae.atlas.finding import concept_layout
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.explorer.accounts import add_account
 from cytosae.pipeline import Study

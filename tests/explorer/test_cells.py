@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.encoding.token_activations import encode_cells
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
-from cytosae.views.cell_page_view import find_places
+from cytosae.views.cells.cell_page_view import find_places
 
 OWN = {"origin": "http://127.0.0.1:8765"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas import concept_layout
+from cytosae.atlas.finding import concept_layout
 from cytosae.pipeline import Study
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from cytosae.cells import CellTable
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.pipeline import Study
-from cytosae.views.concept_page_view import profile_of, wilson
+from cytosae.views.concepts.concept_page_view import profile_of, wilson
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from explorer.browsing import chromium, needs_chromium, served
 
-from cytosae.atlas import concept_layout
+from cytosae.atlas.finding import concept_layout
 from cytosae.explorer import ExplorerSettings, create_app
 
 pytestmark = needs_chromium

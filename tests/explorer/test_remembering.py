@@ -9,7 +9,7 @@ import pytest
 
 from cytosae.common.cache import cache_folder
 from cytosae.explorer.remembering import HELD, Remembered
-from cytosae.views.concept_map_view import Layout
+from cytosae.views.concepts.concept_map_view import Layout
 
 LAYOUT = Layout((1, 2), (0.5, 1.0), (0.0, 0.25))
 

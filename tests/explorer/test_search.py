@@ -11,14 +11,14 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from cytosae.atlas import cell_neighbours
+from cytosae.atlas.finding import cell_neighbours
 from cytosae.cli import main
 from cytosae.explorer import ExplorerSettings, create_app
 from cytosae.explorer.library import Library
 from cytosae.pipeline import Study
 from cytosae.views import OpenedAtlas
-from cytosae.views.concept_names import name_of
-from cytosae.views.search_view import Likeness, Searched, view_of_search
+from cytosae.views.cells.search_view import Likeness, Searched, view_of_search
+from cytosae.views.concepts.concept_names import name_of
 
 
 def by_name(atlas: OpenedAtlas) -> Searched:

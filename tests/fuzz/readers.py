@@ -33,7 +33,7 @@ from tifffile import imwrite
 from tokens.token_stubs import StubBackbone, write_images
 
 from cytosae.atlas import open_atlas, open_localisation, save_localisation
-from cytosae.atlas.unit_search import Localisation, LocalisationConfig
+from cytosae.atlas.places.unit_search import Localisation, LocalisationConfig
 from cytosae.backbones.checkpoints import dinobloom_state
 from cytosae.backbones.checkpoints import read_state as read_weights
 from cytosae.cells import CellTable, load_image, load_mask, read_cells, unpack_medmnist

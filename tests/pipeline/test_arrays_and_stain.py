@@ -52,7 +52,7 @@ def test_arrays_become_tokens_and_stay_up_to_date_with_the_study_beside_them(arc
 
 
 def test_explaining_an_image_normalises_it_as_extraction_did(monkeypatch: pytest.MonkeyPatch, study_of_smear: Path):
-    import cytosae.atlas.image_explanation as module
+    import cytosae.atlas.explaining.image_explanation as module
 
     seen = []
     monkeypatch.setattr(module, "explain_cell", lambda tokens, *_, **__: seen.append(tokens))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas.cell_type_probe import fit_probe
+from cytosae.atlas.explaining.cell_type_probe import fit_probe
 from cytosae.pipeline.kept_probe import kept_probe
 
 

@@ -12,7 +12,7 @@ from cytosae.common.errors import UsageError
 from cytosae.report import Pictures, render, write_page
 from cytosae.report.pages import relative_link
 from cytosae.views import view_of_patient
-from cytosae.views.number_words import percent
+from cytosae.views.parts.number_words import percent
 
 LINKS = {
     ("patient", "P03"): "patients/P03.html",

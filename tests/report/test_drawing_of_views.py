@@ -12,8 +12,8 @@ from PIL import Image
 from cytosae.report import pictures
 from cytosae.report.drawing import plot_uri
 from cytosae.views import MapView
-from cytosae.views.page_parts import Number
-from cytosae.views.plots import Axis, Chart, IntervalPanel, IntervalRow, Intervals, Matrix, Scatter, Series
+from cytosae.views.parts.page_parts import Number
+from cytosae.views.parts.plots import Axis, Chart, IntervalPanel, IntervalRow, Intervals, Matrix, Scatter, Series
 
 
 def map_view(grid, top):

@@ -11,7 +11,7 @@ from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import UsageError
 from cytosae.report import Pictures, render, write_page
 from cytosae.views import view_of_study
-from cytosae.views.number_words import THIN
+from cytosae.views.parts.number_words import THIN
 
 
 class Page(HTMLParser):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.atlas.intervention import DOSES, DoseResponse, Effect, Interaction
+from cytosae.atlas.explaining.intervention import DOSES, DoseResponse, Effect, Interaction
 from cytosae.common.configuration import to_plain
-from cytosae.views.cause_view import doses_in_rows, pair_in_rows, view_of_doses, view_of_pair
-from cytosae.views.change_view import Watched, view_of_change
+from cytosae.views.cells.cause_view import doses_in_rows, pair_in_rows, view_of_doses, view_of_pair
+from cytosae.views.cells.change_view import Watched, view_of_change
 
 AS_IT_IS = np.array([0.9, 0.1, 0.5])
 FAR = np.array([0.2, 0.1, 0, 0.1, 0.2])

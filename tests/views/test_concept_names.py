@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytosae.views.concept_names import common_traits, headline, name_of, trait_words
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.concepts.concept_names import common_traits, headline, name_of, trait_words
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from cytosae.atlas import Gaze
-from cytosae.views import gaze_view
-from cytosae.views.gaze_view import view_of_gaze
+from cytosae.views.cells import gaze_view
+from cytosae.views.cells.gaze_view import view_of_gaze
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 

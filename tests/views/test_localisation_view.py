@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cytosae.cells import read_cells
-from cytosae.views.localisation_view import SOURCE_COLUMN, sentence, view_of_localisation
+from cytosae.views.datasets.localisation_view import SOURCE_COLUMN, sentence, view_of_localisation
 
 
 def rows(latent: tuple[float, float, float], neuron: tuple[float, float, float], gain_low: float = 0.1) -> pd.DataFrame:

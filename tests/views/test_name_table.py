@@ -18,8 +18,8 @@ from cytosae.atlas import build_atlas, cells_place, save_atlas
 from cytosae.cells import read_cells
 from cytosae.cli import main
 from cytosae.reviews.vocabulary import term_of_value, vocabulary
-from cytosae.views.name_table import table_of_names
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.concepts.name_table import table_of_names
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 
 @pytest.fixture(scope="module")

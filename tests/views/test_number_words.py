@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from cytosae.views.number_words import THIN, duration, listed, number, percent, signed, two, whole
-from cytosae.views.page_parts import Number, say, table_of
+from cytosae.views.parts.number_words import THIN, duration, listed, number, percent, signed, two, whole
+from cytosae.views.parts.page_parts import Number, say, table_of
 
 
 @pytest.mark.parametrize(

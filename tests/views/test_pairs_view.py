@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cytosae.views.pairs_view import sentence
+from cytosae.views.datasets.pairs_view import sentence
 
 ROW = {
     "verdict": "one",

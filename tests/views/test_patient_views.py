@@ -10,11 +10,11 @@ import pytest
 
 from cytosae.common.errors import InputError
 from cytosae.views import Ranking, view_of_disease
-from cytosae.views.contrast_view import set_aside_words, view_of_contrast
-from cytosae.views.few_view import _facts
-from cytosae.views.marks import Marks
-from cytosae.views.models_view import doubts_of, price_of, rivals_of, view_of_models
-from cytosae.views.page_parts import Number
+from cytosae.views.parts.marks import Marks
+from cytosae.views.parts.page_parts import Number
+from cytosae.views.patients.contrast_view import set_aside_words, view_of_contrast
+from cytosae.views.patients.few_view import _facts
+from cytosae.views.patients.models_view import doubts_of, price_of, rivals_of, view_of_models
 
 
 def with_auroc(result, name, auroc, low=None, high=None):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cytosae.views.number_words import count
-from cytosae.views.page_parts import measured, say
+from cytosae.views.parts.number_words import count
+from cytosae.views.parts.page_parts import measured, say
 from cytosae.views.reporting import AUTHORS, reporting_table
 
 

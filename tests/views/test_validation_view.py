@@ -6,7 +6,7 @@ import pandas as pd
 from views.view_fixtures import EVIL
 
 from cytosae.report import Pictures, render
-from cytosae.views.validation_view import verdict_of
+from cytosae.views.patients.validation_view import verdict_of
 
 
 def test_the_verdict_says_first_what_speaks_against_it(validation_view):

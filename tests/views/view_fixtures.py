@@ -59,7 +59,7 @@ def datasets(tmp_path_factory):
 def localised(datasets):
     import scipy.sparse as sp
 
-    from cytosae.atlas.unit_search import LocalisationConfig, search_units
+    from cytosae.atlas.places.unit_search import LocalisationConfig, search_units
 
     rng = np.random.default_rng(0)
     area = (rng.random((20, 16)) < 0.4).astype(np.float32)
@@ -111,7 +111,7 @@ def suppression_view():
 
     from cytosae.evaluation.config import SuppressionConfig
     from cytosae.evaluation.suppression import measure_suppression
-    from cytosae.views.suppression_view import view_of_suppression
+    from cytosae.views.datasets.suppression_view import view_of_suppression
 
     cells, directions, stained = planted()
     config = SuppressionConfig(splits=2, controls=2)
@@ -124,7 +124,7 @@ def names_view():
     """Three concepts: a draft that goes with an attribute as well as people agree, an accepted name, one of neither."""
     import pandas as pd
 
-    from cytosae.views.names_view import view_of_names
+    from cytosae.views.datasets.names_view import view_of_names
 
     nothing = float("nan")
     table = pd.DataFrame(
@@ -153,7 +153,7 @@ def pairs_view():
 
     from cytosae.evaluation.concept_pairs import Answered
     from cytosae.evaluation.config import PairsConfig
-    from cytosae.views.pairs_view import view_of_pairs
+    from cytosae.views.datasets.pairs_view import view_of_pairs
 
     keys = ("verdict", "attribute", "specificity", "cell_attribute", "cell_specificity", "second", "second_share")
     said = [
@@ -334,7 +334,7 @@ def validated(classified):
 def validation_view(shared, validated, classified):
     from types import SimpleNamespace
 
-    from cytosae.views.validation_view import view_of_validation
+    from cytosae.views.patients.validation_view import view_of_validation
 
     earlier = [SimpleNamespace(at="2026-05-04T10:00:00+00:00", patients=3)]
     dataset = shared.dataset
@@ -355,7 +355,7 @@ def disease_view(shared, contrasted):
 
 @pytest.fixture(scope="session")
 def image_view(shared):
-    from cytosae.atlas.image_explanation import explain_cell
+    from cytosae.atlas.explaining.image_explanation import explain_cell
     from cytosae.views import view_of_image
 
     opened = shared.dataset

@@ -1,10 +1,10 @@
-from .build import AtlasPiece, build_atlas, build_piece, reference_table
-from .carried_latents import AtlasComparison, compare_atlases
-from .concept_choice import select_concepts, usefulness
+from .comparing.carried_latents import AtlasComparison, compare_atlases
+from .comparing.drift import Drift, measure_drift
+from .comparing.matching import Matching, match_directions, match_profiles
+from .comparing.merging import merge_atlases, share_atlas
 from .config import GazeConfig, LocalisationConfig
-from .drift import Drift, measure_drift
-from .gaze import Gaze, where_it_looks
-from .intervention import (
+from .explaining.gaze import Gaze, where_it_looks
+from .explaining.intervention import (
     DoseResponse,
     Effect,
     Interaction,
@@ -13,18 +13,18 @@ from .intervention import (
     interaction,
     token_directions,
 )
-from .locations import latent_places
-from .maps import concept_map, concept_maps, reference_maps
-from .mask_agreement import localisation, open_localisation, save_localisation
-from .matching import Matching, match_directions, match_profiles
-from .matrix import read_rows, row_blocks, stored_entries
-from .merging import merge_atlases, share_atlas
-from .official_atlas import OfficialAtlas, import_official
-from .random_latents import describe_random, open_random_latents, save_random_latents
-from .statistics import LatentStatistics, class_selectivity, label_entropy
-from .storage import cells_place, open_atlas, open_cells, save_atlas
-from .streaming import write_atlas
-from .unit_search import Localisation
+from .making.build import AtlasPiece, build_atlas, build_piece, reference_table
+from .making.random_latents import describe_random, open_random_latents, save_random_latents
+from .making.statistics import LatentStatistics, class_selectivity, label_entropy
+from .making.streaming import write_atlas
+from .meaning.concept_choice import select_concepts, usefulness
+from .places.locations import latent_places
+from .places.maps import concept_map, concept_maps, reference_maps
+from .places.mask_agreement import localisation, open_localisation, save_localisation
+from .places.unit_search import Localisation
+from .published.official_atlas import OfficialAtlas, import_official
+from .stored.matrix import read_rows, row_blocks, stored_entries
+from .stored.storage import cells_place, open_atlas, open_cells, save_atlas
 
 __all__ = [
     "AtlasComparison",

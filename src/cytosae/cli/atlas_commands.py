@@ -193,8 +193,8 @@ def quality(
     from cytosae.pipeline.quality_parts import joined_parts, make_part, remove_parts
     from cytosae.pipeline.quality_work import measurable, measure_study
     from cytosae.report import Pictures, write_page
-    from cytosae.views.page_parts import MadeFrom, say
-    from cytosae.views.quality_view import view_of_qualities, view_of_quality
+    from cytosae.views.datasets.quality_view import view_of_qualities, view_of_quality
+    from cytosae.views.parts.page_parts import MadeFrom, say
 
     def made_from(*names: str) -> tuple[MadeFrom, ...]:
         tokens = (MadeFrom(f"tokens/{name}", work.fingerprint("tokens", name)) for name in names)

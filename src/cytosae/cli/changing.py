@@ -23,8 +23,8 @@ def show_change(study: Study, opened: OpenedDataset, image: Path, change: str, o
     from cytosae.cells import load_image
     from cytosae.common.artifact import hash_file
     from cytosae.pipeline.concept_changes import ConceptChanges
-    from cytosae.views.cause_view import doses_in_rows, pair_in_rows
-    from cytosae.views.change_view import changes_of
+    from cytosae.views.cells.cause_view import doses_in_rows, pair_in_rows
+    from cytosae.views.cells.change_view import changes_of
 
     latent, second, factor = change_of(change)
     cell, (tokens, counted) = hash_file(image), study.see(load_image(image))

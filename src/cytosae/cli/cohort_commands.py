@@ -94,8 +94,8 @@ def cohort(
     from cytosae.cohort import open_classifier
     from cytosae.pipeline.approval_step import approved_concepts
     from cytosae.pipeline.cohort_work import CohortWork
-    from cytosae.views.approval_view import view_of_approval
-    from cytosae.views.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
+    from cytosae.views.patients.approval_view import view_of_approval
+    from cytosae.views.patients.models_view import doubts_of, recommended_facts, rows_that_matter, view_of_models
 
     printed = printed or Printed()
     output = Output(as_json=printed.as_json)
@@ -238,7 +238,7 @@ def validate(
     """
     from cytosae.cli.validation_output import counts_of, facts_of_validation, held_row, lines_of
     from cytosae.pipeline.later_patients import validate_patients
-    from cytosae.views.validation_view import doubts_of_validation, rows_shown, second_look, verdict_of
+    from cytosae.views.patients.validation_view import doubts_of_validation, rows_shown, second_look, verdict_of
 
     printed = printed or Printed()
     output = Output(as_json=printed.as_json)

@@ -106,7 +106,7 @@ def _matched(
 ) -> dict[str, Any]:
     import cytosae
     from cytosae.atlas import match_directions, match_profiles
-    from cytosae.atlas.matching import COMMON_CELLS
+    from cytosae.atlas.comparing.matching import COMMON_CELLS
     from cytosae.views import view_of_matching
 
     found = {}
@@ -132,7 +132,7 @@ def _unreconstructed(place: Path) -> tuple[float, float]:
     import numpy as np
 
     import cytosae
-    from cytosae.atlas.unreconstructed import unreconstructed_shares
+    from cytosae.atlas.encoding.unreconstructed import unreconstructed_shares
 
     study = place.parent.parent
     tokens = study / "tokens" / place.stem
@@ -145,7 +145,7 @@ def _unreconstructed(place: Path) -> tuple[float, float]:
 def _show(view: ComparisonView, a: OpenedAtlas, b: OpenedAtlas, output: Output, out: Path | None) -> Path | None:
     """Print the sentence and the numbers; write the page."""
     from cytosae.report import Pictures, write_page
-    from cytosae.views.page_parts import say
+    from cytosae.views.parts.page_parts import say
 
     output.line(view.head.verdict)
     rows = [

@@ -38,7 +38,7 @@ def verdicts(path: Path, /, *, looks: Looks = 2000, out: Path, as_json: Json = F
     out
         CSV file for the table; the explorer shows that at STUDY/quality/DATASET_verdicts.csv.
     """
-    from cytosae.atlas.verdicts import VERDICTS
+    from cytosae.atlas.meaning.verdicts import VERDICTS
     from cytosae.pipeline.artefact_work import verdicts_of_atlas
 
     output = Output(as_json=as_json)
@@ -78,8 +78,8 @@ def suppress(
     """
     from cytosae.pipeline.artefact_work import suppress_artefacts
     from cytosae.report import Pictures, write_page
-    from cytosae.views.page_parts import MadeFrom, say
-    from cytosae.views.suppression_view import view_of_suppression
+    from cytosae.views.datasets.suppression_view import view_of_suppression
+    from cytosae.views.parts.page_parts import MadeFrom, say
 
     output = Output(as_json=as_json)
     work = cytosae.Study(study)
@@ -120,8 +120,8 @@ def pairs(
     from cytosae.evaluation.concept_pairs import VERDICTS, follow_counts
     from cytosae.pipeline.pairs_step import PAIRS
     from cytosae.report import Pictures, write_page
-    from cytosae.views.page_parts import MadeFrom, say
-    from cytosae.views.pairs_view import view_of_pairs
+    from cytosae.views.datasets.pairs_view import view_of_pairs
+    from cytosae.views.parts.page_parts import MadeFrom, say
 
     output = Output(as_json=as_json)
     config = PairsConfig(**changes_of(asked))
@@ -176,8 +176,8 @@ def names(
     from cytosae.pipeline.name_work import followed_beside, names_of_atlas
     from cytosae.report import Pictures, write_page
     from cytosae.reviews import accepted_names
-    from cytosae.views.names_view import GOES_WELL, view_of_names
-    from cytosae.views.page_parts import MadeFrom
+    from cytosae.views.datasets.names_view import GOES_WELL, view_of_names
+    from cytosae.views.parts.page_parts import MadeFrom
 
     output = Output(as_json=as_json)
     study = path.absolute().parent.parent

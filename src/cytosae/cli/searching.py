@@ -15,10 +15,10 @@ from cytosae.cli.studies import ExistingStudy
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from cytosae.atlas.cell_search import Column
+    from cytosae.atlas.finding.cell_search import Column
     from cytosae.pipeline import Study
     from cytosae.views import OpenedAtlas
-    from cytosae.views.search_view import FoundCell, Likeness, Searched
+    from cytosae.views.cells.search_view import FoundCell, Likeness, Searched
 
 SHORTEST = 6
 """Fewest characters by which a cell may be named."""
@@ -75,7 +75,7 @@ def search(
     background
         Find concepts that live beside the cells, too.
     """
-    from cytosae.views.search_view import view_of_search
+    from cytosae.views.cells.search_view import view_of_search
 
     if bool(query) == (like is not None):
         raise UsageError("Ask for one thing: a query, such as 'has 12 and 40, not 7', or --like CELL.")
@@ -107,10 +107,10 @@ def search(
 def _searched(work: Study, names: list[str]) -> Searched:
     """Data sets of a study, opened to be searched; the first names the concepts."""
     from cytosae.atlas import open_atlas
-    from cytosae.atlas.latent_columns import column_lookup
+    from cytosae.atlas.stored.latent_columns import column_lookup
     from cytosae.pipeline.dataset_steps import names_accepted
     from cytosae.views import OpenedAtlas
-    from cytosae.views.search_view import Searched
+    from cytosae.views.cells.search_view import Searched
 
     def opened(name: str) -> OpenedAtlas:
         atlas = open_atlas(work.place("atlas", name), backed="r", verify=False)
@@ -140,8 +140,8 @@ def _likeness(study: Study, atlas: OpenedAtlas, like: str, patches: str) -> Like
     """A cell of the data set, or an image file, as what cells are to be like."""
     from cytosae.cells import load_image
     from cytosae.views import OpenedDataset
-    from cytosae.views.cell_page_view import seen_in_store, seen_in_tokens
-    from cytosae.views.search_view import like_cell, like_patches
+    from cytosae.views.cells.cell_page_view import seen_in_store, seen_in_tokens
+    from cytosae.views.cells.search_view import like_cell, like_patches
 
     cell = _cell_named(atlas, like)
     if cell and not patches:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cytosae.views.number_words import two
-from cytosae.views.page_parts import measured, say
-from cytosae.views.validation_view import MEASURES
+from cytosae.views.parts.number_words import two
+from cytosae.views.parts.page_parts import measured, say
+from cytosae.views.patients.validation_view import MEASURES
 
 if TYPE_CHECKING:
     from cytosae.cohort import Validation

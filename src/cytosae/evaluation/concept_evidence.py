@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.maps import reference_maps
-from cytosae.atlas.statistics import label_entropy
-from cytosae.atlas.token_activations import mean_tokens
-from cytosae.atlas.unit_search import iou
+from cytosae.atlas.encoding.token_activations import mean_tokens
+from cytosae.atlas.making.statistics import label_entropy
+from cytosae.atlas.places.maps import reference_maps
+from cytosae.atlas.places.unit_search import iou
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.evaluation.unit_meanings import monosemanticity, structure_beyond
 from cytosae.evaluation.unit_scores import aucs

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.encoding.token_activations import encode_cells
 
 if TYPE_CHECKING:
     from cytosae.sae import SparseAutoencoder

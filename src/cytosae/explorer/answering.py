@@ -19,7 +19,7 @@ from cytosae.common.configuration import finite
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.explorer.library import Library
 from cytosae.report.templating import make_environment
-from cytosae.views.page_parts import Definition, Page, meaning_of
+from cytosae.views.parts.page_parts import Definition, Page, meaning_of
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 

@@ -18,20 +18,20 @@ from cytosae.explorer.remembering import Remembered
 from cytosae.pipeline import Study, index
 from cytosae.pipeline.places import atlases_below
 from cytosae.views import OpenedAtlas, OpenedDataset
-from cytosae.views.concept_names import name_of
+from cytosae.views.concepts.concept_names import name_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cytosae.atlas.latent_columns import Columns
+    from cytosae.atlas.stored.latent_columns import Columns
     from cytosae.backbones import AnyBackbone
     from cytosae.pipeline.concept_changes import ConceptChanges
     from cytosae.pipeline.patients import Patients
     from cytosae.report.pictures import Pictures
     from cytosae.reviews import Database
     from cytosae.sae import SparseAutoencoder
-    from cytosae.views.comparison_view import ComparisonView, MatchedPair
+    from cytosae.views.datasets.comparison_view import ComparisonView, MatchedPair
 
 
 PREPARED = 30.0
@@ -146,7 +146,7 @@ class Library:
 
     def columns(self, name: str | None = None) -> Columns:
         """The atlas of a data set by latent; made once, and kept beside other things that can be made again."""
-        from cytosae.atlas.latent_columns import kept_columns
+        from cytosae.atlas.stored.latent_columns import kept_columns
 
         atlas = self.atlas(name)
         with self._making_columns:  # takes seconds of a large atlas: pages without them go on
@@ -156,7 +156,7 @@ class Library:
 
     def prepare(self) -> None:
         """Make what the first page of a concept, and the first search for a name, would wait for; index many cells."""
-        from cytosae.atlas.cell_neighbours import keep_index
+        from cytosae.atlas.finding.cell_neighbours import keep_index
 
         with suppress(CytosaeError, OSError):  # the page that needs it tells
             for name in self.names:
@@ -172,7 +172,7 @@ class Library:
 
         Every second moment is left to pages, and after `PREPARED` seconds of work what is left is found page by page.
         """
-        from cytosae.views.cell_page_view import find_places
+        from cytosae.views.cells.cell_page_view import find_places
 
         self._seen.wait()
         with suppress(CytosaeError, OSError):  # the page that needs it tells
@@ -211,7 +211,7 @@ class Library:
     def comparison(self, a: str, b: str) -> tuple[ComparisonView, tuple[MatchedPair, ...]]:
         """Two data sets of one SAE, or two SAEs on the same cells with the pairs most alike; computed once."""
         from cytosae.atlas import compare_atlases, match_profiles
-        from cytosae.views.comparison_view import pairs_of, view_of_comparison, view_of_matching
+        from cytosae.views.datasets.comparison_view import pairs_of, view_of_comparison, view_of_matching
 
         first, second = (self.beside[name] if name in self.beside else self.atlas(name) for name in (a, b))
         with self.lock:

@@ -21,11 +21,11 @@ from cytosae.common.errors import InputError
 from cytosae.explorer.library import Library
 from cytosae.report.colours import on_scale
 from cytosae.report.pictures import LARGE, patch_crop, scaled
-from cytosae.views.gaze_view import GazePage
-from cytosae.views.opened_dataset import FULL_COLOUR
+from cytosae.views.cells.gaze_view import GazePage
+from cytosae.views.parts.opened_dataset import FULL_COLOUR
 
 if TYPE_CHECKING:
-    from cytosae.atlas.gaze import Gaze
+    from cytosae.atlas.explaining.gaze import Gaze
 
 Scale = Literal["viridis", "cividis", "magma", "greys"]
 SCALES = {"greys": "Greys_r"}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cytosae.atlas import open_atlas, open_cells, read_rows, token_directions
-from cytosae.atlas.matrix import read_array_rows
-from cytosae.atlas.unreconstructed import unreconstructed_shares
-from cytosae.atlas.verdicts import CELL_FACTS, IMAGE_FACTS, give_verdicts
+from cytosae.atlas.encoding.unreconstructed import unreconstructed_shares
+from cytosae.atlas.meaning.verdicts import CELL_FACTS, IMAGE_FACTS, give_verdicts
+from cytosae.atlas.stored.matrix import read_array_rows
 from cytosae.cells.looks import cell_looks
 from cytosae.common.errors import UsageError
 from cytosae.evaluation.suppression import LabelledCells, Suppression, measure_suppression

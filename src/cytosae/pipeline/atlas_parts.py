@@ -19,7 +19,7 @@ from cytosae.common.unfinished import remove
 from cytosae.pipeline.step import Job, StepResult
 
 if TYPE_CHECKING:
-    from cytosae.atlas.build import AtlasPlan
+    from cytosae.atlas.making.build import AtlasPlan
 
 SUFFIXES = {"atlas_part": ".h5ad", "random_part": "-random.safetensors"}
 """Kind of a part -> what follows its number in the name of its file."""
@@ -72,7 +72,7 @@ def place_of(job: Job, kind: str, part: Part) -> Path:
 
 def atlas_plan(job: Job) -> AtlasPlan:
     """What the atlas of a step says beside the numbers of its cells, the places of latents aside."""
-    from cytosae.atlas.build import plan_atlas
+    from cytosae.atlas.making.build import plan_atlas
 
     asked = job.asked["tau"]
     tau = asked if asked is not None else job.artifact(job.needed("sae")[0]).details["tau"]
@@ -80,14 +80,14 @@ def atlas_plan(job: Job) -> AtlasPlan:
 
 
 def _make_atlas_part(job: Job, path: Path, part: Part, record: dict[str, Any]) -> None:
-    from cytosae.atlas.joining import write_part
+    from cytosae.atlas.making.joining import write_part
 
     write_part(path, job.sae(), job.tokens(job.of), atlas_plan(job), part, **record)
 
 
 def _make_random_part(job: Job, path: Path, part: Part, record: dict[str, Any]) -> None:
-    from cytosae.atlas.joining import rows_of_part, save_statistics
-    from cytosae.atlas.random_latents import count_random
+    from cytosae.atlas.making.joining import rows_of_part, save_statistics
+    from cytosae.atlas.making.random_latents import count_random
 
     store = job.tokens(job.of)
     counted = count_random(job.sae(), store, job.cells(job.of), rows=rows_of_part(len(store), part), **job.asked)

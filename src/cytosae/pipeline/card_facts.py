@@ -10,9 +10,9 @@ from cytosae.cohort import ClassificationResult
 from cytosae.pipeline.places import Place
 from cytosae.pipeline.study import Study
 from cytosae.sae.exchange.model_card import CardFacts, DataFacts
-from cytosae.views.models_view import rivals_of
-from cytosae.views.number_words import percent, two
-from cytosae.views.page_parts import Number, measured
+from cytosae.views.parts.number_words import percent, two
+from cytosae.views.parts.page_parts import Number, measured
+from cytosae.views.patients.models_view import rivals_of
 
 TINY = "The bundled backbone tiny makes trials possible; it is no substitute for DinoBloom, and no claim rests on it."
 UNSEEN = "No expert has looked at the concepts of this SAE in a recorded review."

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.cell_sums import sum_cells
-from cytosae.atlas.token_activations import encode_cells, mean_tokens
+from cytosae.atlas.encoding.token_activations import encode_cells, mean_tokens
+from cytosae.atlas.making.cell_sums import sum_cells
 from cytosae.cells.focus.painting import WAYS
 from cytosae.cells.focus.patch_grid import Grid
 from cytosae.cohort import barcodes

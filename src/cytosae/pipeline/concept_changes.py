@@ -13,19 +13,19 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.cell_type_probe import CellTypeProbe, fit_probe
-from cytosae.atlas.intervention import DOSES, Outcome, dose_response, interaction
-from cytosae.atlas.token_activations import encode_cells, mean_activation
+from cytosae.atlas.encoding.token_activations import encode_cells, mean_activation
+from cytosae.atlas.explaining.cell_type_probe import CellTypeProbe, fit_probe
+from cytosae.atlas.explaining.intervention import DOSES, Outcome, dose_response, interaction
 from cytosae.backbones import Backbone
 from cytosae.common.errors import CytosaeError, InputError, UsageError
 from cytosae.pipeline.kept_probe import kept_probe
 from cytosae.pipeline.patients import Patients
-from cytosae.views.cause_view import view_of_doses, view_of_pair
-from cytosae.views.change_view import ChangeView, Watched, view_of_change
-from cytosae.views.concept_names import name_of
-from cytosae.views.number_words import percent, whole
-from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.page_parts import text
+from cytosae.views.cells.cause_view import view_of_doses, view_of_pair
+from cytosae.views.cells.change_view import ChangeView, Watched, view_of_change
+from cytosae.views.concepts.concept_names import name_of
+from cytosae.views.parts.number_words import percent, whole
+from cytosae.views.parts.opened_dataset import OpenedDataset
+from cytosae.views.parts.page_parts import text
 
 if TYPE_CHECKING:
     from cytosae.cohort import ConceptClassifier

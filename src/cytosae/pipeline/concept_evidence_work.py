@@ -10,28 +10,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.atlas.intervention import Effect, change_concepts
+from cytosae.atlas.explaining.intervention import Effect, change_concepts
 from cytosae.backbones import Backbone
 from cytosae.common.errors import InputError
 from cytosae.evaluation.concept_evidence import Latent, beside_random, strongest
 from cytosae.evaluation.quality_table import read_quality
 from cytosae.pipeline.pairs_step import PAIRS
 from cytosae.tokens.focus.part_shares import shares_of_table
-from cytosae.views.concept_evidence_view import (
+from cytosae.views.concepts.concept_evidence_view import (
     Compared,
     EvidencePage,
     KnownOfConcept,
     view_of_effects,
     view_of_quality_beside,
 )
-from cytosae.views.concept_names import name_of, reference_ids
-from cytosae.views.number_words import percent, whole
-from cytosae.views.opened_dataset import OpenedDataset
-from cytosae.views.page_parts import Fact, Number, known
-from cytosae.views.pairs_view import facts_of_pairs, sentence
+from cytosae.views.concepts.concept_names import name_of, reference_ids
+from cytosae.views.datasets.pairs_view import facts_of_pairs, sentence
+from cytosae.views.parts.number_words import percent, whole
+from cytosae.views.parts.opened_dataset import OpenedDataset
+from cytosae.views.parts.page_parts import Fact, Number, known
 
 if TYPE_CHECKING:
-    from cytosae.atlas.latent_columns import Columns
+    from cytosae.atlas.stored.latent_columns import Columns
     from cytosae.pipeline.concept_changes import ConceptChanges
     from cytosae.pipeline.study import Study
 

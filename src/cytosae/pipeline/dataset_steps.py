@@ -181,8 +181,8 @@ def tau_of(config: StudyConfig, context: Context) -> float:
 
 def _build_atlas(job: Job) -> None:
     from cytosae.atlas import latent_places
-    from cytosae.atlas.joining import open_part, write_joined
-    from cytosae.atlas.streaming import write_planned
+    from cytosae.atlas.making.joining import open_part, write_joined
+    from cytosae.atlas.making.streaming import write_planned
 
     sae, tokens, cells = job.sae(), job.tokens(job.of), job.cells(job.of)
     trained = job.artifact(Place("sae")).details.get("focus", "all")
@@ -212,8 +212,8 @@ def random_latents_step(config: StudyConfig, dataset: str) -> Step:
 
 def _describe_random(job: Job) -> None:
     from cytosae.atlas import LatentStatistics
-    from cytosae.atlas.joining import open_statistics
-    from cytosae.atlas.random_latents import describe_random, random_table, save_random_latents
+    from cytosae.atlas.making.joining import open_statistics
+    from cytosae.atlas.making.random_latents import describe_random, random_table, save_random_latents
 
     parts = parts_of(job, "random_part")
     if not job.context.first:
@@ -235,7 +235,7 @@ def looks_step(config: StudyConfig, dataset: str) -> Step:
 
 
 def _measure_looks(workers: int, job: Job) -> None:
-    from cytosae.atlas.patch_looks import measure_looks, save_looks
+    from cytosae.atlas.places.patch_looks import measure_looks, save_looks
 
     found = measure_looks(
         job.sae(), job.tokens(job.of), job.cells(job.of), job.atlas(job.of, backed="r"), workers=workers

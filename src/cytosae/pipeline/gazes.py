@@ -10,7 +10,7 @@ import numpy as np
 from cytosae.pipeline.places import Opener, Place
 
 if TYPE_CHECKING:
-    from cytosae.atlas.gaze import Encode, Gaze
+    from cytosae.atlas.explaining.gaze import Encode, Gaze
     from cytosae.cohort.explanation.patient_explanation import PatientExplanation
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cytosae.atlas.cell_type_probe import CellTypeProbe, Half
+from cytosae.atlas.explaining.cell_type_probe import CellTypeProbe, Half
 from cytosae.common.artifact import digest, package_version
 from cytosae.common.cache import cache_folder
 from cytosae.common.disk import write_durably

@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.atlas import open_atlas, open_cells
-from cytosae.atlas.patch_looks import open_looks
+from cytosae.atlas.places.patch_looks import open_looks
 from cytosae.cells.annotations import join_annotations, read_attributes
 from cytosae.common.errors import UsageError
 from cytosae.evaluation.concept_pairs import open_pairs
 from cytosae.evaluation.real_cells import HumanTruth, annotators
 from cytosae.pipeline.pairs_step import PAIRS
-from cytosae.views.name_table import table_of_names
-from cytosae.views.opened_dataset import OpenedAtlas
-from cytosae.views.pairs_view import sentences
+from cytosae.views.concepts.name_table import table_of_names
+from cytosae.views.datasets.pairs_view import sentences
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 
 def names_of_atlas(

@@ -69,7 +69,7 @@ def _counted(drawing: Drawing, focus: Focus, grid: Grid) -> NDArray[np.bool_]:
 
 def _cell_activations(sae: SparseAutoencoder, tokens: Any, counted: NDArray[np.bool_]) -> Any:
     """(b, m) mean activation of each cell over the tokens (b, T) that count."""
-    from cytosae.atlas.token_activations import encode_cells
+    from cytosae.atlas.encoding.token_activations import encode_cells
 
     codes = encode_cells(sae, tokens, counted)
     b, T = counted.shape

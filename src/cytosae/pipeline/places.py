@@ -61,7 +61,7 @@ READERS = {
     "sae": "cytosae.sae:load_sae",
     "atlas": "cytosae.atlas:open_atlas",
     "random_latents": "cytosae.atlas:open_random_latents",
-    "looks": "cytosae.atlas.patch_looks:open_looks",
+    "looks": "cytosae.atlas.places.patch_looks:open_looks",
     "localisation": "cytosae.atlas:open_localisation",
     "pairs": "cytosae.evaluation.concept_pairs:open_pairs",
     "colours": "cytosae.cells.stain.colour:open_colours",
@@ -174,12 +174,12 @@ class Opener(ABC):
         """What pairs of drawn cells tell of each concept, in a sentence, where they have been shown."""
         if not self.has(Place("pairs")):
             return {}
-        from cytosae.views.pairs_view import sentences
+        from cytosae.views.datasets.pairs_view import sentences
 
         return sentences(self.read(Place("pairs")).latents)
 
     def looks(self, dataset: str) -> pd.DataFrame | None:
-        """Colour and texture where latents light up (`cytosae.atlas.patch_looks`), where they were measured."""
+        """Colour and texture where latents light up (`cytosae.atlas.places.patch_looks`), where they were measured."""
         place = Place("looks", dataset)
         return self.read(place) if self.has(place) else None
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cytosae.atlas.comparing.matching import Matching
 from cytosae.atlas.config import Part
-from cytosae.atlas.matching import Matching
 from cytosae.common.artifact import is_current, read_artifact, recipe_of, write_artifact
 from cytosae.common.configuration import to_plain
 from cytosae.common.errors import UsageError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytosae.atlas.matching import Matching, match_directions
+from cytosae.atlas.comparing.matching import Matching, match_directions
 from cytosae.backbones import Backbone
 from cytosae.common.errors import ArtifactError, InputError, UsageError
 from cytosae.evaluation.config import QualityConfig

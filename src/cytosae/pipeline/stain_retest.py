@@ -12,8 +12,8 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.cell_sums import CellSums, sum_cells
-from cytosae.atlas.token_activations import encode_cells, mean_tokens
+from cytosae.atlas.encoding.token_activations import encode_cells, mean_tokens
+from cytosae.atlas.making.cell_sums import CellSums, sum_cells
 from cytosae.common.progress import progress
 from cytosae.tokens.store.subset import SelectedCells
 

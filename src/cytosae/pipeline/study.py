@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cytosae.atlas.config import Part
-    from cytosae.atlas.gaze import Gaze
-    from cytosae.atlas.image_explanation import Explanation
+    from cytosae.atlas.explaining.gaze import Gaze
+    from cytosae.atlas.explaining.image_explanation import Explanation
     from cytosae.backbones import AnyBackbone
     from cytosae.cohort.explanation.patient_explanation import PatientExplanation
     from cytosae.evaluation.config import PairsConfig
@@ -273,7 +273,7 @@ class Study(Opener):
 
     def explain(self, image: str | Path, dataset: str, *, concepts: int = 12) -> Explanation:
         """One image by the concepts of the atlas of ``dataset``; see `cytosae.atlas.explain_cell`."""
-        from cytosae.atlas.image_explanation import explain_cell
+        from cytosae.atlas.explaining.image_explanation import explain_cell
         from cytosae.cells import load_image
 
         tokens, counted = self.see(load_image(Path(image)))

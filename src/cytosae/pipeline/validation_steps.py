@@ -123,7 +123,7 @@ def page_step(asked: Asked, earlier: Sequence[Earlier], config: StudyConfig) -> 
 def _write_page(job: Job) -> None:
     from cytosae.report import Pictures, write_page
     from cytosae.views import OpenedAtlas, OpenedDataset
-    from cytosae.views.validation_view import view_of_validation
+    from cytosae.views.patients.validation_view import view_of_validation
 
     asked = from_plain(Asked, job.asked["asked"])
     training, later, cells = asked.training, asked.later, job.cells(asked.training)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cytosae.report.colours import AGAINST, COLORMAP, FOR
-from cytosae.views.plots import Axis, Chart, IntervalPanel, Intervals, Matrix, Plot, Scatter, Series
+from cytosae.views.parts.plots import Axis, Chart, IntervalPanel, Intervals, Matrix, Plot, Scatter, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,12 +17,12 @@ from cytosae.report.drawing import plot_uri
 from cytosae.report.pictures import LARGE, SMALL, Pictures, colour_bar_uri
 from cytosae.report.templating import make_environment, read_template
 from cytosae.views import AtlasView, CohortView, ComparisonView, DiseaseView, ImageView, PatientView, StudyView
-from cytosae.views.names_view import NamesView
-from cytosae.views.page_parts import Page
-from cytosae.views.pairs_view import PairsView
-from cytosae.views.quality_view import QualityView
-from cytosae.views.suppression_view import SuppressionView
-from cytosae.views.validation_view import ValidationView
+from cytosae.views.datasets.names_view import NamesView
+from cytosae.views.datasets.pairs_view import PairsView
+from cytosae.views.datasets.quality_view import QualityView
+from cytosae.views.datasets.suppression_view import SuppressionView
+from cytosae.views.parts.page_parts import Page
+from cytosae.views.patients.validation_view import ValidationView
 
 PAGES: dict[type[Page], str] = {
     StudyView: "study.html.j2",

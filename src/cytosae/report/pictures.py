@@ -21,7 +21,7 @@ from cytosae.report.colours import AGAINST, FOR, on_scale
 if TYPE_CHECKING:
     from cytosae.cells import CellTable
     from cytosae.views import CellView, MapView
-    from cytosae.views.patient_view import PatchView
+    from cytosae.views.patients.patient_view import PatchView
 
 THUMBNAIL, SMALL, LARGE = 128, 80, 192
 """Pixels on a side; a thumbnail is shown at about 80, so that print and dense screens stay sharp."""
@@ -70,7 +70,7 @@ class Pictures:
         mask = self._mask(view.cell) if view.outline else None
         if mask is None:
             return picture_uri(picture)
-        from cytosae.atlas.mask_agreement import shows  # torch, which pictures without outlines do not need
+        from cytosae.atlas.places.mask_agreement import shows  # torch, which pictures without outlines do not need
 
         return picture_uri(outline(picture, shows(mask, view.outline)), quality=82)
 

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 import jinja2
 
-from cytosae.views import number_words as words
-from cytosae.views.page_parts import say
+from cytosae.views.parts import number_words as words
+from cytosae.views.parts.page_parts import say
 
 PRINTERS = (words.number, words.percent, words.whole, words.fixed, words.signed, words.tiny, words.count, say)
 """Filters that every template has."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from anndata import AnnData
 
-    from cytosae.atlas.latent_columns import Columns
+    from cytosae.atlas.stored.latent_columns import Columns
     from cytosae.sae import SparseAutoencoder
     from cytosae.tokens import TokenStore
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.common.artifact import package_version
-from cytosae.views.models_view import doubts_of, rivals_of
-from cytosae.views.number_words import count, listed, percent, whole
-from cytosae.views.page_parts import Column, Row, Table, measured, say
+from cytosae.views.parts.number_words import count, listed, percent, whole
+from cytosae.views.parts.page_parts import Column, Row, Table, measured, say
+from cytosae.views.patients.models_view import doubts_of, rivals_of
 
 if TYPE_CHECKING:
     from cytosae.cohort.classification.result import ClassificationResult
-    from cytosae.views.dataset_view import DatasetView
-    from cytosae.views.opened_dataset import OpenedDataset
+    from cytosae.views.datasets.dataset_view import DatasetView
+    from cytosae.views.parts.opened_dataset import OpenedDataset
 
 AUTHORS = "to be filled by the authors"
 LISTS = {"T": "TRIPOD+AI", "C": "CLAIM"}

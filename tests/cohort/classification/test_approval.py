@@ -9,7 +9,7 @@ from cohort.small_chain import APL_LATENT, DEAD_LATENT
 from cytosae.cohort import ClassificationConfig, barcodes, classify, open_approval, price_of_approval
 from cytosae.cohort.config import AttentionConfig
 from cytosae.common.errors import InputError, UsageError
-from cytosae.views.approval_view import view_of_approval
+from cytosae.views.patients.approval_view import view_of_approval
 
 CONFIG = ClassificationConfig(
     folds=3,

@@ -9,7 +9,7 @@ from cohort.synthetic_cohort import QUICK, make_atlas
 
 from cytosae.cohort import Controls, barcodes, classify
 from cytosae.common.errors import InputError
-from cytosae.views.models_view import doubts_of, recommended_facts, view_of_models
+from cytosae.views.patients.models_view import doubts_of, recommended_facts, view_of_models
 
 CONFIG = replace(QUICK, shuffles=0, slow_repeats=1, kinds=("presence", "mean"))
 

@@ -11,7 +11,7 @@ from cohort.small_chain import APL_LATENT, TAU, TYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytosae.atlas.matrix import layer_names
+from cytosae.atlas.stored.matrix import layer_names
 from cytosae.cohort import barcodes, cell_matrix, near_duplicates, open_cohort, patient_correlation, save_cohort
 from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import ArtifactError, InputError, UsageError

@@ -7,7 +7,7 @@ import numpy as np
 from cohort.small_chain import TAU
 
 from cytosae.atlas import open_atlas, write_atlas
-from cytosae.atlas.matrix import layer_names
+from cytosae.atlas.stored.matrix import layer_names
 from cytosae.cohort import barcodes, cell_matrix
 
 

@@ -18,8 +18,8 @@ from cytosae.common.errors import InputError, UsageError
 from cytosae.tokens import ReaderConfig, TokenReader, TokenStore, extract, open_tokens
 from cytosae.tokens.extraction.work import Recipe, Work, plan_shards
 from cytosae.tokens.reading import reader as reader_module
-from cytosae.tokens.reading.shuffle import Order, extents
 from cytosae.tokens.store.encoding import allocate
+from cytosae.tokens.store.shuffle import Order, extents
 
 
 def numbered_store(path: Path, n: int, n_tokens: int = 17, *, shard_cells: int = 16, first: int = 0) -> TokenStore:

@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.matrix import dense
+from cytosae.atlas.stored.matrix import dense
 from cytosae.cells.cell_types import harmonise
 from cytosae.cells.stain.colour import COLOUR_COLUMNS
 from cytosae.cohort.classification.colour_following import colour_following

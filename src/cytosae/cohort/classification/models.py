@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
-from cytosae.atlas.matrix import dense
+from cytosae.atlas.stored.matrix import dense
 from cytosae.cohort.classification.cohort_arrays import BarcodesOf, CellArrays, CohortArrays
 from cytosae.cohort.classification.confounders import all_confounders, cell_residual, match_by_colour
 from cytosae.cohort.classification.features import Array, Features, fixed, residual

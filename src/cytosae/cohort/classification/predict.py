@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from cytosae.atlas.matrix import dense
+from cytosae.atlas.stored.matrix import dense
 from cytosae.cohort.classification.classifier import ConceptClassifier, refuse_published
 from cytosae.cohort.classification.cohort_arrays import colours_of
 from cytosae.cohort.classification.features import Array, mean_by_patient

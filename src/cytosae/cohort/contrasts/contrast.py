@@ -12,18 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from cytosae.atlas.matrix import layer_names
 from cytosae.cohort.config import Kind
 from cytosae.cohort.contrasts.rank_tests import auc_interval, fewest_patients, mann_whitney, smallest_p
 from cytosae.cohort.design import Design, Intervals
+from cytosae.cohort.patients.barcodes import BLOCK_LATENTS, layer
 from cytosae.cohort.patients.diagnoses import REST, group_rows
-from cytosae.common.errors import InputError, UsageError
+from cytosae.common.errors import InputError
 from cytosae.common.table_artifacts import open_table, save_table
 
 LARGE_DELTA = 0.474
 """Size of Cliff's delta from which an effect is called large (Romano et al. 2006): an AUC of 0.737."""
 SMALL_GROUP = 5
-BLOCK_LATENTS = 2048
 
 
 def contrast(
@@ -166,14 +165,6 @@ def save_contrast(
 def open_contrast(path: Path | str, *, verify: bool = True) -> pd.DataFrame:
     """Open what `save_contrast` wrote."""
     return open_table(path, "contrasts", verify=verify)
-
-
-def layer(barcodes: ad.AnnData, kind: Kind) -> NDArray[np.float32]:
-    """(P, m) barcode of one kind, dense."""
-    if kind not in barcodes.layers:
-        made = ", ".join(name for name in layer_names(barcodes) if not name.endswith("_se"))
-        raise UsageError(f"there is no barcode {kind!r} here; make it, or choose among: {made}.")
-    return np.asarray(barcodes.layers[kind])
 
 
 def disease_barcodes(barcodes: ad.AnnData, kind: Kind = "presence", diagnosis: str = "diagnosis") -> pd.DataFrame:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from cytosae.cohort.patients.barcodes import BLOCK_LATENTS
+
 EXACT_SPLITS = 20_000
 """Up to so many ways of splitting the patients, p comes from all of them."""
-BLOCK_LATENTS = 2048
 
 
 def mann_whitney(

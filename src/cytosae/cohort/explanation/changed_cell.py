@@ -12,7 +12,7 @@ from cytosae.cohort.explanation.token_shares import contributions
 if TYPE_CHECKING:
     import torch
 
-    from cytosae.atlas.intervention import Outcome
+    from cytosae.atlas.explaining.intervention import Outcome
     from cytosae.cohort.classification.classifier import ConceptClassifier
     from cytosae.cohort.explanation.patient_explanation import PatientExplanation
     from cytosae.sae import SparseAutoencoder

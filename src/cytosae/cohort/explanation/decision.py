@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.token_activations import encode_cells
+from cytosae.atlas.encoding.token_activations import encode_cells
 from cytosae.cells.focus.patch_grid import grid_of
 from cytosae.cohort.explanation.patient_explanation import PatientExplanation, Residuals
 from cytosae.cohort.explanation.token_shares import token_shares

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.atlas.gaze import Encode, Gaze, Images, look_at
+from cytosae.atlas.explaining.gaze import Encode, Gaze, Images, look_at
 from cytosae.cohort.explanation.token_shares import contributions
 
 if TYPE_CHECKING:

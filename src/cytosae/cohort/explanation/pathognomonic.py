@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cytosae.cohort.config import Kind
-from cytosae.cohort.contrasts.contrast import BLOCK_LATENTS, LARGE_DELTA
-from cytosae.cohort.patients.barcodes import barcodes, cell_matrix
+from cytosae.cohort.contrasts.contrast import LARGE_DELTA
+from cytosae.cohort.patients.barcodes import BLOCK_LATENTS, barcodes, cell_matrix
 from cytosae.cohort.patients.diagnoses import REST, group_rows
 from cytosae.common.errors import InputError, UsageError
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.token_activations import encode_variants
+from cytosae.atlas.encoding.token_activations import encode_variants
 from cytosae.common.errors import UsageError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.matrix import read_array_rows, read_rows, stored_entries
-from cytosae.atlas.storage import write_h5ad
+from cytosae.atlas.stored.matrix import layer_names, read_array_rows, read_rows, stored_entries
+from cytosae.atlas.stored.storage import write_h5ad
 from cytosae.cohort.config import Kind
 from cytosae.cohort.patients.diagnoses import diagnosis_of_patients, near_duplicates
 from cytosae.common.artifact import read_artifact, write_file_artifact
@@ -25,6 +25,8 @@ Scaling = Literal["cells", "published"]
 KINDS: tuple[Kind, ...] = ("presence", "mean", "count")
 BLOCK_ENTRIES = 1 << 22
 """Entries of cells x latents, stored or as sums of patients, that are worked on at a time."""
+BLOCK_LATENTS = 2048
+"""Latents whose statistics over patients are computed at a time."""
 
 
 def barcodes(
@@ -132,6 +134,14 @@ def cell_matrix(atlas: ad.AnnData, kind: Kind, rows: NDArray[np.int64] | None = 
         counts = sp.csr_array(((counts.data > 0).astype(np.float64), counts.indices, counts.indptr), shape=counts.shape)
     counts.eliminate_zeros()
     return counts
+
+
+def layer(barcodes: ad.AnnData, kind: Kind) -> NDArray[np.float32]:
+    """(P, m) barcode of one kind, dense."""
+    if kind not in barcodes.layers:
+        made = ", ".join(name for name in layer_names(barcodes) if not name.endswith("_se"))
+        raise UsageError(f"there is no barcode {kind!r} here; make it, or choose among: {made}.")
+    return np.asarray(barcodes.layers[kind])
 
 
 def patient_correlation(barcodes: ad.AnnData, kind: Kind | None = None, *, centred: bool = False) -> pd.DataFrame:

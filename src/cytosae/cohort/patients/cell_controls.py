@@ -8,7 +8,7 @@ from typing import Any
 
 import anndata as ad
 
-from cytosae.atlas.storage import write_h5ad
+from cytosae.atlas.stored.storage import write_h5ad
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.records import reading
 

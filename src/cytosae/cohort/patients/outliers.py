@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.config import Kind
-from cytosae.cohort.contrasts.contrast import BLOCK_LATENTS, layer
+from cytosae.cohort.patients.barcodes import BLOCK_LATENTS, layer
 from cytosae.common.errors import InputError
 
 THRESHOLD = 3.5

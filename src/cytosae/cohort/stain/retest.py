@@ -19,8 +19,8 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.matrix import dense
-from cytosae.atlas.storage import write_h5ad
+from cytosae.atlas.stored.matrix import dense
+from cytosae.atlas.stored.storage import write_h5ad
 from cytosae.cohort.patients.barcodes import cell_matrix
 from cytosae.common.artifact import read_artifact, write_artifact
 from cytosae.common.errors import InputError

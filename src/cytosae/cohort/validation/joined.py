@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.atlas.matrix import layer_names
+from cytosae.atlas.stored.matrix import layer_names
 from cytosae.cohort.classification.cohort_arrays import CohortArrays, Controls, gather, patient_groups
 from cytosae.cohort.config import ClassificationConfig
 from cytosae.cohort.design import Design

@@ -15,7 +15,7 @@ from cytosae.explorer.answering import Pages, html
 from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import as_address
 from cytosae.report.pictures import scaled
-from cytosae.views.cell_page_view import CellPage, chosen_patches, seen_in_store, seen_in_tokens, view_of_cell
+from cytosae.views.cells.cell_page_view import CellPage, chosen_patches, seen_in_store, seen_in_tokens, view_of_cell
 
 pages: Pages = Pages()
 SHOWN = 512

@@ -11,8 +11,8 @@ from fastapi.responses import Response
 from cytosae.common.errors import CytosaeError, UsageError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
-from cytosae.views.comparison_view import ComparisonView, MatchedPair
-from cytosae.views.two_patients_view import TwoPatients, view_of_two_patients
+from cytosae.views.datasets.comparison_view import ComparisonView, MatchedPair
+from cytosae.views.patients.two_patients_view import TwoPatients, view_of_two_patients
 
 pages: Pages = Pages()
 Name = Annotated[str, Query(max_length=200)]

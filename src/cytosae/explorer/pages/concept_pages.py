@@ -14,10 +14,11 @@ from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import with_painted
 from cytosae.reviews.comments import comments_on
-from cytosae.views.concept_evidence_view import EvidencePage
-from cytosae.views.concept_names import name_of
-from cytosae.views.concept_page_view import ConceptPage, view_of_concept
-from cytosae.views.gallery_view import (
+from cytosae.views.cells.gaze_view import GazePage, view_of_gaze
+from cytosae.views.concepts.concept_evidence_view import EvidencePage
+from cytosae.views.concepts.concept_names import name_of
+from cytosae.views.concepts.concept_page_view import ConceptPage, view_of_concept
+from cytosae.views.concepts.gallery_view import (
     GalleryQuery,
     GalleryView,
     Shape,
@@ -27,8 +28,7 @@ from cytosae.views.gallery_view import (
     table_csv,
     view_of_gallery,
 )
-from cytosae.views.gaze_view import GazePage, view_of_gaze
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 pages: Pages = Pages()
 Bound = Annotated[

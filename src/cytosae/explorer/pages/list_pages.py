@@ -29,9 +29,9 @@ from cytosae.reviews.kept_lists import (
     read_list,
     read_lists,
 )
-from cytosae.views.concept_map_view import latents_inside
-from cytosae.views.gallery_view import ConceptCard, GalleryQuery, card_of, ordered
-from cytosae.views.search_view import all_cells
+from cytosae.views.cells.search_view import all_cells
+from cytosae.views.concepts.concept_map_view import latents_inside
+from cytosae.views.concepts.gallery_view import ConceptCard, GalleryQuery, card_of, ordered
 
 pages: Pages = Pages()
 SHOWN = 24

@@ -9,8 +9,8 @@ from fastapi import Depends, Query
 
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
-from cytosae.views.concept_map_view import By, Coloured, ConceptMap, Layout, MapQuery, layout_of, view_of_map
-from cytosae.views.opened_dataset import OpenedAtlas
+from cytosae.views.concepts.concept_map_view import By, Coloured, ConceptMap, Layout, MapQuery, layout_of, view_of_map
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 pages: Pages = Pages()
 Edge = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]

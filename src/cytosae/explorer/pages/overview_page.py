@@ -10,8 +10,8 @@ from cytosae.common.artifact import read_artifact
 from cytosae.common.errors import CytosaeError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
-from cytosae.views.gallery_view import ConceptCard, card_of
-from cytosae.views.page_parts import Fact, Shown, Table, facts_of, known
+from cytosae.views.concepts.gallery_view import ConceptCard, card_of
+from cytosae.views.parts.page_parts import Fact, Shown, Table, facts_of, known
 
 pages: Pages = Pages()
 FIRST = 6
@@ -95,7 +95,7 @@ def _quality(library: Library, name: str) -> tuple[str, Table | None]:
     if not library.has_maps:
         return "", None
     from cytosae.evaluation.quality_table import read_quality
-    from cytosae.views.quality_view import sentence_of, table_of_verdicts
+    from cytosae.views.datasets.quality_view import sentence_of, table_of_verdicts
 
     file = library.study.path / "quality" / f"{name}.csv"
 
@@ -117,8 +117,8 @@ def _sae(library: Library) -> tuple[Fact, ...]:
 
 
 def _patients(library: Library) -> str:
-    from cytosae.views.models_view import doubts_of
-    from cytosae.views.patients_page_view import verdict_of
+    from cytosae.views.patients.models_view import doubts_of
+    from cytosae.views.patients.patients_page_view import verdict_of
 
     try:
         result = library.patients().result()

@@ -13,9 +13,9 @@ from cytosae.explorer.library import Library
 from cytosae.explorer.picturing import with_painted
 from cytosae.pipeline.cohort_steps import is_priced
 from cytosae.pipeline.places import Place
-from cytosae.views.approval_view import view_of_approval
-from cytosae.views.gaze_view import GazePage, view_of_decision_gaze
-from cytosae.views.patients_page_view import (
+from cytosae.views.cells.gaze_view import GazePage, view_of_decision_gaze
+from cytosae.views.patients.approval_view import view_of_approval
+from cytosae.views.patients.patients_page_view import (
     CELLS,
     DiseasePage,
     PatientPage,

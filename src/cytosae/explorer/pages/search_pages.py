@@ -11,9 +11,9 @@ from cytosae.common.errors import InputError
 from cytosae.explorer.answering import Pages
 from cytosae.explorer.library import Library
 from cytosae.explorer.pages.cell_pages import Patches
-from cytosae.views.cell_page_view import seen_in_store
-from cytosae.views.opened_dataset import OpenedAtlas
-from cytosae.views.search_view import Likeness, Searched, SearchPage, like_cell, like_patches, view_of_search
+from cytosae.views.cells.cell_page_view import seen_in_store
+from cytosae.views.cells.search_view import Likeness, Searched, SearchPage, like_cell, like_patches, view_of_search
+from cytosae.views.parts.opened_dataset import OpenedAtlas
 
 pages: Pages = Pages()
 

@@ -10,8 +10,8 @@ import torch
 from cytosae.common.artifact import digest
 from cytosae.tokens.extraction.extract import ExtractConfig, Forward, recipe_for
 from cytosae.tokens.reading.reader import ReaderConfig, ShuffledTokens, TokenBatch, selection
-from cytosae.tokens.reading.shuffle import Order
 from cytosae.tokens.store.encoding import Planes, allocate, decoded, encoding_of, gather
+from cytosae.tokens.store.shuffle import Order
 
 if TYPE_CHECKING:
     from cytosae.backbones import AnyBackbone

@@ -16,7 +16,6 @@ from cytosae.common.artifact import digest
 from cytosae.common.configuration import from_plain
 from cytosae.common.errors import InputError, UsageError
 from cytosae.tokens.config import ReaderConfig, Which
-from cytosae.tokens.reading.shuffle import Order
 from cytosae.tokens.store.encoding import (
     Encoding,
     Floating,
@@ -28,6 +27,7 @@ from cytosae.tokens.store.encoding import (
     gather,
     memory_of,
 )
+from cytosae.tokens.store.shuffle import Order
 from cytosae.tokens.store.token_store import TokenStore
 
 

@@ -25,7 +25,6 @@ from cytosae.common.configuration import from_plain
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import parse_record, read_record
 from cytosae.tokens.config import Focus, StoredType
-from cytosae.tokens.reading.shuffle import extents
 from cytosae.tokens.store.encoding import (
     Encoding,
     Memory,
@@ -36,6 +35,7 @@ from cytosae.tokens.store.encoding import (
     encoding_of,
     memory_of,
 )
+from cytosae.tokens.store.shuffle import extents
 
 FORMAT = "cytosae-tokens"
 VERSION = 1

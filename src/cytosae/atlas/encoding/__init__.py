@@ -1,0 +1,1 @@
+"""Tokens of cells to activations of latents, and what no latent explains."""

@@ -1,0 +1,1 @@
+"""One image: its concepts, what they cause when they are changed, and what of the image they need."""

@@ -1,0 +1,1 @@
+"""Cells by their concepts, cells alike, and concepts laid out by likeness."""

@@ -1,0 +1,1 @@
+"""Patients as they are shown: cohorts, diseases, decisions, classifications, and those who came later."""
