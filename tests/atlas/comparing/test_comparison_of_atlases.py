@@ -12,7 +12,8 @@ import scipy.sparse as sp
 import torch
 from sklearn.metrics import roc_auc_score
 
-from cytosae.atlas import compare_atlases, import_official, match_directions, match_profiles, matching, save_atlas
+from cytosae.atlas import compare_atlases, import_official, match_directions, match_profiles, save_atlas
+from cytosae.atlas.comparing import matching
 from cytosae.atlas.encoding.unreconstructed import unreconstructed_shares
 from cytosae.atlas.making.column_ranks import column_aucs
 from cytosae.cli import main

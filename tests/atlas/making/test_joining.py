@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from atlas.stub_chain import make_chain
 
-from cytosae.atlas import LatentStatistics, describe_random, joining, open_atlas, streaming, write_atlas
+from cytosae.atlas import LatentStatistics, describe_random, open_atlas, write_atlas
 from cytosae.atlas.config import Part
+from cytosae.atlas.making import joining, streaming
 from cytosae.atlas.making.build import plan_atlas
 from cytosae.atlas.making.random_latents import count_random, random_table
 from cytosae.common.errors import ArtifactError, UsageError

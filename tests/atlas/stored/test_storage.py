@@ -15,7 +15,6 @@ from anndata.io import sparse_dataset
 from atlas.stub_chain import StubSae, make_chain
 
 from cytosae.atlas import (
-    atlas_file,
     build_atlas,
     open_atlas,
     read_rows,
@@ -28,6 +27,7 @@ from cytosae.atlas import (
     write_atlas,
 )
 from cytosae.atlas.explaining.image_explanation import explain_cell
+from cytosae.atlas.stored import atlas_file
 from cytosae.atlas.stored import matrix as matrix_module
 from cytosae.atlas.stored.atlas_file import CsrWriter
 from cytosae.atlas.stored.matrix import read_array_rows
