@@ -95,12 +95,12 @@ def test_the_patients_of_hehr_are_classified_as_the_paper_does(few, tmp_path, mo
     (tmp_path / "small.toml").write_text(text)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mll23").symlink_to(few)
-    (tmp_path / "data" / "aml_hehr").symlink_to(hehr_of_drawn(tmp_path, patients=189))
+    (tmp_path / "data" / "aml_hehr").symlink_to(hehr_of_drawn(tmp_path, patients=90))
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--config", "small.toml", "--study", "study", *QUICK]) == 0
     study = Study(tmp_path / "study")
     patients = barcodes(study.atlas("aml_hehr"))
-    assert patients.n_obs == 189
+    assert patients.n_obs == 90
     asked = replace(study.config.cohort.classification, kinds=("presence",), shuffles=0, bootstrap=20, strengths=(1.0,))
     asked = replace(asked, few_concepts=0, most_concepts=0)  # what is compared below is the whole barcode's
     result = classify(patients, config=asked)

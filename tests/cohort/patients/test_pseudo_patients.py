@@ -32,7 +32,7 @@ from cytosae.pipeline.cohort_work import CohortWork
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "pseudo_patients.py"
 SMALL = {
-    "sae": {"expansion": 8, "sparsity": {"k": 16}, "train": {"steps": 200, "batch_tokens": 2048}},
+    "sae": {"expansion": 4, "sparsity": {"k": 16}, "train": {"steps": 200, "batch_tokens": 2048}},
     "extract": {"workers": 0},
 }
 CONFIG = ClassificationConfig(inner_folds=3, strengths=(0.1, 1.0, 10.0), positive="eosinophilia")
