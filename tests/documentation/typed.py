@@ -33,6 +33,7 @@ ELSEWHERE = {
     r"atlas names": "tests/views/test_name_table.py",
     r"atlas import-official": "tests/atlas/published/test_official_atlas.py",
     r"report --atlas": "tests/atlas/published/test_official_atlas.py",
+    r"report --study": "tests/cli/test_cli.py",
     r"cohort .*--concepts approved": "tests/explorer/test_patients.py",
     r"cohort validate": "tests/cli/test_validate.py",
 }
