@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 from cytosae.common.configuration import finite
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import read_record, write_json
-from cytosae.common.unfinished import displaced, remove, sweep, unfinished, whole
+from cytosae.common.unfinished import displaced, remove, sweep, unfinished, written_whole
 
 RECORD = "artifact.json"
 SCHEMAS = {
@@ -201,7 +201,7 @@ def write_file_artifact(
 ) -> Iterator[Path]:
     """Like `write_artifact` for a single file: yields the temporary file's path (same suffix as ``path``)."""
     sweep(path)
-    with whole(path) as temporary:
+    with written_whole(path) as temporary:
         yield temporary
         entry = {path.name: {"sha256": hash_file(temporary), "bytes": temporary.stat().st_size}}
         # Without its record the file does not count as done: an interruption between these lines costs a repetition.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cytosae.common.errors import ArtifactError, CytosaeError
-from cytosae.common.unfinished import whole
+from cytosae.common.unfinished import written_whole
 
 TAKES_NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What a file system says to nobody but those who write."""
@@ -44,7 +44,7 @@ def disk_errors(path: Path, codes: Collection[int] | None = TAKES_NO_MORE) -> It
 
 def write_durably(file: Path, content: bytes) -> None:
     """Write beside, flush to disk, rename: the file is there whole or not at all."""
-    with whole(file) as temporary, temporary.open("wb") as stream:
+    with written_whole(file) as temporary, temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

@@ -20,7 +20,7 @@ def unfinished(path: Path) -> Path:
 
 
 @contextmanager
-def whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
+def written_whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """Have a file (or a folder) appear at ``path`` when the block ends without an error, and not at all otherwise.
 
     Yields where to write: beside ``path``, of the same suffix. An older file is replaced, and so is an empty folder; a

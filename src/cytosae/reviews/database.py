@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cytosae.common.errors import ArtifactError, UsageError
+from cytosae.common.unfinished import written_whole
 from cytosae.reviews.review_tables import AuditRow
 
 WAIT_SECONDS = 30.0
@@ -97,17 +98,11 @@ class Database:
         file = self.engine.url.database
         if self.engine.dialect.name != "sqlite" or not file:
             raise UsageError("Back up PostgreSQL with pg_dump, which works while it is used.")
-        unfinished = target.with_name(f"{target.name}.unfinished")
-        unfinished.unlink(missing_ok=True)
-        source, copy = sqlite3.connect(file), sqlite3.connect(unfinished)
-        try:
-            source.backup(copy)
-        finally:
-            source.close()
-            copy.close()
-        with unfinished.open("rb+") as written:
-            os.fsync(written.fileno())
-        unfinished.replace(target)
+        with written_whole(target) as unfinished:
+            with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(unfinished)) as copy:
+                source.backup(copy)
+            with unfinished.open("rb+") as written:
+                os.fsync(written.fileno())
         return target
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cytosae.atlas.stored.matrix import read_array_rows
 from cytosae.common.cache import cache_folder
 from cytosae.common.disk import disk_errors
-from cytosae.common.unfinished import whole
+from cytosae.common.unfinished import written_whole
 
 INDEXED = 1 << 24
 """Numbers (cells x width) above which an index is made: fewer lie in memory, where all are compared in a moment."""
@@ -94,7 +94,7 @@ def write_index(means: Any, centre: NDArray[np.float32], path: Path) -> None:
             some = block[at : at + ADDED]
             index.add(np.arange(start + at, start + at + len(some)), some, threads=1)
     try:
-        with whole(path) as temporary:
+        with written_whole(path) as temporary:
             index.save(str(temporary))
     except RuntimeError as problem:  # which is what usearch makes of the system's refusal
         raise OSError(str(problem)) from problem

@@ -16,7 +16,7 @@ from cytosae.atlas.stored.matrix import row_blocks, stored_entries
 from cytosae.common.cache import cache_folder
 from cytosae.common.disk import disk_errors
 from cytosae.common.memory import give_back
-from cytosae.common.unfinished import whole
+from cytosae.common.unfinished import written_whole
 
 INDEXED = 1 << 26
 """Stored entries above which a single search makes columns, too, and keeps them: rows would take more than seconds."""
@@ -112,7 +112,7 @@ def write_columns(matrix: Any, folder: Path) -> Columns:
     if folder.is_dir():
         return Columns(folder)
     try:
-        with whole(folder, folder=True) as temporary:
+        with written_whole(folder, folder=True) as temporary:
             _turn_round(matrix, temporary)
     except OSError:
         if not folder.is_dir():  # unless another process was quicker

@@ -17,7 +17,7 @@ from cytosae.common.artifact import hash_file
 from cytosae.common.disk import disk_errors
 from cytosae.common.errors import CytosaeError, InputError
 from cytosae.common.progress import progress
-from cytosae.common.unfinished import sweep, whole
+from cytosae.common.unfinished import sweep, written_whole
 
 CLASSES = ("basophil", "eosinophil", "erythroblast", "ig", "lymphocyte", "monocyte", "neutrophil", "platelet")
 """Label index -> name."""
@@ -44,7 +44,7 @@ def unpack_medmnist(path: Path | str, out: Path | str) -> Path:
             return out
         raise InputError(f"{out} is not empty; give a new folder to unpack {path.name} into.")
     sweep(out)
-    with whole(out, folder=True) as temporary:
+    with written_whole(out, folder=True) as temporary:
         _unpack(path, temporary)
         (temporary / _SOURCE).write_text(source, encoding="utf-8")
     return out

@@ -24,7 +24,7 @@ from cytosae.cells.synthetic.structure_bits import BITS
 from cytosae.cells.synthetic.truth import write_truth
 from cytosae.common.errors import InputError, UsageError
 from cytosae.common.progress import progress
-from cytosae.common.unfinished import whole
+from cytosae.common.unfinished import written_whole
 
 Rows = list[dict[str, Any]]
 
@@ -57,7 +57,7 @@ def synthesize(out: Path | str, *, processes: int = 1, **options: Unpack[CohortO
         raise UsageError(f"processes is {processes}; give 1 or more.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; give the name of a new folder.")
-    with whole(out, folder=True) as growing:
+    with written_whole(out, folder=True) as growing:
         attributes: Rows = []
         with progress("Drawing cells", model.patients * model.cells, "cells") as bar:
             for rows in _patients(growing, model, processes):

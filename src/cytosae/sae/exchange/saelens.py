@@ -19,7 +19,7 @@ from torch import Tensor
 from cytosae.common.artifact import package_version
 from cytosae.common.errors import InputError, WeightsError
 from cytosae.common.records import parse_record, write_json
-from cytosae.common.unfinished import whole
+from cytosae.common.unfinished import written_whole
 from cytosae.sae.model.autoencoder import SparseAutoencoder
 from cytosae.sae.model.choices import MeanNorm, NoNormalisation
 from cytosae.sae.variants import AnySparsity, BatchTopK, JumpRelu, ReluL1, TopK
@@ -74,7 +74,7 @@ def export_saelens(
             "cytosae_description": sae.describe(),
         },
     }
-    with whole(out, folder=True) as partial:
+    with written_whole(out, folder=True) as partial:
         save_file(weights, partial / WEIGHTS)
         write_json(partial / CONFIG, config)
     return out

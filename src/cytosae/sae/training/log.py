@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cytosae.common.unfinished import whole
+from cytosae.common.unfinished import written_whole
 from cytosae.sae.training.optimisation import StepLog
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TrainingLog:
     def __enter__(self) -> TrainingLog:
         if self._path is not None:
             kept = _rows_upto(self._path, self._upto)
-            with whole(self._path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            with written_whole(self._path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([COLUMNS, *kept])
             self._file = self._path.open("a", encoding="utf-8", newline="")
         return self

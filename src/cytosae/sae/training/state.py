@@ -14,7 +14,7 @@ from torch import Tensor
 from cytosae.common.artifact import hash_file
 from cytosae.common.errors import ArtifactError, NewerArtifactError
 from cytosae.common.records import read_record, reading, write_json
-from cytosae.common.unfinished import remove, whole
+from cytosae.common.unfinished import remove, written_whole
 
 FORMAT = 1
 TENSORS, STATE = "state.safetensors", "state.json"
@@ -47,7 +47,7 @@ def write_state(
 ) -> Path:
     """Write ``folder/step-<step>`` atomically and remove all but the ``keep`` last checkpoints."""
     path = folder / f"step-{step:09d}"
-    with whole(path, folder=True) as temporary:
+    with written_whole(path, folder=True) as temporary:
         save_file(dict(tensors), temporary / TENSORS)
         _flush(temporary / TENSORS)
         record = {"format": FORMAT, "step": step, "sha256": hash_file(temporary / TENSORS), **values}
