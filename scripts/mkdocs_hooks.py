@@ -8,7 +8,7 @@ from typing import Any
 
 LOG = logging.getLogger("mkdocs.plugins.cytosae")
 LAID_OUT = re.compile(r"<(pre|code|table|script|style)\b.*?</\1>", re.DOTALL)
-TYPED = re.compile(r"\n\s*(?:[-*+]|\d+\.) +\w[^\n<]{0,60}|(?:\n|<p>)\|[^\n<]{0,60}|```|\]\(\w[^)]*\.md")
+TYPED = re.compile(r"\n\s*(?:[-*+]|\d+\.) +\w[^\n<]{0,60}|(?:\n|(?<=<p>))\|[^\n<]{0,60}|```|\]\(\w[^)]*\.md")
 """A list or table without an empty line before it, a fence within a line, a link in a place that knows none."""
 
 
@@ -33,4 +33,4 @@ def on_page_content(html: str, *, page: Any, **_: Any) -> str:
 
 def left_as_typed(html: str) -> list[str]:
     """Pieces of Markdown in the text of a page, but for code and tables."""
-    return [match.group().strip("\n> ") for match in TYPED.finditer(LAID_OUT.sub("", html))]
+    return [match.group().strip() for match in TYPED.finditer(LAID_OUT.sub("", html))]

@@ -24,6 +24,11 @@ class Block:
     why: str | None
 
     @property
+    def lines(self) -> list[str]:
+        """Lines of the code, those that go on after a backslash as one."""
+        return self.code.replace("\\\n", " ").splitlines()
+
+    @property
     def name(self) -> str:
         return f"{self.file.relative_to(ROOT).as_posix()}:{self.line}"
 
@@ -44,7 +49,7 @@ def commands() -> dict[str, Block]:
     """Every line of a block that calls cytosae -> the block, one that is run where there is one."""
     found: dict[str, Block] = {}
     for block in blocks("bash"):
-        for line in block.code.replace("\\\n", " ").splitlines():
+        for line in block.lines:
             told = line.partition(" # ")[0].strip()
             if told.startswith("cytosae ") and (told not in found or found[told].why):
                 found[told] = block

@@ -24,7 +24,7 @@ from cytosae.pipeline import Study, StudyConfig
 from cytosae.pipeline.places import PLACES
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from mkdocs_hooks import commands_page
+from mkdocs_hooks import commands_page, left_as_typed
 
 pytestmark = pytest.mark.timeout(900)  # whoever comes first waits for the first tutorials: minutes on a busy machine
 PYTHON = blocks("python")
@@ -43,6 +43,7 @@ Path("atlas").mkdir(exist_ok=True)
 image = load_image("cell.png")
 """
 """What blocks of Python find around them."""
+_INDENTED = re.compile(r"^ {4}cytosae [^\n]+$", re.M)
 TYPED = commands()
 APART = [line for line, block in TYPED.items() if not (block.why or block.file in PAGES)]
 """Commands of pages that are no tutorials."""
@@ -59,8 +60,20 @@ def test_a_command_in_the_docs_is_one_that_exists(line):
 
 def test_every_line_of_a_shell_is_run_or_says_why_not():
     for block in blocks("bash"):
-        lines = block.code.replace("\\\n", " ").splitlines()
-        assert block.why or all(line.startswith(("cytosae ", "# ")) for line in lines if line.strip()), block.name
+        assert block.why or all(line.startswith(("cytosae ", "# ")) for line in block.lines if line.strip()), block.name
+
+
+def test_commands_stand_in_blocks_of_a_shell():
+    others = [block for kind in ("", "text") for block in blocks(kind)]
+    fenced = [block.name for block in others if any(line.startswith("cytosae ") for line in block.lines)]
+    indented = [file.name for file in FILES if _INDENTED.search(file.read_text(encoding="utf-8"))]
+    assert fenced + indented == []
+
+
+def test_markdown_that_a_page_shows_as_it_was_typed_is_found():
+    assert left_as_typed("<p>Three:\n- one</p><p>Two\n1. first</p>") == ["- one", "1. first"]
+    assert left_as_typed("<td>x</td><p>| a | b |</p><p>see [more](cohort.md)</p>") == ["| a | b |", "](cohort.md"]
+    assert left_as_typed("<pre>\n- code</pre><ul>\n<li>one</li></ul><p><strong>1. Look.</strong></p>") == []
 
 
 @pytest.mark.parametrize("line", AWAY)
